@@ -1,0 +1,1 @@
+//! The Atlas Administration API v2 over HTTP.

@@ -1,0 +1,1 @@
+//! The nouns of the control plane in SQL: SQLite or PostgreSQL.

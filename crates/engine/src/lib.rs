@@ -1,0 +1,1 @@
+//! The verbs: worker, jobs, reconcilers.

@@ -1,0 +1,28 @@
+//! The nouns of the control plane and their transitions.
+//!
+//! Pure: no input or output, no async, no clock. Time and randomness come in as arguments, so every
+//! rule here can be tested by calling it.
+
+pub mod deployment;
+pub mod id;
+pub mod job;
+pub mod restore;
+pub mod role;
+pub mod snapshot;
+pub mod time;
+
+pub use deployment::{DeploymentKind, DeploymentName};
+pub use id::Id;
+pub use time::{ClusterTime, WallTime};
+
+/// A transition that the state machine does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{machine} in state {state} cannot take {event}")]
+pub struct IllegalTransition {
+    /// Which machine refused: `snapshot`, `restore job`, `job`.
+    pub machine: &'static str,
+    /// The state it is in.
+    pub state: String,
+    /// The event that was offered.
+    pub event: String,
+}

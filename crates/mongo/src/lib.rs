@@ -1,0 +1,1 @@
+//! A MongoDB deployment in and out as bytes: reading exactly, writing exactly.

@@ -1,0 +1,1 @@
+//! Real mongod processes and oracles for tests; never shipped.

@@ -1,0 +1,328 @@
+//! API keys and service accounts, and the roles that they were granted.
+
+use model::{
+    WallTime,
+    id::{CredentialId, ProjectId},
+    role::{Action, Role},
+};
+
+use sqlx::{Any, Transaction, any::AnyRow, query};
+
+use crate::{
+    Catalog, Error, Listing, Page, Result, Sealed,
+    error::{is_duplicate, is_orphan},
+    new_id,
+    row::{Columns, plain, statement},
+};
+
+/// A credential with its grants: one row per grant, at least one row.
+pub(crate) const COLUMNS: &str = "c.id, c.kind, c.public_name, c.secret, c.description, c.created_at, \
+                                  g.project_id AS grant_project, g.role AS grant_role";
+pub(crate) const WITH_GRANTS: &str = "credentials c LEFT JOIN grants g ON g.credential_id = c.id";
+
+/// How a credential proves itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CredentialKind {
+    /// HTTP digest; the secret is HA1, sealed with the master key.
+    ApiKey,
+    /// OAuth2 client credentials; the secret is the SHA-256 of the client secret, in hexadecimal.
+    ServiceAccount,
+}
+
+impl CredentialKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "apiKey",
+            Self::ServiceAccount => "serviceAccount",
+        }
+    }
+
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::ApiKey => "API key",
+            Self::ServiceAccount => "service account",
+        }
+    }
+}
+
+impl std::str::FromStr for CredentialKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::ApiKey, Self::ServiceAccount]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("unknown kind of credential {text:?}"))
+    }
+}
+
+/// A role, given in one project or everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// The role.
+    pub role: Role,
+    /// The project, or the whole organization.
+    pub project: Option<ProjectId>,
+}
+
+/// An API key or a service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its id.
+    pub id: CredentialId,
+    /// How it proves itself.
+    pub kind: CredentialKind,
+    /// The public key or the client id: the part that is not secret. Unique per kind.
+    pub public_name: String,
+    /// HA1 sealed, or a hash; see [`CredentialKind`].
+    pub secret: Sealed,
+    /// What people call it.
+    pub description: String,
+    /// Its roles.
+    pub grants: Vec<Grant>,
+    /// When it was made.
+    pub created_at: WallTime,
+}
+
+impl Credential {
+    /// The roles that count in `project`: those granted there and those of the organization.
+    pub fn roles_in(&self, project: ProjectId) -> impl Iterator<Item = Role> + '_ {
+        self.grants
+            .iter()
+            .filter(move |grant| grant.project.is_none_or(|p| p == project))
+            .map(|grant| grant.role)
+    }
+
+    /// Whether it has any role in `project`, or an organization role that reaches into it.
+    pub fn is_member_of(&self, project: ProjectId) -> bool {
+        self.roles_in(project).any(|role| role != Role::OrgMember)
+    }
+
+    /// Whether one of its roles allows `action` in `project`.
+    pub fn allows(&self, project: ProjectId, action: Action) -> bool {
+        self.roles_in(project).any(|role| role.allows(action))
+    }
+
+    /// Whether a role of the organization reaches every project.
+    pub fn reaches_all_projects(&self) -> bool {
+        self.grants.iter().any(|grant| grant.project.is_none() && grant.role != Role::OrgMember)
+    }
+}
+
+/// What is needed to make a credential.
+#[derive(Debug, Clone)]
+pub struct NewCredential {
+    /// How it proves itself.
+    pub kind: CredentialKind,
+    /// The public key or the client id.
+    pub public_name: String,
+    /// HA1 sealed, or a hash; see [`CredentialKind`].
+    pub secret: Sealed,
+    /// What people call it.
+    pub description: String,
+    /// Its roles.
+    pub grants: Vec<Grant>,
+}
+
+/// Operations on credentials.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a>(pub(crate) &'a Catalog);
+
+impl Credentials<'_> {
+    /// Makes a credential.
+    ///
+    /// # Errors
+    /// [`crate::Error::AlreadyExists`] when the public name is taken, [`crate::Error::NotFound`] when a grant
+    /// names a project that is not there.
+    pub async fn create(&self, new: NewCredential, now: WallTime) -> Result<Credential> {
+        let credential = Credential {
+            id: new_id(now),
+            kind: new.kind,
+            public_name: new.public_name,
+            secret: new.secret,
+            description: plain(&new.description),
+            grants: new.grants,
+            created_at: now,
+        };
+        let mut transaction = self.0.database.begin().await?;
+        let inserted = query(
+            "INSERT INTO credentials (id, kind, public_name, secret, description, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(credential.id.to_string())
+        .bind(credential.kind.as_str())
+        .bind(&credential.public_name)
+        .bind(&credential.secret.0)
+        .bind(&credential.description)
+        .bind(now.0)
+        .execute(&mut *transaction)
+        .await;
+        match inserted {
+            Err(error) if is_duplicate(&error) => {
+                return Err(Error::AlreadyExists {
+                    what: credential.kind.noun(),
+                    name: credential.public_name,
+                });
+            }
+            other => other?,
+        };
+        for grant in &credential.grants {
+            insert_grant(&mut transaction, credential.id, *grant).await?;
+        }
+        transaction.commit().await?;
+        Ok(credential)
+    }
+
+    /// The credential with that public key or client id, with its roles, in one statement.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn by_public_name(
+        &self,
+        kind: CredentialKind,
+        public_name: &str,
+    ) -> Result<Option<Credential>> {
+        let rows = statement(format!(
+            "SELECT {COLUMNS} FROM {WITH_GRANTS} WHERE c.kind = $1 AND c.public_name = $2"
+        ))
+        .bind(kind.as_str())
+        .bind(plain(public_name))
+        .fetch_all(self.0.database.reader())
+        .await?;
+        Ok(credentials(&rows)?.pop())
+    }
+
+    /// The credential of that id.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn get(&self, id: CredentialId) -> Result<Option<Credential>> {
+        let rows = statement(format!("SELECT {COLUMNS} FROM {WITH_GRANTS} WHERE c.id = $1"))
+            .bind(id.to_string())
+            .fetch_all(self.0.database.reader())
+            .await?;
+        Ok(credentials(&rows)?.pop())
+    }
+
+    /// All credentials, or those with a role of their own in one project, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn list(&self, project: Option<ProjectId>, page: Page) -> Result<Listing<Credential>> {
+        const WANTED: &str = "FROM credentials w WHERE $1 IS NULL OR EXISTS \
+                              (SELECT 1 FROM grants p WHERE p.credential_id = w.id AND p.project_id = $1)";
+        let project = project.map(|id| id.to_string());
+        let rows = statement(format!(
+            "SELECT {COLUMNS} FROM {WITH_GRANTS} WHERE c.id IN \
+             (SELECT w.id {WANTED} ORDER BY w.created_at, w.id LIMIT $2 OFFSET $3) ORDER BY c.created_at, c.id"
+        ))
+        .bind(project.as_deref())
+        .bind(page.limit())
+        .bind(page.offset())
+        .fetch_all(self.0.database.reader())
+        .await?;
+        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(project.as_deref());
+        let total = self.0.total(page, count).await?;
+        Ok(Listing { items: credentials(&rows)?, total })
+    }
+
+    /// Gives a credential one more role; it is harmless to give it twice.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`].
+    pub async fn grant(&self, id: CredentialId, grant: Grant) -> Result<()> {
+        let mut transaction = self.0.database.begin().await?;
+        insert_grant(&mut transaction, id, grant).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Takes a role away; `false` when it was not there.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn revoke(&self, id: CredentialId, grant: Grant) -> Result<bool> {
+        let done = query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2 AND role = $3")
+            .bind(id.to_string())
+            .bind(scope(grant))
+            .bind(grant.role.as_str())
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Deletes a credential with its roles and tokens; `false` when it was not there.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn delete(&self, id: CredentialId) -> Result<bool> {
+        let done = query("DELETE FROM credentials WHERE id = $1")
+            .bind(id.to_string())
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// A grant's project in its column: empty stands for the organization.
+fn scope(grant: Grant) -> String {
+    grant.project.map(|id| id.to_string()).unwrap_or_default()
+}
+
+async fn insert_grant(
+    transaction: &mut Transaction<'static, Any>,
+    id: CredentialId,
+    grant: Grant,
+) -> Result<()> {
+    if let Some(project) = grant.project {
+        query("SELECT id FROM projects WHERE id = $1")
+            .bind(project.to_string())
+            .fetch_optional(&mut **transaction)
+            .await?
+            .ok_or_else(|| Error::not_found("project", project))?;
+    }
+    let inserted = query(
+        "INSERT INTO grants (credential_id, project_id, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(id.to_string())
+    .bind(scope(grant))
+    .bind(grant.role.as_str())
+    .execute(&mut **transaction)
+    .await;
+    match inserted {
+        Err(error) if is_orphan(&error) => Err(Error::not_found("credential", id)),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+/// Folds rows of one grant each, those of one credential side by side.
+pub(crate) fn credentials(rows: &[AnyRow]) -> Result<Vec<Credential>> {
+    let mut all: Vec<Credential> = Vec::new();
+    for row in rows {
+        let id = row.parsed("id")?;
+        if all.last().is_none_or(|last| last.id != id) {
+            all.push(Credential {
+                id,
+                kind: row.parsed("kind")?,
+                public_name: row.text("public_name")?,
+                secret: Sealed(row.text("secret")?),
+                description: row.text("description")?,
+                grants: Vec::new(),
+                created_at: row.time("created_at")?,
+            });
+        }
+        if let (Some(role), Some(last)) = (row.maybe_parsed("grant_role")?, all.last_mut()) {
+            last.grants.push(Grant { role, project: granted_project(row)? });
+        }
+    }
+    Ok(all)
+}
+
+fn granted_project(row: &AnyRow) -> Result<Option<ProjectId>> {
+    match row.maybe_text("grant_project")? {
+        Some(text) if !text.is_empty() => {
+            text.parse().map(Some).map_err(|_| Error::corrupt("a grant names no project"))
+        }
+        _ => Ok(None),
+    }
+}

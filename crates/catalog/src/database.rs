@@ -1,0 +1,246 @@
+//! Connections, transactions and the schema: the only place that knows which database it is.
+
+use std::{
+    fs,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    Any, AnyConnection, AnyPool, ConnectOptions, Executor, SqlSafeStr, Transaction,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+};
+
+use crate::{Error, Result};
+
+/// Connections that read while the writer writes (SQLite). More than a few only queue for the CPU.
+const SQLITE_READERS: u32 = 4;
+/// Connections to PostgreSQL per process.
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// How long a statement waits for another process's lock.
+const SQLITE_BUSY_MS: u32 = 15_000;
+/// How long a caller waits for a connection.
+const ACQUIRE_SECONDS: u64 = 30;
+
+/// Every migration, in order; the file of a released one never changes.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "init", include_str!("../migrations/0001_init.sql"))];
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// The pools of connections. SQLite has one writer, so that writers queue here instead of failing there.
+pub(crate) struct Database {
+    backend: Backend,
+    readers: AnyPool,
+    writers: AnyPool,
+}
+
+impl Database {
+    pub(crate) async fn open(location: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        if location.starts_with("postgres://") || location.starts_with("postgresql://") {
+            Self::open_postgres(location).await
+        } else {
+            Self::open_sqlite(&sqlite_path(location)?).await
+        }
+    }
+
+    async fn open_postgres(url: &str) -> Result<Self> {
+        let pool = AnyPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
+            .connect_with(options(url)?)
+            .await?;
+        let mut connection = pool.acquire().await?;
+        migrate(&mut connection).await?;
+        Ok(Self { backend: Backend::Postgres, readers: pool.clone(), writers: pool })
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Self> {
+        prepare_file(path)?;
+        let options = options(&sqlite_url(path))?;
+        let writers = sqlite_pool(1, false).connect_with(options.clone()).await?;
+        // Another process may be opening the same file: one of us makes the schema, the other finds it made.
+        let mut transaction = writers.begin_with("BEGIN IMMEDIATE").await?;
+        migrate(&mut transaction).await?;
+        transaction.commit().await?;
+        let readers = sqlite_pool(SQLITE_READERS, true).connect_with(options).await?;
+        Ok(Self { backend: Backend::Sqlite, readers, writers })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+
+    pub(crate) const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Where to read what need not be consistent with a write.
+    pub(crate) const fn reader(&self) -> &AnyPool {
+        &self.readers
+    }
+
+    /// Where to run a single statement that writes.
+    pub(crate) const fn writer(&self) -> &AnyPool {
+        &self.writers
+    }
+
+    /// Begins a transaction that writes. On SQLite it has the write lock from its first moment, so that what it
+    /// reads stays true and it never fails for having read first.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Any>> {
+        Ok(match self.backend {
+            Backend::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
+            Backend::Postgres => self.writers.begin().await?,
+        })
+    }
+
+    /// What a `SELECT` of rows to work on ends with.
+    pub(crate) const fn skip_locked(&self) -> &'static str {
+        match self.backend {
+            Backend::Sqlite => "",
+            Backend::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+}
+
+fn options(url: &str) -> Result<AnyConnectOptions> {
+    // The driver would log statements, and warn of slow ones; whoever calls knows better what is slow.
+    Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
+}
+
+fn sqlite_pool(connections: u32, read_only: bool) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(connections)
+        .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
+        // A file does not go away: keep the connections and their prepared statements, and do not ping.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                let pragmas = format!(
+                    "PRAGMA busy_timeout = {SQLITE_BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                     PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
+                    u8::from(read_only)
+                );
+                connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+                Ok(())
+            })
+        })
+}
+
+/// The path in `sqlite:PATH`, `sqlite://PATH` or `PATH`, absolute.
+fn sqlite_path(location: &str) -> Result<PathBuf> {
+    let path = match location.strip_prefix("sqlite:") {
+        Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+        None if location.contains("://") || location.is_empty() => {
+            return Err(Error::Unavailable {
+                problem: "its location is neither a path nor a postgres:// URL".to_owned(),
+                remedy: "give the path of a file or a postgres:// URL",
+                source: "unknown location".into(),
+            });
+        }
+        None => location,
+    };
+    std::path::absolute(path).map_err(|error| file_error(Path::new(path), error))
+}
+
+/// As the driver wants it; anything but the plainest characters encoded.
+fn sqlite_url(path: &Path) -> String {
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                url.push(char::from(*byte))
+            }
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    url
+}
+
+/// Makes the file before SQLite does, so that nobody else can read it, not even for a moment. SQLite gives its
+/// companions (`-wal`, `-shm`) the same mode.
+fn prepare_file(path: &Path) -> Result<()> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| file_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| file_error(path, error))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(|error| file_error(path, error))?;
+    }
+    Ok(())
+}
+
+fn file_error(path: &Path, error: std::io::Error) -> Error {
+    Error::Unavailable {
+        problem: format!("{} cannot be opened", path.display()),
+        remedy: "check that its directory exists and that this account may write there",
+        source: Box::new(error),
+    }
+}
+
+async fn migrate(connection: &mut AnyConnection) -> Result<()> {
+    // `run` takes anything that gives a connection, and a future that holds such a thing cannot be sent between
+    // threads; `run_direct` is its core, made public for that reason.
+    migrations().run_direct(None, connection, false).await.map_err(migration_error)
+}
+
+fn migrations() -> Migrator {
+    let all = MIGRATIONS.map(|(version, description, sql)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(all.into())
+}
+
+fn migration_error(error: MigrateError) -> Error {
+    match error {
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => Error::Unavailable {
+            problem: "it was written by a newer version of Ebbtide".to_owned(),
+            remedy: "run that version, or a later one",
+            source: Box::new(error),
+        },
+        MigrateError::VersionMismatch(_) | MigrateError::Dirty(_) => Error::Corrupt {
+            what: "its schema is not one that was released".to_owned(),
+            source: Some(Box::new(error)),
+        },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => Error::Unavailable {
+            problem: "its schema cannot be brought up to date".to_owned(),
+            remedy: "see the cause, mend it and start again",
+            source: Box::new(other),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn locations_of_files_are_understood() {
+        for location in ["/a/b c.db", "sqlite:/a/b c.db", "sqlite:///a/b c.db"] {
+            assert_eq!(sqlite_path(location).unwrap(), Path::new("/a/b c.db"));
+        }
+        assert!(sqlite_path("cat.db").unwrap().is_absolute());
+        assert!(sqlite_path("mysql://localhost/x").is_err());
+        assert!(sqlite_path("").is_err());
+        assert_eq!(sqlite_url(Path::new("/a/b ?#é.db")), "sqlite:///a/b%20%3F%23%C3%A9.db");
+    }
+}

@@ -1,0 +1,102 @@
+//! Building the catalog again from what the vault tells. All of it can be done twice without harm.
+
+use model::snapshot::SnapshotState;
+use sqlx::query;
+
+use crate::{
+    Catalog, Deployment, Error, Project, Result, Snapshot,
+    error::is_duplicate,
+    row::{plain, stored, to_json},
+};
+
+impl Catalog {
+    /// Enters a project; an existing one of that id stays as it is.
+    ///
+    /// # Errors
+    /// [`crate::Error::AlreadyExists`] when another project has the name.
+    pub async fn import_project(&self, project: &Project) -> Result<()> {
+        let inserted = query(
+            "INSERT INTO projects (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(project.id.to_string())
+        .bind(plain(&project.name))
+        .bind(project.created_at.0)
+        .execute(self.database.writer())
+        .await;
+        match inserted {
+            Err(error) if is_duplicate(&error) => {
+                Err(Error::AlreadyExists { what: "project", name: project.name.clone() })
+            }
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Enters a deployment as a removed one, since its connection string is not in the vault: adding it again
+    /// under its name gives it back with its snapshots. An existing one of that id stays as it is.
+    ///
+    /// # Errors
+    /// [`crate::Error::AlreadyExists`] when another deployment of the project has the name.
+    pub async fn import_deployment(&self, deployment: &Deployment) -> Result<()> {
+        let inserted = query(
+            "INSERT INTO deployments (id, project_id, name, kind, uri_sealed, options, replica_set_name, \
+             mongodb_version, details, created_at, removed_at) VALUES ($1, $2, $3, $4, '', $5, $6, $7, $8, $9, $9) \
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(deployment.id.to_string())
+        .bind(deployment.project_id.to_string())
+        .bind(deployment.name.as_str())
+        .bind(deployment.kind.as_str())
+        .bind(to_json(&deployment.options))
+        .bind(deployment.facts.replica_set_name.as_deref())
+        .bind(deployment.facts.mongodb_version.as_deref())
+        .bind(to_json(&deployment.facts.details))
+        .bind(deployment.created_at.0)
+        .execute(self.database.writer())
+        .await;
+        match inserted {
+            Err(error) if is_duplicate(&error) => {
+                Err(Error::AlreadyExists { what: "deployment", name: deployment.name.to_string() })
+            }
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Enters a completed snapshot; `false` when it is known already (a deleted one stays deleted).
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn import_snapshot(&self, snapshot: &Snapshot) -> Result<bool> {
+        let done = query(
+            "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
+             requested_at, completed_at, expires_at, cluster_seconds, cluster_increment, manifest, mongod_version, fcv, \
+             replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, notes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(snapshot.id.to_string())
+        .bind(snapshot.project_id.to_string())
+        .bind(snapshot.deployment_id.to_string())
+        .bind(SnapshotState::Completed.as_str())
+        .bind(snapshot.snapshot_type.as_str())
+        .bind(snapshot.description.as_deref().map(plain))
+        .bind(snapshot.retention_days.map(i64::from))
+        .bind(snapshot.requested_at.0)
+        .bind(snapshot.completed_at.unwrap_or(snapshot.requested_at).0)
+        .bind(snapshot.expires_at.map(|t| t.0))
+        .bind(snapshot.cluster_time.map(|t| i64::from(t.seconds)))
+        .bind(snapshot.cluster_time.map(|t| i64::from(t.increment)))
+        .bind(snapshot.manifest.as_deref())
+        .bind(snapshot.mongod_version.as_deref())
+        .bind(snapshot.fcv.as_deref())
+        .bind(snapshot.replica_set_name.as_deref())
+        .bind(stored(snapshot.collections))
+        .bind(stored(snapshot.documents))
+        .bind(stored(snapshot.logical_bytes))
+        .bind(stored(snapshot.stored_bytes))
+        .bind(stored(snapshot.added_bytes))
+        .bind(to_json(&snapshot.notes))
+        .execute(self.database.writer())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}

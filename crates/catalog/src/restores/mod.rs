@@ -1,0 +1,178 @@
+//! Restore jobs: what was asked for, and what became of it.
+
+use model::{
+    DeploymentName, WallTime,
+    id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
+    restore::{DeliveryType, RestoreState},
+};
+use serde_json::Value;
+use sqlx::any::AnyRow;
+
+use crate::{
+    Catalog, Listing, Page, Result,
+    row::{Columns, statement},
+};
+
+mod cancel;
+mod delivery;
+mod request;
+
+pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
+    delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, error, receipt, archive, \
+    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at";
+
+/// The most active downloads of one project; Atlas's limit.
+pub const PROJECT_DOWNLOADS_MAX: u32 = 20;
+
+/// A restore job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreJob {
+    /// Its id.
+    pub id: RestoreJobId,
+    /// Project of the source.
+    pub project_id: ProjectId,
+    /// The deployment that the snapshot is of.
+    pub deployment_id: DeploymentId,
+    /// Its name.
+    pub deployment_name: DeploymentName,
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
+    /// When the snapshot was completed; the API's `timestamp`.
+    pub snapshot_completed_at: WallTime,
+    /// How the data is delivered.
+    pub delivery: DeliveryType,
+    /// Where the job stands.
+    pub state: RestoreState,
+    /// Where the data goes, for all but downloads.
+    pub target: Option<Target>,
+    /// What was chosen: `withUsers`, `inPlace`, ….
+    pub options: Value,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What was proved, once finished.
+    pub receipt: Option<Value>,
+    /// The archive, once ready, until it is deleted.
+    pub archive: Option<Value>,
+    /// SHA-256 of the token in the URL, in hexadecimal, once ready.
+    pub url_token_sha256: Option<String>,
+    /// When the archive goes away, once ready.
+    pub expires_at: Option<WallTime>,
+    /// Whether the archive was fetched completely.
+    pub downloaded: bool,
+    /// How many times a fetch of the archive began.
+    pub deliveries: u64,
+    /// When it was asked for.
+    pub created_at: WallTime,
+    /// When it reached a final state (or, for a download, when the archive was ready).
+    pub finished_at: Option<WallTime>,
+}
+
+/// Where restored data goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its project.
+    pub project_id: ProjectId,
+    /// The deployment.
+    pub deployment_id: DeploymentId,
+    /// Its name.
+    pub deployment_name: DeploymentName,
+}
+
+/// How a new restore delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Into a deployment.
+    Automated {
+        /// Which one.
+        target: DeploymentId,
+    },
+    /// As an archive.
+    Download,
+}
+
+/// What is needed to ask for a restore.
+#[derive(Debug, Clone)]
+pub struct NewRestore {
+    /// The snapshot; it has to be completed.
+    pub snapshot_id: SnapshotId,
+    /// How to deliver it.
+    pub delivery: Delivery,
+    /// What was chosen.
+    pub options: Value,
+}
+
+/// Which restore jobs a list is about.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreFilter {
+    /// Whose snapshots are restored.
+    pub deployment_id: DeploymentId,
+}
+
+/// Operations on restore jobs. What their worker writes goes through [`crate::Jobs`].
+#[derive(Debug, Clone, Copy)]
+pub struct Restores<'a>(pub(crate) &'a Catalog);
+
+impl Restores<'_> {
+    /// The restore job of that id. One statement.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn get(&self, id: RestoreJobId) -> Result<Option<RestoreJob>> {
+        let row = statement(format!("SELECT {COLUMNS} FROM restore_jobs WHERE id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(self.0.database.reader())
+            .await?;
+        row.as_ref().map(restore_job).transpose()
+    }
+
+    /// Restore jobs, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn list(&self, filter: RestoreFilter, page: Page) -> Result<Listing<RestoreJob>> {
+        const WANTED: &str = "FROM restore_jobs WHERE deployment_id = $1";
+        let deployment = filter.deployment_id.to_string();
+        let rows = statement(format!(
+            "SELECT {COLUMNS} {WANTED} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+        ))
+        .bind(&deployment)
+        .bind(page.limit())
+        .bind(page.offset())
+        .fetch_all(self.0.database.reader())
+        .await?;
+        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(&deployment);
+        let total = self.0.total(page, count).await?;
+        Ok(Listing { items: rows.iter().map(restore_job).collect::<Result<_>>()?, total })
+    }
+}
+
+fn restore_job(row: &AnyRow) -> Result<RestoreJob> {
+    Ok(RestoreJob {
+        id: row.parsed("id")?,
+        project_id: row.parsed("project_id")?,
+        deployment_id: row.parsed("deployment_id")?,
+        deployment_name: row.parsed("deployment_name")?,
+        snapshot_id: row.parsed("snapshot_id")?,
+        snapshot_completed_at: row.time("snapshot_completed_at")?,
+        delivery: row.parsed("delivery")?,
+        state: row.parsed("state")?,
+        target: target(row)?,
+        options: row.json("options")?,
+        error: row.maybe_text("error")?,
+        receipt: row.maybe_json("receipt")?,
+        archive: row.maybe_json("archive")?,
+        url_token_sha256: row.maybe_text("url_token_sha256")?,
+        expires_at: row.maybe_time("expires_at")?,
+        downloaded: row.flag("downloaded")?,
+        deliveries: row.count("deliveries")?,
+        created_at: row.time("created_at")?,
+        finished_at: row.maybe_time("finished_at")?,
+    })
+}
+
+fn target(row: &AnyRow) -> Result<Option<Target>> {
+    let Some(deployment_id) = row.maybe_parsed("target_deployment_id")? else { return Ok(None) };
+    let (project_id, deployment_name) =
+        (row.parsed("target_project_id")?, row.parsed("target_deployment_name")?);
+    Ok(Some(Target { project_id, deployment_id, deployment_name }))
+}

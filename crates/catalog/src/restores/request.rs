@@ -1,0 +1,146 @@
+//! Asking for a restore.
+
+use model::{
+    DeploymentName, IllegalTransition, WallTime,
+    id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
+    job::Work,
+    restore::{DeliveryType, RestoreState},
+    snapshot::SnapshotState,
+};
+use sqlx::{Any, Transaction, query};
+
+use super::{
+    COLUMNS, Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreJob, Restores, Target, delivery, restore_job,
+};
+use crate::{
+    Conflict, Error, Result, deployments,
+    error::is_duplicate,
+    jobs, new_id,
+    row::{Columns, statement, to_json},
+};
+
+type Tx = Transaction<'static, Any>;
+
+/// The snapshot that is restored, as the job copies it.
+struct Source {
+    project_id: ProjectId,
+    deployment_id: DeploymentId,
+    deployment_name: DeploymentName,
+    completed_at: WallTime,
+}
+
+impl Restores<'_> {
+    /// Asks for a restore: its row and its work item, in one transaction.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`] for the snapshot or the target (`what` says which), [`crate::Error::Illegal`] when the
+    /// snapshot is not completed, [`crate::Conflict`] when the target is busy or there are too many downloads.
+    pub async fn request(&self, new: NewRestore, now: WallTime) -> Result<RestoreJob> {
+        let mut transaction = self.0.database.begin().await?;
+        let target = match new.delivery {
+            Delivery::Automated { target } => {
+                let (project_id, deployment_name) = deployments::lock(&mut transaction, target).await?;
+                Some(Target { project_id, deployment_id: target, deployment_name })
+            }
+            Delivery::Download => None,
+        };
+        let source = lock_snapshot(&mut transaction, new.snapshot_id).await?;
+        if target.is_none() {
+            make_room_for_download(&mut transaction, source.project_id, now).await?;
+        }
+        let id: RestoreJobId = new_id(now);
+        let job = insert(&mut transaction, id, &new, &source, target.as_ref(), now).await?;
+        let work = match new.delivery {
+            Delivery::Automated { .. } => Work::Restore { restore_job_id: id },
+            Delivery::Download => Work::Download { restore_job_id: id },
+        };
+        jobs::insert(&mut transaction, work, &id.to_string(), now).await?;
+        transaction.commit().await?;
+        Ok(job)
+    }
+}
+
+/// Locks a completed snapshot, so that it is not deleted before the job that reads it is there.
+async fn lock_snapshot(transaction: &mut Tx, id: SnapshotId) -> Result<Source> {
+    let row = query("UPDATE snapshots SET state = state WHERE id = $1 RETURNING state, project_id, deployment_id, completed_at")
+        .bind(id.to_string())
+        .fetch_optional(&mut **transaction)
+        .await?
+        .ok_or_else(|| Error::not_found("snapshot", id))?;
+    let state: SnapshotState = row.parsed("state")?;
+    if state != SnapshotState::Completed {
+        let (state, event) = (state.as_str().to_owned(), "a restore".to_owned());
+        return Err(IllegalTransition { machine: "snapshot", state, event }.into());
+    }
+    let deployment_id: DeploymentId = row.parsed("deployment_id")?;
+    let named = query("SELECT name FROM deployments WHERE id = $1")
+        .bind(deployment_id.to_string())
+        .fetch_one(&mut **transaction)
+        .await?;
+    Ok(Source {
+        project_id: row.parsed("project_id")?,
+        deployment_id,
+        deployment_name: named.parsed("name")?,
+        completed_at: row.time("completed_at")?,
+    })
+}
+
+/// Counts the active downloads of a project behind a lock on it, after those whose time is over have expired.
+async fn make_room_for_download(transaction: &mut Tx, project: ProjectId, now: WallTime) -> Result<()> {
+    query("UPDATE projects SET name = name WHERE id = $1")
+        .bind(project.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    delivery::expire_due(&mut **transaction, now).await?;
+    let row = query(
+        "SELECT COUNT(*) AS active FROM restore_jobs \
+         WHERE project_id = $1 AND delivery = 'download' AND state IN ('queued', 'running', 'ready')",
+    )
+    .bind(project.to_string())
+    .fetch_one(&mut **transaction)
+    .await?;
+    if row.count("active")? >= u64::from(PROJECT_DOWNLOADS_MAX) {
+        return Err(Conflict::TooManyDownloads { limit: PROJECT_DOWNLOADS_MAX }.into());
+    }
+    Ok(())
+}
+
+async fn insert(
+    transaction: &mut Tx,
+    id: RestoreJobId,
+    new: &NewRestore,
+    source: &Source,
+    target: Option<&Target>,
+    now: WallTime,
+) -> Result<RestoreJob> {
+    let (delivery, conflict) = match new.delivery {
+        Delivery::Automated { .. } => (DeliveryType::Automated, Conflict::TargetBusy),
+        Delivery::Download => (DeliveryType::Download, Conflict::SnapshotDownloading),
+    };
+    let row = statement(format!(
+        "INSERT INTO restore_jobs (id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
+         delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, downloaded, \
+         deliveries, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13) \
+         RETURNING {COLUMNS}"
+    ))
+    .bind(id.to_string())
+    .bind(source.project_id.to_string())
+    .bind(source.deployment_id.to_string())
+    .bind(source.deployment_name.as_str())
+    .bind(new.snapshot_id.to_string())
+    .bind(source.completed_at.0)
+    .bind(delivery.as_str())
+    .bind(RestoreState::Queued.as_str())
+    .bind(target.map(|t| t.project_id.to_string()))
+    .bind(target.map(|t| t.deployment_id.to_string()))
+    .bind(target.map(|t| t.deployment_name.to_string()))
+    .bind(to_json(&new.options))
+    .bind(now.0)
+    .fetch_one(&mut **transaction)
+    .await;
+    match row {
+        // The only thing that can be there twice: an active job of the same target or snapshot.
+        Err(error) if is_duplicate(&error) => Err(conflict.into()),
+        other => restore_job(&other?),
+    }
+}

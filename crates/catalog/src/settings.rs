@@ -1,0 +1,49 @@
+//! Facts about this server that outlive its process.
+
+use sqlx::query;
+
+use crate::{Catalog, Result, row::Columns};
+
+/// Operations on settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a>(pub(crate) &'a Catalog);
+
+impl Settings<'_> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn get(&self, key: &str) -> Result<Option<String>> {
+        let row = query("SELECT value FROM settings WHERE key = $1")
+            .bind(key)
+            .fetch_optional(self.0.database.reader())
+            .await?;
+        row.map(|row| row.text("value")).transpose()
+    }
+
+    /// Sets a key.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn set(&self, key: &str, value: &str) -> Result<()> {
+        query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+            .bind(key)
+            .bind(value)
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(())
+    }
+
+    /// Sets a key unless it is set, and returns what it is set to: whoever comes first decides.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn get_or_set(&self, key: &str, value: &str) -> Result<String> {
+        query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+            .bind(key)
+            .bind(value)
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(self.get(key).await?.unwrap_or_else(|| value.to_owned()))
+    }
+}

@@ -1,0 +1,376 @@
+//! Snapshots: what was asked for, and what became of it.
+
+use std::str::FromStr;
+
+use model::{
+    ClusterTime, WallTime,
+    id::{DeploymentId, ProjectId, SnapshotId},
+    job::Work,
+    snapshot::{SnapshotEvent, SnapshotState},
+};
+use serde_json::Value;
+use sqlx::{any::AnyRow, query};
+
+use crate::{
+    Catalog, Conflict, Error, Listing, Page, Result, deployments,
+    error::is_duplicate,
+    jobs, new_id,
+    row::{Columns, plain, statement},
+    transition,
+};
+
+/// How many rows a reconciler takes at a time.
+const BATCH: i64 = 200;
+
+pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
+    requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, manifest, mongod_version, \
+    fcv, replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, error, notes";
+
+/// Why a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SnapshotType {
+    /// Somebody asked for it.
+    OnDemand,
+    /// A schedule did.
+    Scheduled,
+}
+
+impl SnapshotType {
+    /// The word on the wire and in the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnDemand => "onDemand",
+            Self::Scheduled => "scheduled",
+        }
+    }
+}
+
+impl FromStr for SnapshotType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "onDemand" => Ok(Self::OnDemand),
+            "scheduled" => Ok(Self::Scheduled),
+            other => Err(format!("unknown snapshot type {other:?}")),
+        }
+    }
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// What it is a snapshot of.
+    pub deployment_id: DeploymentId,
+    /// Where it stands.
+    pub state: SnapshotState,
+    /// Why it was taken.
+    pub snapshot_type: SnapshotType,
+    /// What people call it.
+    pub description: Option<String>,
+    /// How long it was asked to be kept.
+    pub retention_days: Option<u32>,
+    /// When it was asked for.
+    pub requested_at: WallTime,
+    /// When it was completed; the API's `createdAt`.
+    pub completed_at: Option<WallTime>,
+    /// When it will be deleted.
+    pub expires_at: Option<WallTime>,
+    /// When it was deleted.
+    pub deleted_at: Option<WallTime>,
+    /// The time of the data.
+    pub cluster_time: Option<ClusterTime>,
+    /// Name of the manifest in the vault; forgotten once a deleted snapshot's manifest is collected.
+    pub manifest: Option<String>,
+    /// Version of mongod that it was read from.
+    pub mongod_version: Option<String>,
+    /// Feature compatibility version then.
+    pub fcv: Option<String>,
+    /// Name of the replica set then.
+    pub replica_set_name: Option<String>,
+    /// Collections in it.
+    pub collections: u64,
+    /// Documents in it.
+    pub documents: u64,
+    /// Bytes of BSON in it.
+    pub logical_bytes: u64,
+    /// Bytes in the vault of all that it names.
+    pub stored_bytes: u64,
+    /// Bytes that it added to the vault.
+    pub added_bytes: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What is worth knowing: times of capped collections, excluded namespaces.
+    pub notes: Value,
+}
+
+/// What is needed to ask for a snapshot.
+#[derive(Debug, Clone)]
+pub struct NewSnapshot {
+    /// What to take it of.
+    pub deployment_id: DeploymentId,
+    /// Why.
+    pub snapshot_type: SnapshotType,
+    /// What people call it.
+    pub description: Option<String>,
+    /// How long to keep it, from its completion on.
+    pub retention_days: Option<u32>,
+}
+
+/// Which snapshots a list is about. Deleted ones are never listed.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotFilter {
+    /// Of one deployment.
+    pub deployment_id: DeploymentId,
+    /// Only those in this state.
+    pub state: Option<SnapshotState>,
+    /// Only completed ones whose data is not newer than this.
+    pub not_after: Option<ClusterTime>,
+}
+
+impl SnapshotFilter {
+    /// All snapshots of a deployment.
+    pub const fn of(deployment_id: DeploymentId) -> Self {
+        Self { deployment_id, state: None, not_after: None }
+    }
+}
+
+/// Operations on snapshots.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshots<'a>(pub(crate) &'a Catalog);
+
+impl Snapshots<'_> {
+    /// Asks for a snapshot: its row and its work item, in one transaction.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::OnDemandUnfinished`]; [`crate::Error::NotFound`] when the deployment is not there or removed.
+    pub async fn request(&self, new: NewSnapshot, now: WallTime) -> Result<Snapshot> {
+        let mut transaction = self.0.database.begin().await?;
+        let (project, _) = deployments::lock(&mut transaction, new.deployment_id).await?;
+        let id: SnapshotId = new_id(now);
+        let row = statement(format!(
+            "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
+             requested_at, expires_at, collections, documents, logical_bytes, stored_bytes, added_bytes, notes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, 'null') RETURNING {COLUMNS}"
+        ))
+        .bind(id.to_string())
+        .bind(project.to_string())
+        .bind(new.deployment_id.to_string())
+        .bind(SnapshotState::Queued.as_str())
+        .bind(new.snapshot_type.as_str())
+        .bind(new.description.as_deref().map(plain))
+        .bind(new.retention_days.map(i64::from))
+        .bind(now.0)
+        .bind(new.retention_days.map(|days| now.plus_ms(i64::from(days) * DAY_MS).0))
+        .fetch_one(&mut *transaction)
+        .await;
+        let snapshot = match row {
+            Err(error) if is_duplicate(&error) => return Err(Conflict::OnDemandUnfinished.into()),
+            other => snapshot(&other?)?,
+        };
+        jobs::insert(&mut transaction, Work::Snapshot { snapshot_id: id }, &id.to_string(), now).await?;
+        transaction.commit().await?;
+        Ok(snapshot)
+    }
+
+    /// The snapshot of that id; deleted ones too, as tombstones.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+        let row = statement(format!("SELECT {COLUMNS} FROM snapshots WHERE id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(self.0.database.reader())
+            .await?;
+        row.as_ref().map(snapshot).transpose()
+    }
+
+    /// Snapshots, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn list(&self, filter: SnapshotFilter, page: Page) -> Result<Listing<Snapshot>> {
+        const WANTED: &str = "FROM snapshots WHERE deployment_id = $1 AND state <> 'deleted' \
+             AND ($2 IS NULL OR state = $2) \
+             AND ($3 IS NULL OR (cluster_seconds, cluster_increment) <= ($3, $4) AND state = 'completed')";
+        let deployment = filter.deployment_id.to_string();
+        let state = filter.state.map(SnapshotState::as_str);
+        let (seconds, increment) = (
+            filter.not_after.map(|t| i64::from(t.seconds)),
+            filter.not_after.map(|t| i64::from(t.increment)),
+        );
+        let rows = statement(format!(
+            "SELECT {COLUMNS} {WANTED} ORDER BY requested_at DESC, id DESC LIMIT $5 OFFSET $6"
+        ))
+        .bind(&deployment)
+        .bind(state)
+        .bind(seconds)
+        .bind(increment)
+        .bind(page.limit())
+        .bind(page.offset())
+        .fetch_all(self.0.database.reader())
+        .await?;
+        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}"))
+            .bind(&deployment)
+            .bind(state)
+            .bind(seconds)
+            .bind(increment);
+        let total = self.0.total(page, count).await?;
+        Ok(Listing { items: rows.iter().map(snapshot).collect::<Result<_>>()?, total })
+    }
+
+    /// Changes when a completed snapshot expires.
+    ///
+    /// # Errors
+    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Error::NotFound`].
+    pub async fn update_retention(&self, id: SnapshotId, expires_at: WallTime) -> Result<Snapshot> {
+        let row = statement(format!(
+            "UPDATE snapshots SET expires_at = $2 WHERE id = $1 AND state = 'completed' RETURNING {COLUMNS}"
+        ))
+        .bind(id.to_string())
+        .bind(expires_at.0)
+        .fetch_optional(self.0.database.writer())
+        .await?;
+        match row {
+            Some(row) => snapshot(&row),
+            None => Err(self.illegal(id, "a change of its retention").await?),
+        }
+    }
+
+    /// Deletes a snapshot: only a tombstone stays. Restores that run from it go on to their end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Illegal`] while it is queued or in progress or when it is deleted already,
+    /// [`crate::Error::NotFound`].
+    pub async fn delete(&self, id: SnapshotId, now: WallTime) -> Result<()> {
+        let moves = transition::snapshot(SnapshotEvent::Deleted);
+        let done = statement(format!(
+            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND state IN {}",
+            moves.next, moves.from
+        ))
+        .bind(id.to_string())
+        .bind(now.0)
+        .execute(self.0.database.writer())
+        .await?;
+        if done.rows_affected() == 0 { Err(self.illegal(id, "its deletion").await?) } else { Ok(()) }
+    }
+
+    /// Completed snapshots whose time is over, a bounded number, oldest expiry first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn expired(&self, now: WallTime) -> Result<Vec<Snapshot>> {
+        let rows = statement(format!(
+            "SELECT {COLUMNS} FROM snapshots WHERE state = 'completed' AND expires_at <= $1 \
+             ORDER BY expires_at, id LIMIT $2"
+        ))
+        .bind(now.0)
+        .bind(BATCH)
+        .fetch_all(self.0.database.reader())
+        .await?;
+        rows.iter().map(snapshot).collect()
+    }
+
+    /// Manifests that are roots for the garbage collection: of completed snapshots, and of deleted ones that an
+    /// unfinished restore still reads.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn live_manifests(&self) -> Result<Vec<(SnapshotId, String)>> {
+        self.manifests(&format!("state = 'completed' OR {READ}")).await
+    }
+
+    /// Deleted snapshots whose manifest may go now: no unfinished restore reads it.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn dead_manifests(&self) -> Result<Vec<(SnapshotId, String)>> {
+        self.manifests(&format!("state = 'deleted' AND NOT {READ}")).await
+    }
+
+    /// Forgets the manifest of a deleted snapshot, after it was deleted from the vault.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn forget_manifest(&self, id: SnapshotId) -> Result<()> {
+        query("UPDATE snapshots SET manifest = NULL WHERE id = $1 AND state = 'deleted'")
+            .bind(id.to_string())
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(())
+    }
+
+    async fn manifests(&self, which: &str) -> Result<Vec<(SnapshotId, String)>> {
+        // Read where it is written: a replica or an older view of the file must not decide what is garbage.
+        let rows = statement(format!(
+            "SELECT id, manifest FROM snapshots WHERE manifest IS NOT NULL AND ({which}) ORDER BY id"
+        ))
+        .fetch_all(self.0.database.writer())
+        .await?;
+        rows.iter().map(|row| Ok((row.parsed("id")?, row.text("manifest")?))).collect()
+    }
+
+    /// Why a conditional update of this snapshot found no row.
+    async fn illegal(&self, id: SnapshotId, event: &str) -> Result<Error> {
+        let row = query("SELECT state FROM snapshots WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.0.database.writer())
+            .await?;
+        Ok(match row {
+            None => Error::not_found("snapshot", id),
+            Some(row) => {
+                let (state, event) = (row.text("state")?, event.to_owned());
+                Error::Illegal(model::IllegalTransition { machine: "snapshot", state, event })
+            }
+        })
+    }
+}
+
+/// One day.
+pub(crate) const DAY_MS: i64 = 86_400_000;
+
+/// Whether an unfinished restore reads the snapshot.
+const READ: &str = "EXISTS (SELECT 1 FROM restore_jobs r WHERE r.snapshot_id = snapshots.id \
+                    AND r.state IN ('queued', 'running', 'cancelling', 'cutOver'))";
+
+fn snapshot(row: &AnyRow) -> Result<Snapshot> {
+    Ok(Snapshot {
+        id: row.parsed("id")?,
+        project_id: row.parsed("project_id")?,
+        deployment_id: row.parsed("deployment_id")?,
+        state: row.parsed("state")?,
+        snapshot_type: row.parsed("snapshot_type")?,
+        description: row.maybe_text("description")?,
+        retention_days: row.maybe_int("retention_days")?.and_then(|days| u32::try_from(days).ok()),
+        requested_at: row.time("requested_at")?,
+        completed_at: row.maybe_time("completed_at")?,
+        expires_at: row.maybe_time("expires_at")?,
+        deleted_at: row.maybe_time("deleted_at")?,
+        cluster_time: cluster_time(row)?,
+        manifest: row.maybe_text("manifest")?,
+        mongod_version: row.maybe_text("mongod_version")?,
+        fcv: row.maybe_text("fcv")?,
+        replica_set_name: row.maybe_text("replica_set_name")?,
+        collections: row.count("collections")?,
+        documents: row.count("documents")?,
+        logical_bytes: row.count("logical_bytes")?,
+        stored_bytes: row.count("stored_bytes")?,
+        added_bytes: row.count("added_bytes")?,
+        error: row.maybe_text("error")?,
+        notes: row.json("notes")?,
+    })
+}
+
+fn cluster_time(row: &AnyRow) -> Result<Option<ClusterTime>> {
+    if row.maybe_int("cluster_seconds")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(ClusterTime {
+        seconds: row.small("cluster_seconds")?,
+        increment: row.small("cluster_increment")?,
+    }))
+}

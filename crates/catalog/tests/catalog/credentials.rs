@@ -1,0 +1,115 @@
+//! API keys, service accounts, tokens.
+
+use catalog::{Catalog, Credential, CredentialKind, Error, Grant, NewCredential, NewToken, Page, Sealed};
+use model::{
+    id::{CredentialId, ProjectId},
+    role::{Action, Role},
+};
+
+use crate::support::{self, T0, at};
+
+fn new(kind: CredentialKind, name: &str, grants: &[Grant]) -> NewCredential {
+    NewCredential {
+        kind,
+        public_name: name.to_owned(),
+        secret: Sealed("secret".to_owned()),
+        description: "for the tests".to_owned(),
+        grants: grants.to_vec(),
+    }
+}
+
+fn sorted(mut credential: Credential) -> Credential {
+    credential.grants.sort_by_key(|grant| (grant.role, grant.project));
+    credential
+}
+
+pub(crate) async fn credentials_carry_their_roles(catalog: Catalog) {
+    let shop = support::project(&catalog).await;
+    let lab = catalog.projects().create("lab", T0).await.unwrap();
+    let manager = Grant { role: Role::GroupBackupManager, project: Some(shop.id) };
+    let reader = Grant { role: Role::GroupReadOnly, project: Some(lab.id) };
+    let owner = Grant { role: Role::OrgOwner, project: None };
+    let member = Grant { role: Role::OrgMember, project: None };
+
+    let key = new(CredentialKind::ApiKey, "abcdefgh", &[manager, reader, member]);
+    let made = catalog.credentials().create(key.clone(), at(1)).await.unwrap();
+    let again = catalog.credentials().create(key, at(1)).await;
+    assert!(matches!(again, Err(Error::AlreadyExists { what: "API key", .. })));
+    let read =
+        catalog.credentials().by_public_name(CredentialKind::ApiKey, "abcdefgh").await.unwrap().unwrap();
+    assert_eq!(sorted(read.clone()), sorted(made.clone()));
+    assert!(read.allows(shop.id, Action::Restore) && !read.allows(lab.id, Action::Restore));
+    assert!(read.allows(lab.id, Action::Read) && !read.reaches_all_projects());
+    assert!(!read.is_member_of(ProjectId::from_parts(1, [1; 8])));
+    assert_eq!(
+        catalog.credentials().by_public_name(CredentialKind::ServiceAccount, "abcdefgh").await.unwrap(),
+        None
+    );
+
+    let bare =
+        catalog.credentials().create(new(CredentialKind::ServiceAccount, "sa", &[]), at(2)).await.unwrap();
+    assert_eq!(catalog.credentials().get(bare.id).await.unwrap().unwrap(), bare);
+    catalog.credentials().grant(bare.id, owner).await.unwrap();
+    catalog.credentials().grant(bare.id, owner).await.unwrap();
+    let bare = catalog.credentials().get(bare.id).await.unwrap().unwrap();
+    assert_eq!(bare.grants, [owner]);
+    assert!(bare.allows(shop.id, Action::Own) && bare.reaches_all_projects());
+
+    let nowhere = Grant { role: Role::GroupOwner, project: Some(ProjectId::from_parts(1, [1; 8])) };
+    let refused =
+        catalog.credentials().create(new(CredentialKind::ApiKey, "ijklmnop", &[nowhere]), at(3)).await;
+    assert!(matches!(refused, Err(Error::NotFound { what: "project", .. })));
+    assert_eq!(catalog.credentials().by_public_name(CredentialKind::ApiKey, "ijklmnop").await.unwrap(), None);
+    let nobody = catalog.credentials().grant(CredentialId::from_parts(1, [1; 8]), owner).await;
+    assert!(matches!(nobody, Err(Error::NotFound { what: "credential", .. })));
+
+    let all = catalog.credentials().list(None, Page::default()).await.unwrap();
+    assert_eq!(
+        (all.items.iter().map(|c| c.id).collect::<Vec<_>>(), all.total),
+        (vec![made.id, bare.id], Some(2))
+    );
+    let second = catalog.credentials().list(None, Page::new(2, 1)).await.unwrap();
+    assert_eq!(second.items, std::slice::from_ref(&bare), "a page counts credentials, not roles");
+    let of_shop = catalog.credentials().list(Some(shop.id), Page::default()).await.unwrap();
+    assert_eq!((of_shop.items.len(), of_shop.total), (1, Some(1)));
+    assert_eq!(sorted(of_shop.items[0].clone()), sorted(made.clone()));
+
+    assert!(catalog.credentials().revoke(made.id, manager).await.unwrap());
+    assert!(!catalog.credentials().revoke(made.id, manager).await.unwrap());
+    assert!(!catalog.credentials().get(made.id).await.unwrap().unwrap().allows(shop.id, Action::Read));
+}
+
+fn token(hash: &str, credential: &Credential) -> NewToken {
+    NewToken { sha256: hash.to_owned(), credential_id: credential.id, expires_at: at(3600) }
+}
+
+pub(crate) async fn a_deleted_credential_takes_its_tokens_along(catalog: Catalog) {
+    let owner = Grant { role: Role::OrgOwner, project: None };
+    let account = new(CredentialKind::ServiceAccount, "sa", &[owner]);
+    let account = catalog.credentials().create(account, T0).await.unwrap();
+    catalog.tokens().insert(&token("t1", &account), T0).await.unwrap();
+    assert!(catalog.credentials().delete(account.id).await.unwrap());
+    assert!(!catalog.credentials().delete(account.id).await.unwrap());
+    assert_eq!(catalog.tokens().credential("t1", at(1)).await.unwrap(), None);
+    let late = catalog.tokens().insert(&token("t2", &account), T0).await;
+    assert!(matches!(late, Err(Error::NotFound { .. })));
+}
+
+pub(crate) async fn tokens_expire_and_are_revoked(catalog: Catalog) {
+    let owner = Grant { role: Role::OrgOwner, project: None };
+    let account = new(CredentialKind::ServiceAccount, "sa", &[owner]);
+    let account = catalog.credentials().create(account, T0).await.unwrap();
+    let other =
+        catalog.credentials().create(new(CredentialKind::ServiceAccount, "sb", &[]), T0).await.unwrap();
+    for hash in ["t1", "t2"] {
+        catalog.tokens().insert(&token(hash, &account), T0).await.unwrap();
+    }
+    assert_eq!(catalog.tokens().credential("t1", at(3599)).await.unwrap().as_ref(), Some(&account));
+    assert_eq!(catalog.tokens().credential("t1", at(3600)).await.unwrap(), None);
+    assert_eq!(catalog.tokens().credential("t3", at(1)).await.unwrap(), None);
+    assert!(!catalog.tokens().revoke("t1", other.id).await.unwrap(), "a token of somebody else");
+    assert!(catalog.tokens().revoke("t1", account.id).await.unwrap());
+    assert_eq!(catalog.tokens().credential("t1", at(1)).await.unwrap(), None);
+    assert_eq!(catalog.tokens().delete_expired(at(3599)).await.unwrap(), 0);
+    assert_eq!(catalog.tokens().delete_expired(at(3600)).await.unwrap(), 1);
+}

@@ -1,0 +1,124 @@
+//! Projects, deployments, and what is sealed in them.
+
+use catalog::{
+    Catalog, Conflict, CredentialKind, Error, NewCredential, Page, Sealed, SealedKind, SealedValue,
+    SnapshotFilter,
+};
+use model::{DeploymentKind, id::ProjectId};
+
+use crate::support::{self, T0, at};
+
+pub(crate) async fn projects_are_made_once_and_listed(catalog: Catalog) {
+    let shop = support::project(&catalog).await;
+    let lab = catalog.projects().create("lab", at(1)).await.unwrap();
+    assert!(matches!(catalog.projects().create("shop", at(2)).await, Err(Error::AlreadyExists { .. })));
+    assert_eq!(catalog.projects().get(shop.id).await.unwrap().as_ref(), Some(&shop));
+    assert_eq!(catalog.projects().by_name("lab").await.unwrap().as_ref(), Some(&lab));
+    assert_eq!(catalog.projects().by_name("Lab").await.unwrap(), None);
+    let listing = catalog.projects().list(Page::new(1, 1)).await.unwrap();
+    assert_eq!((listing.items.as_slice(), listing.total), ([shop].as_slice(), Some(2)));
+    let listing = catalog.projects().list(Page::new(2, 1).without_count()).await.unwrap();
+    assert_eq!((listing.items.as_slice(), listing.total), ([lab].as_slice(), None));
+}
+
+pub(crate) async fn a_removed_deployment_keeps_its_id_and_snapshots(catalog: Catalog) {
+    let (project, deployment) = support::source(&catalog).await;
+    let again = catalog.deployments().add(support::new_deployment(&project, "Cluster0"), at(1)).await;
+    assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+    let snapshot = support::snapshot(&catalog, &deployment, "m1", at(2)).await;
+
+    catalog.deployments().remove(deployment.id, at(3)).await.unwrap();
+    let removed = catalog.deployments().by_name(project.id, "Cluster0").await.unwrap().unwrap();
+    assert_eq!(removed.removed_at, Some(at(3)));
+    assert_eq!(removed.uri_sealed, Sealed(String::new()), "the connection string is forgotten");
+    assert_eq!(catalog.deployments().list(project.id, None, Page::default()).await.unwrap().total, Some(0));
+    assert!(matches!(catalog.deployments().remove(deployment.id, at(4)).await, Err(Error::NotFound { .. })));
+    let refused = catalog.deployments().replace_uri(deployment.id, &Sealed("x".to_owned())).await;
+    assert!(matches!(refused, Err(Error::NotFound { .. })));
+
+    let mut new = support::new_deployment(&project, "Cluster0");
+    new.uri_sealed = Sealed("other".to_owned());
+    let back = catalog.deployments().add(new, at(5)).await.unwrap();
+    assert_eq!((back.id, back.created_at, back.removed_at), (deployment.id, T0, None));
+    assert_eq!(back.uri_sealed, Sealed("other".to_owned()));
+    let listing = catalog.snapshots().list(SnapshotFilter::of(back.id), Page::default()).await.unwrap();
+    assert_eq!(listing.items, [snapshot]);
+
+    let mut nowhere = support::new_deployment(&project, "Cluster1");
+    nowhere.project_id = ProjectId::from_parts(1, [1; 8]);
+    assert!(matches!(
+        catalog.deployments().add(nowhere, at(6)).await,
+        Err(Error::NotFound { what: "project", .. })
+    ));
+    let mut serverless = support::new_deployment(&project, "Tenant0");
+    serverless.kind = DeploymentKind::Serverless;
+    let serverless = catalog.deployments().add(serverless, at(7)).await.unwrap();
+    let only = catalog
+        .deployments()
+        .list(project.id, Some(DeploymentKind::Serverless), Page::default())
+        .await
+        .unwrap();
+    assert_eq!((only.items, only.total), (vec![serverless], Some(1)));
+
+    let mut facts = back.facts.clone();
+    facts.mongodb_version = None;
+    facts.checked_at = Some(at(8));
+    catalog.deployments().update_facts(back.id, &facts).await.unwrap();
+    assert_eq!(catalog.deployments().get(back.id).await.unwrap().unwrap().facts, facts);
+}
+
+pub(crate) async fn a_busy_deployment_is_not_removed(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let busy =
+        |result| assert!(matches!(result, Err(Error::Conflict(Conflict::DeploymentBusy))), "{result:?}");
+    let snapshot = support::request_snapshot(&catalog, &deployment, at(1)).await;
+    busy(catalog.deployments().remove(deployment.id, at(2)).await);
+    let lease = support::claim(&catalog, "w", at(3)).await;
+    busy(catalog.deployments().remove(deployment.id, at(4)).await);
+    catalog.jobs().finish(&lease, support::completion("m"), at(5)).await.unwrap();
+    let snapshot = catalog.snapshots().get(snapshot.id).await.unwrap().unwrap();
+    let restore = support::request_restore(&catalog, &snapshot, at(6)).await;
+    busy(catalog.deployments().remove(deployment.id, at(7)).await);
+    catalog.restores().request_cancel(restore.id, at(8)).await.unwrap().unwrap();
+    catalog.deployments().remove(deployment.id, at(9)).await.unwrap();
+
+    let new = support::new_snapshot(&deployment, catalog::SnapshotType::OnDemand);
+    let gone = catalog.snapshots().request(new, at(10)).await;
+    assert!(matches!(gone, Err(Error::NotFound { what: "deployment", .. })));
+}
+
+pub(crate) async fn sealed_values_are_rotated_all_or_none(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let key = NewCredential {
+        kind: CredentialKind::ApiKey,
+        public_name: "abcdefgh".to_owned(),
+        secret: Sealed("sealed ha1".to_owned()),
+        description: String::new(),
+        grants: Vec::new(),
+    };
+    let account = NewCredential { kind: CredentialKind::ServiceAccount, ..key.clone() };
+    let key = catalog.credentials().create(key, T0).await.unwrap();
+    catalog.credentials().create(account, T0).await.unwrap();
+
+    let values = catalog.sealed_values().await.unwrap();
+    let expected = [
+        SealedValue {
+            kind: SealedKind::DeploymentUri,
+            id: deployment.id.to_string(),
+            sealed: deployment.uri_sealed.clone(),
+        },
+        SealedValue { kind: SealedKind::ApiKeyHa1, id: key.id.to_string(), sealed: key.secret.clone() },
+    ];
+    assert_eq!(values, expected, "a service account's secret is hashed, not sealed");
+    assert!(!format!("{values:?}").contains("sealed ha1"), "a sealed text is never printed");
+
+    let changes: Vec<_> =
+        values.iter().map(|old| (old.clone(), Sealed(format!("new {}", old.sealed.0)))).collect();
+    let mut stale = changes.clone();
+    stale[1].0.sealed = Sealed("something else".to_owned());
+    assert!(matches!(catalog.replace_sealed(&stale).await, Err(Error::NotFound { .. })));
+    assert_eq!(catalog.sealed_values().await.unwrap(), expected, "none was replaced");
+    catalog.replace_sealed(&changes).await.unwrap();
+    let uri = catalog.deployments().get(deployment.id).await.unwrap().unwrap().uri_sealed;
+    assert_eq!(uri, Sealed("new sealed uri of Cluster0".to_owned()));
+}

@@ -1,0 +1,87 @@
+//! The catalog's promises, kept by SQLite and PostgreSQL alike: every case of the suite is a plain async function
+//! over a catalog and runs on both.
+
+#![allow(clippy::unwrap_used)]
+
+// The name that the rest of the workspace knows it by.
+extern crate ebbtide_catalog as catalog;
+
+mod collector;
+mod credentials;
+mod deployments;
+mod fencing;
+mod files;
+mod jobs;
+mod objects;
+mod postgres;
+mod races;
+mod rest;
+mod restores;
+mod snapshots;
+mod support;
+
+/// The suite: one line per case, two tests per line.
+macro_rules! suite {
+    ($($module:ident :: $case:ident),* $(,)?) => {
+        mod sqlite_suite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let (catalog, _directory) = crate::support::sqlite().await;
+                crate::$module::$case(catalog).await;
+            })*
+        }
+
+        /// All cases on one server; each has a database of its own.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn postgres_suite() {
+            let Some(server) = postgres::Server::start() else { return };
+            $(
+                let name = stringify!($case);
+                println!("{name}");
+                crate::$module::$case(server.catalog(name).await).await;
+            )*
+        }
+    };
+}
+
+suite![
+    deployments::projects_are_made_once_and_listed,
+    deployments::a_removed_deployment_keeps_its_id_and_snapshots,
+    deployments::a_busy_deployment_is_not_removed,
+    deployments::sealed_values_are_rotated_all_or_none,
+    credentials::credentials_carry_their_roles,
+    credentials::a_deleted_credential_takes_its_tokens_along,
+    credentials::tokens_expire_and_are_revoked,
+    snapshots::one_on_demand_snapshot_at_a_time,
+    snapshots::a_snapshot_lives_and_dies_as_the_model_says,
+    snapshots::lists_are_paged_newest_first,
+    snapshots::manifests_stay_while_a_restore_reads_them,
+    restores::a_restore_is_finished_only_through_a_cut_over,
+    restores::a_target_takes_one_restore_at_a_time,
+    restores::downloads_are_limited,
+    restores::an_archive_is_fetched_once_or_expires,
+    restores::a_cancel_in_the_queue_ends_the_job_too,
+    restores::a_running_restore_is_cancelled_by_its_worker,
+    restores::what_cannot_be_restored_is_refused,
+    jobs::oldest_first_and_by_kind,
+    jobs::an_expired_lease_is_taken_over_with_its_checkpoint,
+    jobs::an_item_that_kills_its_workers_is_given_up,
+    jobs::a_released_item_costs_no_attempt,
+    jobs::a_retry_waits_for_its_time,
+    jobs::outcomes_have_to_fit,
+    jobs::obligations_outlive_their_job,
+    fencing::who_lost_the_lease_changes_nothing,
+    races::cancel_against_cut_over,
+    races::many_workers_claim_each_item_once,
+    races::many_requests_for_one_target,
+    races::a_download_too_many_is_never_granted,
+    objects::pins_hold_and_end_with_the_job,
+    collector::garbage_goes_after_two_cycles,
+    collector::every_interleaving_of_reuse_and_collection,
+    collector::a_pin_and_a_mark_at_the_same_time,
+    collector::collectors_take_turns,
+    rest::settings_are_decided_once,
+    rest::the_audit_log_is_newest_first,
+    rest::an_import_can_be_repeated,
+    rest::odd_texts_are_kept_or_mended,
+];

@@ -1,0 +1,47 @@
+//! Pins.
+
+use catalog::{Catalog, Error, ObjectStats, StoredObject};
+use std::collections::HashSet;
+
+use crate::support::{self, at, names};
+
+pub(crate) fn stored(name: &str) -> StoredObject {
+    StoredObject { name: name.to_owned(), kind: "segment".to_owned(), stored_bytes: 100 }
+}
+
+pub(crate) async fn pins_hold_and_end_with_the_job(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let first = support::claim(&catalog, "w1", at(2)).await;
+    let objects = catalog.objects();
+    // More than one batch, some of them twice.
+    let many: Vec<String> = (0..1000).map(|n| format!("object-{:04}", n % 900)).collect();
+    let report = objects.pin(&first, &many).await.unwrap();
+    assert!(report.stored.is_empty() && report.deleting.is_empty());
+    objects.stored(&first, &many[..500].iter().map(|name| stored(name)).collect::<Vec<_>>()).await.unwrap();
+    let report = objects.pin(&first, &many).await.unwrap();
+    assert_eq!(report.stored, many[..500].iter().cloned().collect::<HashSet<_>>());
+    assert_eq!(objects.known(&many).await.unwrap(), report.stored);
+    assert_eq!(objects.stats().await.unwrap(), ObjectStats { objects: 500, stored_bytes: 50_000, marked: 0 });
+    assert!(objects.pin(&first, &[]).await.unwrap().stored.is_empty());
+
+    let collector = catalog.collector();
+    let cycle = collector.begin_cycle(at(3), 1000).await.unwrap().unwrap();
+    assert_eq!(collector.mark(&cycle, &many).await.unwrap(), 0, "pinned");
+    let second = support::claim(&catalog, "w2", at(100)).await;
+    assert_eq!(collector.mark(&cycle, &many).await.unwrap(), 0, "the pins are the job's, not the worker's");
+    for lost in [
+        objects.pin(&first, &names(&["x"])).await.map(drop),
+        objects.stored(&first, &[stored("x")]).await,
+        catalog
+            .obligations()
+            .record(&first, deployment.id, "k", &serde_json::json!(1), at(101))
+            .await
+            .map(drop),
+    ] {
+        assert!(matches!(lost, Err(Error::LeaseLost { .. })), "{lost:?}");
+    }
+    catalog.jobs().finish(&second, support::failed("x"), at(102)).await.unwrap();
+    assert_eq!(collector.mark(&cycle, &many).await.unwrap(), 500, "pins end with the job");
+    assert_eq!(objects.stats().await.unwrap().marked, 500);
+}

@@ -1,0 +1,236 @@
+//! Restore jobs, one at a time; see `races` for many.
+
+use catalog::{
+    Catalog, Conflict, Delivery, Error, Outcome, PROJECT_DOWNLOADS_MAX, Page, RestoreFilter, Snapshot,
+};
+use model::{
+    id::{DeploymentId, RestoreJobId, SnapshotId},
+    job::{Directive, JobState},
+    restore::{CancelRefusal, DeliveryType, RestoreState},
+};
+use serde_json::json;
+
+use crate::support::{self, LEASE_MS, T0, at};
+
+async fn source(catalog: &Catalog) -> Snapshot {
+    let (_, deployment) = support::source(catalog).await;
+    support::snapshot(catalog, &deployment, "m", T0).await
+}
+
+pub(crate) async fn a_restore_is_finished_only_through_a_cut_over(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let asked = support::request_restore(&catalog, &snapshot, at(1)).await;
+    assert_eq!((asked.delivery, asked.state), (DeliveryType::Automated, RestoreState::Queued));
+    assert_eq!(asked.snapshot_completed_at, snapshot.completed_at.unwrap());
+    let target = asked.target.as_ref().unwrap();
+    assert_eq!((target.deployment_id, target.deployment_name.as_str()), (snapshot.deployment_id, "Cluster0"));
+    assert_eq!(asked.options, json!({"withUsers": true}));
+
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    assert_eq!(lease.restore_state, Some(RestoreState::Running));
+    let early = catalog.jobs().finish(&lease, support::receipt(), at(3)).await;
+    assert!(matches!(early, Err(Error::Illegal(_))), "{early:?}");
+    assert_eq!(support::restore(&catalog, &asked).await.state, RestoreState::Running);
+    assert!(catalog.restores().begin_cut_over(&lease, at(4)).await.unwrap());
+    assert!(catalog.restores().begin_cut_over(&lease, at(4)).await.unwrap(), "it can be begun again");
+    let late = catalog.restores().request_cancel(asked.id, at(5)).await.unwrap();
+    assert_eq!(late, Err(CancelRefusal::TooLate));
+
+    catalog.jobs().finish(&lease, support::receipt(), at(6)).await.unwrap();
+    let done = support::restore(&catalog, &asked).await;
+    assert_eq!((done.state, done.finished_at), (RestoreState::Finished, Some(at(6))));
+    assert_eq!(done.receipt, Some(json!({"collections": 3, "equal": true})));
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(7)).await.unwrap(),
+        Err(CancelRefusal::TooLate)
+    );
+    let listing = catalog
+        .restores()
+        .list(RestoreFilter { deployment_id: snapshot.deployment_id }, Page::default())
+        .await
+        .unwrap();
+    assert_eq!((listing.items, listing.total), (vec![done], Some(1)));
+}
+
+pub(crate) async fn a_target_takes_one_restore_at_a_time(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let project = catalog.projects().by_name("shop").await.unwrap().unwrap();
+    let other = support::deployment(&catalog, &project, "Other").await;
+    let into = |target: DeploymentId| support::new_restore(&snapshot, Delivery::Automated { target });
+    let busy = |result| assert!(matches!(result, Err(Error::Conflict(Conflict::TargetBusy))), "{result:?}");
+    let first = support::request_restore(&catalog, &snapshot, at(1)).await;
+    busy(catalog.restores().request(into(snapshot.deployment_id), at(2)).await);
+    catalog.restores().request(into(other.id), at(2)).await.unwrap();
+    let lease = support::claim(&catalog, "w", at(3)).await;
+    busy(catalog.restores().request(into(snapshot.deployment_id), at(4)).await);
+    catalog.restores().request_cancel(first.id, at(5)).await.unwrap().unwrap();
+    busy(catalog.restores().request(into(snapshot.deployment_id), at(6)).await);
+    catalog.jobs().finish(&lease, Outcome::Cancelled, at(7)).await.unwrap();
+    let second = catalog.restores().request(into(snapshot.deployment_id), at(8)).await.unwrap();
+    let listing = catalog
+        .restores()
+        .list(RestoreFilter { deployment_id: snapshot.deployment_id }, Page::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        (listing.items[0].id, listing.total),
+        (second.id, Some(3)),
+        "newest first, refused ones left nothing"
+    );
+}
+
+pub(crate) async fn downloads_are_limited(catalog: Catalog) {
+    let project = support::project(&catalog).await;
+    let mut snapshots = Vec::new();
+    for number in 0..=PROJECT_DOWNLOADS_MAX {
+        let deployment = support::deployment(&catalog, &project, &format!("C{number}")).await;
+        snapshots.push(support::snapshot(&catalog, &deployment, &format!("m{number}"), at(1)).await);
+    }
+    let ask = |index: usize, now| {
+        let (catalog, new) = (&catalog, support::new_restore(&snapshots[index], Delivery::Download));
+        async move { catalog.restores().request(new, now).await }
+    };
+    let first = ask(0, at(2)).await.unwrap();
+    assert_eq!((first.delivery, &first.target), (DeliveryType::Download, &None));
+    assert!(matches!(ask(0, at(3)).await, Err(Error::Conflict(Conflict::SnapshotDownloading))));
+    for index in 1..snapshots.len() - 1 {
+        ask(index, at(4)).await.unwrap();
+    }
+    let last = snapshots.len() - 1;
+    let limit = PROJECT_DOWNLOADS_MAX;
+    let refused = ask(last, at(5)).await;
+    assert!(matches!(refused, Err(Error::Conflict(Conflict::TooManyDownloads { limit: l })) if l == limit));
+
+    let lease = support::claim(&catalog, "w", at(6)).await;
+    catalog.jobs().finish(&lease, support::ready(at(100)), at(7)).await.unwrap();
+    assert!(matches!(ask(0, at(8)).await, Err(Error::Conflict(_))), "an archive that waits is active");
+    ask(last, at(100)).await.expect("an archive whose time is over makes room");
+    assert_eq!(support::restore(&catalog, &first).await.state, RestoreState::Expired);
+}
+
+pub(crate) async fn an_archive_is_fetched_once_or_expires(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let restores = catalog.restores();
+    let asked = support::request_download(&catalog, &snapshot, at(1)).await;
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    restores.record_archive(&lease, &json!({"name": "abcd"})).await.unwrap();
+    assert_eq!(restores.begin_delivery(asked.id, "token-hash", at(2)).await.unwrap(), None);
+    assert_eq!(restores.dead_archives().await.unwrap(), [], "it is being made");
+    catalog.jobs().finish(&lease, support::ready(at(100)), at(3)).await.unwrap();
+
+    assert_eq!(restores.begin_delivery(asked.id, "wrong", at(4)).await.unwrap(), None);
+    assert_eq!(
+        restores.begin_delivery(asked.id, "token-hash", at(100)).await.unwrap(),
+        None,
+        "its time is over"
+    );
+    let begun = restores.begin_delivery(asked.id, "token-hash", at(5)).await.unwrap().unwrap();
+    assert_eq!((begun.state, begun.deliveries, begun.expires_at), (RestoreState::Ready, 1, Some(at(100))));
+    assert!(!restores.consume_download(asked.id, "wrong", at(6)).await.unwrap());
+    assert!(restores.consume_download(asked.id, "token-hash", at(6)).await.unwrap());
+    assert!(!restores.consume_download(asked.id, "token-hash", at(6)).await.unwrap());
+    assert_eq!(restores.begin_delivery(asked.id, "token-hash", at(7)).await.unwrap(), None);
+    let fetched = support::restore(&catalog, &asked).await;
+    assert_eq!((fetched.state, fetched.downloaded), (RestoreState::Expired, true));
+    assert_eq!(restores.request_cancel(asked.id, at(8)).await.unwrap(), Err(CancelRefusal::Expired));
+
+    assert_eq!(restores.dead_archives().await.unwrap(), [fetched]);
+    restores.forget_archive(asked.id).await.unwrap();
+    assert_eq!(restores.dead_archives().await.unwrap(), []);
+
+    let second = support::request_download(&catalog, &snapshot, at(10)).await;
+    let lease = support::claim(&catalog, "w", at(11)).await;
+    catalog.jobs().finish(&lease, support::ready(at(100)), at(12)).await.unwrap();
+    restores.forget_archive(second.id).await.unwrap();
+    assert!(support::restore(&catalog, &second).await.archive.is_some(), "not before a final state");
+    assert_eq!(restores.expire_due(at(99)).await.unwrap(), []);
+    assert_eq!(restores.expire_due(at(100)).await.unwrap(), [second.id]);
+    assert!(!support::restore(&catalog, &second).await.downloaded);
+
+    let third = support::request_download(&catalog, &snapshot, at(110)).await;
+    let lease = support::claim(&catalog, "w", at(111)).await;
+    catalog.jobs().finish(&lease, support::ready(at(200)), at(112)).await.unwrap();
+    assert_eq!(restores.request_cancel(third.id, at(113)).await.unwrap(), Ok(RestoreState::Cancelled));
+    assert_eq!(restores.begin_delivery(third.id, "token-hash", at(114)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_cancel_in_the_queue_ends_the_job_too(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let asked = support::request_restore(&catalog, &snapshot, at(1)).await;
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(2)).await.unwrap(),
+        Ok(RestoreState::Cancelled)
+    );
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(3)).await.unwrap(),
+        Ok(RestoreState::Cancelled)
+    );
+    let job = catalog.jobs().of_subject(&asked.id.to_string()).await.unwrap().unwrap();
+    assert_eq!((job.state, job.ended_at), (JobState::Cancelled, Some(at(2))));
+    assert_eq!(catalog.jobs().claim("w", &[], at(4), LEASE_MS).await.unwrap(), None);
+    assert_eq!(
+        support::restore(&catalog, &asked).await.finished_at,
+        Some(at(2)),
+        "a second cancel changes nothing"
+    );
+    let nobody = catalog.restores().request_cancel(RestoreJobId::from_parts(1, [1; 8]), at(5)).await;
+    assert!(matches!(nobody, Err(Error::NotFound { what: "restore job", .. })));
+}
+
+pub(crate) async fn a_running_restore_is_cancelled_by_its_worker(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let asked = support::request_restore(&catalog, &snapshot, at(1)).await;
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    let beat = async || catalog.jobs().heartbeat(&lease, at(3), LEASE_MS, None, None).await.unwrap();
+    assert_eq!(beat().await, Directive::Continue);
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(4)).await.unwrap(),
+        Ok(RestoreState::Cancelling)
+    );
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(4)).await.unwrap(),
+        Ok(RestoreState::Cancelling)
+    );
+    assert_eq!(beat().await, Directive::Cancel);
+    assert!(!catalog.restores().begin_cut_over(&lease, at(5)).await.unwrap());
+    assert_eq!(support::restore(&catalog, &asked).await.state, RestoreState::Cancelling);
+
+    // The worker dies; the next one learns what it is about.
+    let next = support::claim(&catalog, "w2", at(60)).await;
+    assert_eq!(next.restore_state, Some(RestoreState::Cancelling));
+    catalog.jobs().finish(&next, Outcome::Cancelled, at(61)).await.unwrap();
+    let done = support::restore(&catalog, &asked).await;
+    assert_eq!((done.state, done.finished_at), (RestoreState::Cancelled, Some(at(61))));
+
+    // Given back to be tried later, then cancelled: the clean-up does not wait for later.
+    let asked = support::request_restore(&catalog, &snapshot, at(70)).await;
+    let lease = support::claim(&catalog, "w", at(71)).await;
+    catalog.jobs().retry_at(&lease, at(10_000), "the target is away").await.unwrap();
+    assert_eq!(
+        catalog.restores().request_cancel(asked.id, at(72)).await.unwrap(),
+        Ok(RestoreState::Cancelling)
+    );
+    let lease = support::claim(&catalog, "w", at(72)).await;
+    assert_eq!(lease.restore_state, Some(RestoreState::Cancelling));
+}
+
+pub(crate) async fn what_cannot_be_restored_is_refused(catalog: Catalog) {
+    let (project, deployment) = support::source(&catalog).await;
+    let done = support::snapshot(&catalog, &deployment, "m", T0).await;
+    let queued = support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let illegal = catalog.restores().request(support::new_restore(&queued, Delivery::Download), at(2)).await;
+    assert!(matches!(illegal, Err(Error::Illegal(ref e)) if e.state == "queued"), "{illegal:?}");
+    catalog.snapshots().delete(done.id, at(3)).await.unwrap();
+    let deleted = catalog.restores().request(support::new_restore(&done, Delivery::Download), at(4)).await;
+    assert!(matches!(deleted, Err(Error::Illegal(ref e)) if e.state == "deleted"), "{deleted:?}");
+
+    let mut unknown = support::new_restore(&done, Delivery::Download);
+    unknown.snapshot_id = SnapshotId::from_parts(1, [1; 8]);
+    let missing = catalog.restores().request(unknown, at(5)).await;
+    assert!(matches!(missing, Err(Error::NotFound { what: "snapshot", .. })), "{missing:?}");
+    let removed = support::deployment(&catalog, &project, "Gone").await;
+    catalog.deployments().remove(removed.id, at(6)).await.unwrap();
+    let nowhere = support::new_restore(&done, Delivery::Automated { target: removed.id });
+    let missing = catalog.restores().request(nowhere, at(7)).await;
+    assert!(matches!(missing, Err(Error::NotFound { what: "deployment", .. })), "{missing:?}");
+}

@@ -1,0 +1,220 @@
+//! What can go wrong with a deployment, named by what the caller can do about it.
+
+use std::{io, sync::Arc};
+
+use crate::ClusterTime;
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whatever lies under an error. Shared, because errors of one connection attempt reach several waiters.
+pub type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+/// An error of a deployment. Never holds a password or a connection string.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection string cannot be used.
+    #[error("invalid connection string: {0}")]
+    InvalidUri(String),
+    /// No answer: wrong host, port closed, TLS that does not fit, network gone. Try again, or mend the connection string.
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable {
+        /// Host and port, or several.
+        host: String,
+        /// What happened, in words.
+        reason: String,
+        /// The error under it.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The user, the password, the mechanism or the certificate is not accepted.
+    #[error("authentication failed: {0}; check user, password and authSource in the connection string")]
+    Authentication(String),
+    /// The account may not do this. [`crate::privileges::check`] says what is missing.
+    #[error("the account lacks a privilege: {0}")]
+    Privilege(String),
+    /// The history that an exact read needs has been overwritten (code 239). Read again at a later time.
+    #[error(
+        "the history of {namespace} at the time of the snapshot is gone (SnapshotTooOld); raise minSnapshotHistoryWindowInSeconds"
+    )]
+    SnapshotTooOld {
+        /// What was read.
+        namespace: String,
+    },
+    /// The collection changed its identity after the time of the read, or refuses snapshot reads (code 246).
+    #[error("{namespace} cannot be read at the time of the snapshot: {message}")]
+    SnapshotUnavailable {
+        /// What was read.
+        namespace: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The member is no longer what it was, or shuts down. Find the primary again and go on.
+    #[error("{host} is not the primary any more: {message}")]
+    NotPrimary {
+        /// Host and port.
+        host: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The server forgot the cursor, or killed it because its collection was dropped or renamed. Open it again.
+    #[error("the cursor on {namespace} was lost: {message}")]
+    CursorLost {
+        /// What was read.
+        namespace: String,
+        /// The server's words.
+        message: String,
+    },
+    /// There was an election since the last durable point; what was written after it may be gone.
+    #[error("the primary's term changed from {before} to {after}")]
+    TermChanged {
+        /// The term that the work began in.
+        before: i64,
+        /// The term now.
+        after: i64,
+    },
+    /// The collection or database is not there (code 26).
+    #[error("{0} does not exist")]
+    NamespaceNotFound(String),
+    /// The catalog would not stand still long enough.
+    #[error(
+        "collections or indexes kept changing ({rounds} listings, last change {last_change}); run the job when DDL is quieter"
+    )]
+    Unstable {
+        /// How often it was tried.
+        rounds: u32,
+        /// The last change seen, for a person.
+        last_change: String,
+    },
+    /// The oplog no longer reaches back to a time that must be searched.
+    #[error("the oplog begins at {oldest}, after {wanted}: changes in between cannot be known")]
+    OplogGap {
+        /// The time that was needed.
+        wanted: ClusterTime,
+        /// The oldest entry there is.
+        oldest: ClusterTime,
+    },
+    /// Ebbtide does not work with this; the text says with what and why.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The server did not finish in time (code 50 or 64), or the reply did not come.
+    #[error("{what} took longer than {limit_seconds} s")]
+    TimedOut {
+        /// The operation.
+        what: String,
+        /// The limit.
+        limit_seconds: u64,
+    },
+    /// Any other error that the server reports.
+    #[error("the server answered error {code} ({name}): {message}")]
+    Server {
+        /// The code.
+        code: i32,
+        /// Its name.
+        name: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The server said something that does not follow the protocol.
+    #[error("unexpected reply from the server: {0}")]
+    Protocol(String),
+}
+
+impl Error {
+    /// Whether the same thing may work when tried again, on a new connection and after looking for the primary.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::NotPrimary { .. }
+            | Self::CursorLost { .. }
+            | Self::TimedOut { .. } => true,
+            Self::Server { code, .. } => TRANSIENT_CODES.contains(code),
+            _ => false,
+        }
+    }
+
+    /// The server's code, where the error is the server's answer and is not named by a variant.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(host: &str, error: io::Error) -> Self {
+        Self::Unreachable {
+            host: host.to_owned(),
+            reason: plain_reason(&error),
+            source: Some(Arc::new(error)),
+        }
+    }
+
+    /// Sorts what the driver reports. `hosts` is whom it talked to, `about` what it was asked.
+    pub fn from_driver(hosts: &str, about: &str, error: &mongodb::error::Error) -> Self {
+        use mongodb::error::ErrorKind;
+        let unreachable = |reason: &str| Self::Unreachable {
+            host: hosts.to_owned(),
+            reason: reason.to_owned(),
+            source: Some(Arc::new(error.clone())),
+        };
+        match error.kind.as_ref() {
+            ErrorKind::Command(command) => {
+                Self::from_server(hosts, about, command.code, &command.code_name, &command.message)
+            }
+            ErrorKind::Authentication { message, .. } => Self::Authentication(message.clone()),
+            ErrorKind::ServerSelection { .. } => unreachable(
+                "no suitable member answers (is a primary elected, and do the members' own host names resolve from here?)",
+            ),
+            ErrorKind::Io(io) => Self::io(hosts, io::Error::new(io.kind(), io.clone())),
+            ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } | ErrorKind::Shutdown => {
+                unreachable("the connection was lost")
+            }
+            ErrorKind::InvalidTlsConfig { message, .. } | ErrorKind::InvalidArgument { message, .. } => {
+                Self::InvalidUri(message.clone())
+            }
+            ErrorKind::IncompatibleServer { message, .. } => Self::Unsupported(message.clone()),
+            other => Self::Protocol(other.to_string()),
+        }
+    }
+
+    pub(crate) fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol(what.into())
+    }
+
+    /// Sorts an answer of the server by what the caller can do. `about` is the namespace or the command.
+    pub fn from_server(host: &str, about: &str, code: i32, name: &str, message: &str) -> Self {
+        let message_owned = || message.to_owned();
+        match code {
+            13 | 8000 => Self::Privilege(message_owned()),
+            18 | 334 => Self::Authentication(message_owned()),
+            26 => Self::NamespaceNotFound(about.to_owned()),
+            239 => Self::SnapshotTooOld { namespace: about.to_owned() },
+            246 => Self::SnapshotUnavailable { namespace: about.to_owned(), message: message_owned() },
+            43 | 136 | 175 | 237 => {
+                Self::CursorLost { namespace: about.to_owned(), message: message_owned() }
+            }
+            50 | 64 | 262 => Self::TimedOut { what: about.to_owned(), limit_seconds: 0 },
+            91 | 189 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436 => {
+                Self::NotPrimary { host: host.to_owned(), message: message_owned() }
+            }
+            _ => Self::Server { code, name: name.to_owned(), message: message_owned() },
+        }
+    }
+}
+
+/// HostUnreachable, HostNotFound, NetworkTimeout, SocketException, ExceededTimeLimit, WriteConflict, LockTimeout,
+/// ReadConcernMajorityNotAvailableYet, NetworkInterfaceExceededTimeLimit, Interrupted, InterruptedDueToReplStateChange.
+const TRANSIENT_CODES: [i32; 11] = [6, 7, 24, 89, 112, 134, 202, 262, 9001, 11601, 225];
+
+/// What a person needs of an IO error, without the operating system's number.
+fn plain_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused (is mongod running there?)".to_owned(),
+        io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "the server closed the connection".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,260 @@
+//! Reading back what was written, and comparing it with what should be there.
+
+use std::collections::BTreeMap;
+
+use bson::RawDocumentBuf;
+use history::{
+    content::ContentSum,
+    raw::{elements, field},
+};
+
+use super::{
+    collections::OUTDATED_INDEX_FIELDS,
+    raw::{self, RawBuilder, malformed},
+    ttl::ParkedTtl,
+};
+use crate::{
+    ClusterTime, Deployment, Error, Namespace, Result,
+    wire::{Connection, ReplyExt as _},
+};
+
+/// Documents in one reply; about a megabyte of them is fastest.
+const BATCH_DOCUMENTS: i32 = 1_000;
+
+/// Counts and hashes all documents of a collection: at a cluster time, or as a majority knows them now. What was
+/// written and is not behind a [`super::Barrier`] yet may be missing from the latter.
+///
+/// # Errors
+/// The server's, sorted. Capped collections cannot be read at a time (`SnapshotUnavailable`).
+pub async fn content(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    at: Option<ClusterTime>,
+) -> Result<ContentSum> {
+    content_on(&mut deployment.primary_wire().await?, namespace, at).await
+}
+
+/// [`content`], on a connection that is there already.
+///
+/// # Errors
+/// As [`content`].
+pub async fn content_on(
+    connection: &mut Connection,
+    namespace: &Namespace,
+    at: Option<ClusterTime>,
+) -> Result<ContentSum> {
+    let mut sum = ContentSum::default();
+    for_each_document(connection, namespace, at, |document| sum.add(document)).await?;
+    Ok(sum)
+}
+
+/// Shows every document of a collection, in natural order.
+pub(crate) async fn for_each_document(
+    connection: &mut Connection,
+    namespace: &Namespace,
+    at: Option<ClusterTime>,
+    mut see: impl FnMut(&[u8]),
+) -> Result<()> {
+    let mut command = find(namespace, at)?;
+    loop {
+        let reply = connection.command(&command).await?;
+        let cursor =
+            reply.child("cursor").ok_or_else(|| Error::Protocol("a find without a cursor".to_owned()))?;
+        let batch = match field(cursor.as_bytes(), "firstBatch").map_err(malformed)? {
+            Some(first) => Some(first),
+            None => field(cursor.as_bytes(), "nextBatch").map_err(malformed)?,
+        };
+        let batch = batch.ok_or_else(|| Error::Protocol("a cursor without a batch".to_owned()))?;
+        for document in elements(batch.value) {
+            see(document.map_err(malformed)?.value);
+        }
+        match cursor.number("id") {
+            Some(0) | None => return Ok(()),
+            Some(id) => command = get_more(namespace, id)?,
+        }
+    }
+}
+
+fn find(namespace: &Namespace, at: Option<ClusterTime>) -> Result<RawDocumentBuf> {
+    let concern = match at {
+        None => RawBuilder::new().text("level", "majority"),
+        Some(at) => RawBuilder::new().text("level", "snapshot").timestamp("atClusterTime", at),
+    };
+    RawBuilder::new()
+        .text("find", &namespace.collection)
+        .document("hint", &RawBuilder::new().int32("$natural", 1).finish())
+        .int32("batchSize", BATCH_DOCUMENTS)
+        .document("readConcern", &concern.finish())
+        .text("$db", &namespace.db)
+        .command()
+}
+
+fn get_more(namespace: &Namespace, id: i64) -> Result<RawDocumentBuf> {
+    RawBuilder::new()
+        .int64("getMore", id)
+        .text("collection", &namespace.collection)
+        .int32("batchSize", BATCH_DOCUMENTS)
+        .text("$db", &namespace.db)
+        .command()
+}
+
+/// What a collection is beside its documents, as `listCollections` and `listIndexes` show it. Identities (UUIDs) are
+/// no part of it: a restored collection has a new one.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// `options`, raw.
+    pub options: &'a [u8],
+    /// `idIndex`, raw.
+    pub id_index: Option<&'a [u8]>,
+    /// Index specifications, raw.
+    pub indexes: &'a [Vec<u8>],
+}
+
+/// In which ways `found` is not what was `expected`, in words; lifetimes that are `parked` may differ. Empty when all
+/// is well.
+pub fn differences(expected: &Shape<'_>, found: &Shape<'_>, parked: &[ParkedTtl]) -> Vec<String> {
+    let option_parked = parked.iter().any(|ttl| ttl.index.is_none());
+    let mut differences = Vec::new();
+    compare("option", expected.options, found.options, option_parked, &mut differences);
+    match (expected.id_index, found.id_index) {
+        (Some(expected), Some(found)) => compare("_id index field", expected, found, false, &mut differences),
+        (None, None) => {}
+        (Some(_), None) => differences.push("the _id index is missing".to_owned()),
+        (None, Some(_)) => differences.push("there is an _id index that should not be there".to_owned()),
+    }
+    let (expected, found) = (by_name(expected.indexes), by_name(found.indexes));
+    for (name, spec) in &expected {
+        let index_parked = parked.iter().any(|ttl| ttl.index.as_ref() == Some(name));
+        match found.get(name) {
+            Some(other) => {
+                compare(&format!("index {name}, field"), spec, other, index_parked, &mut differences)
+            }
+            None => differences.push(format!("index {name} is missing")),
+        }
+    }
+    differences.extend(
+        found
+            .keys()
+            .filter(|name| !expected.contains_key(*name))
+            .map(|name| format!("index {name} should not be there")),
+    );
+    differences
+}
+
+fn by_name(specs: &[Vec<u8>]) -> BTreeMap<String, &[u8]> {
+    specs.iter().map(|spec| (raw::text_field(spec, "name").unwrap_or_default(), spec.as_slice())).collect()
+}
+
+/// Compares byte for byte, and says which fields differ when they do.
+fn compare(what: &str, expected: &[u8], found: &[u8], lifetime_parked: bool, differences: &mut Vec<String>) {
+    let mut ignored = OUTDATED_INDEX_FIELDS.to_vec();
+    if lifetime_parked {
+        ignored.push("expireAfterSeconds");
+    }
+    let (Ok(expected), Ok(found)) = (raw::without(expected, &ignored), raw::without(found, &ignored)) else {
+        differences.push(format!("{what}s are not BSON"));
+        return;
+    };
+    if expected == found {
+        return;
+    }
+    let (expected, found) = (fields(&expected), fields(&found));
+    let before = differences.len();
+    for (name, value) in &expected {
+        match found.get(name) {
+            None => differences.push(format!("{what} {name} is missing")),
+            Some(other) if other != value => differences.push(format!("{what} {name} differs")),
+            Some(_) => {}
+        }
+    }
+    differences.extend(
+        found
+            .keys()
+            .filter(|name| !expected.contains_key(*name))
+            .map(|name| format!("{what} {name} should not be there")),
+    );
+    if differences.len() == before {
+        differences.push(format!("{what}s come in another order"));
+    }
+}
+
+fn fields(document: &[u8]) -> BTreeMap<String, (u8, Vec<u8>)> {
+    elements(document)
+        .map_while(Result::ok)
+        .map(|element| {
+            (String::from_utf8_lossy(element.name).into_owned(), (element.kind, element.value.to_vec()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bson::rawdoc;
+
+    use super::*;
+
+    fn parked(index: Option<&str>) -> ParkedTtl {
+        ParkedTtl {
+            namespace: Namespace::new("app", "x"),
+            index: index.map(str::to_owned),
+            field: None,
+            expire_after_seconds: 5,
+        }
+    }
+
+    #[test]
+    fn equal_shapes_have_no_differences_whatever_the_order_of_indexes() {
+        let options = rawdoc! { "validator": { "a": 1 } };
+        let one = rawdoc! { "v": 2, "key": { "a": 1 }, "name": "a" }.into_bytes();
+        let two = rawdoc! { "v": 2, "key": { "b": 1 }, "name": "b", "ns": "x.y" }.into_bytes();
+        let two_without = rawdoc! { "v": 2, "key": { "b": 1 }, "name": "b" }.into_bytes();
+        let expected = Shape { options: options.as_bytes(), id_index: None, indexes: &[one.clone(), two] };
+        let found = Shape { options: options.as_bytes(), id_index: None, indexes: &[two_without, one] };
+        assert!(differences(&expected, &found, &[]).is_empty());
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_said() {
+        let id = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+        let expected_options = rawdoc! { "a": 1, "b": 1, "c": 1 };
+        let found_options = rawdoc! { "a": 2, "c": 1, "d": 1 };
+        let gone = rawdoc! { "name": "gone" }.into_bytes();
+        let swapped = rawdoc! { "key": { "x": 1 }, "name": "s" }.into_bytes();
+        let swapped_found = rawdoc! { "name": "s", "key": { "x": 1 } }.into_bytes();
+        let new = rawdoc! { "name": "new" }.into_bytes();
+        let expected = Shape {
+            options: expected_options.as_bytes(),
+            id_index: Some(id.as_bytes()),
+            indexes: &[gone, swapped],
+        };
+        let found =
+            Shape { options: found_options.as_bytes(), id_index: None, indexes: &[swapped_found, new] };
+        assert_eq!(
+            differences(&expected, &found, &[]),
+            [
+                "option a differs",
+                "option b is missing",
+                "option d should not be there",
+                "the _id index is missing",
+                "index gone is missing",
+                "index s, fields come in another order",
+                "index new should not be there",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_parked_lifetime_may_differ_and_nothing_else() {
+        let ttl = |seconds: i32| {
+            rawdoc! { "key": { "t": 1 }, "name": "t", "expireAfterSeconds": seconds }.into_bytes()
+        };
+        let with = rawdoc! { "expireAfterSeconds": 5_i64 };
+        let without = rawdoc! {};
+        let expected = Shape { options: with.as_bytes(), id_index: None, indexes: &[ttl(5)] };
+        let found = Shape { options: without.as_bytes(), id_index: None, indexes: &[ttl(i32::MAX)] };
+        assert_eq!(differences(&expected, &found, &[]).len(), 2);
+        assert_eq!(differences(&expected, &found, &[parked(Some("t"))]).len(), 1);
+        assert!(differences(&expected, &found, &[parked(Some("t")), parked(None)]).is_empty());
+    }
+}

@@ -1,0 +1,136 @@
+//! Index builds that cannot end well, and indexes that would delete.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongo::{
+    Deployment, Error, Namespace,
+    write::{BuildOptions, CommitQuorum, ParkedTtl, TtlPolicy, indexes, ttl, verify},
+};
+use testbed::{Options, Server};
+
+use crate::{connect, insert, on_versions, start};
+
+fn raw(spec: Document) -> Vec<u8> {
+    RawDocumentBuf::try_from(spec).unwrap().into_bytes()
+}
+
+async fn listed(deployment: &Deployment, namespace: &Namespace) -> Vec<Vec<u8>> {
+    let list = doc! { "listIndexes": &namespace.collection };
+    let reply = deployment.run(&namespace.db, list).await.unwrap();
+    let batch = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
+    batch.into_iter().map(|spec| raw(spec.as_document().unwrap().clone())).collect()
+}
+
+fn shape_of(indexes: &[Vec<u8>]) -> verify::Shape<'_> {
+    verify::Shape { options: b"\x05\0\0\0\0", id_index: None, indexes }
+}
+
+async fn names(deployment: &Deployment, namespace: &Namespace) -> Vec<String> {
+    let name = |spec: &Vec<u8>| bson::RawDocument::from_bytes(spec).unwrap().get_str("name").unwrap().to_owned();
+    listed(deployment, namespace).await.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn a_member_that_is_down_is_named_and_nothing_is_left() {
+    let server = Server::start(Options::version("6.0.5").members(3)).await.unwrap();
+    let deployment = connect(&server.uri()).await;
+    let namespace = Namespace::new("app", "x");
+    insert(&deployment, &namespace, (0..500).map(|n| doc! { "_id": n, "a": n, "b": n % 3 }).collect()).await;
+    let primary = server.primary().await.unwrap();
+    let victim = (primary + 1) % 3;
+    server.kill(victim).await.unwrap();
+    let specs = [raw(doc! { "v": 2, "key": { "a": 1 }, "name": "a" }), raw(doc! { "v": 2, "key": { "b": 1 }, "name": "b" })];
+
+    let all = BuildOptions { commit_quorum: CommitQuorum::VotingMembers, members_down_max: Duration::from_secs(3), ..BuildOptions::default() };
+    let error = indexes::build(&deployment, &namespace, &specs, &all).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    assert!(error.to_string().contains(&server.host_port_of(victim)), "{error}");
+    assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
+
+    let hurried = BuildOptions { commit_quorum: CommitQuorum::Members(3), deadline: Some(Duration::from_secs(3)), ..BuildOptions::default() };
+    let error = indexes::build(&deployment, &namespace, &specs, &hurried).await.unwrap_err();
+    assert!(error.to_string().contains(&server.host_port_of(victim)), "{error}");
+    assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
+
+    // A majority is enough by default, and the member catches up when it is back.
+    let report = indexes::build(&deployment, &namespace, &specs, &BuildOptions::default()).await.unwrap();
+    assert_eq!(report.built, ["a", "b"]);
+    assert_eq!(names(&deployment, &namespace).await, ["_id_", "a", "b"]);
+}
+
+#[tokio::test]
+async fn a_unique_index_that_does_not_fit_leaves_none_of_its_siblings() {
+    let (_server, deployment) = start("6.0.5").await;
+    let namespace = Namespace::new("app", "x");
+    insert(&deployment, &namespace, vec![doc! { "a": 1, "b": 1 }, doc! { "a": 2, "b": 1 }]).await;
+    let specs = [
+        raw(doc! { "v": 2, "key": { "a": 1 }, "name": "a" }),
+        raw(doc! { "v": 2, "key": { "b": 1 }, "name": "b", "unique": true }),
+    ];
+    let error = indexes::build(&deployment, &namespace, &specs, &BuildOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), Some(11_000), "{error}");
+    assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
+}
+
+async fn ttl_indexes_are_parked_when_they_would_delete(version: &str) {
+    let (_server, deployment) = start(version).await;
+    let namespace = Namespace::new("app", "x");
+    let now = DateTime::now();
+    let old = DateTime::from_millis(now.timestamp_millis() - 3_600_000);
+    insert(&deployment, &namespace, vec![doc! { "_id": 1, "old": old, "new": now }]).await;
+    let specs = [
+        raw(doc! { "v": 2, "key": { "old": 1 }, "name": "old", "hidden": true, "expireAfterSeconds": 60 }),
+        raw(doc! { "v": 2, "key": { "new": 1 }, "name": "new", "expireAfterSeconds": 3600, "ns": "app.x" }),
+    ];
+    let wanted = [
+        raw(doc! { "v": 2, "key": { "old": 1 }, "name": "old", "hidden": true, "expireAfterSeconds": 60 }),
+        raw(doc! { "v": 2, "key": { "new": 1 }, "name": "new", "expireAfterSeconds": 3600 }),
+    ];
+    let differences = async |parked: &[ParkedTtl]| {
+        let found = listed(&deployment, &namespace).await;
+        verify::differences(&shape_of(&wanted), &shape_of(&found[1..]), parked)
+    };
+
+    let report = indexes::build(&deployment, &namespace, &specs, &BuildOptions::default()).await.unwrap();
+    let parked = ParkedTtl { namespace: namespace.clone(), index: Some("old".to_owned()), field: Some("old".to_owned()), expire_after_seconds: 60 };
+    assert_eq!(report.parked, [parked.clone()]);
+    assert_eq!(differences(&report.parked).await, [""; 0]);
+    assert_eq!(differences(&[]).await.len(), 1);
+    assert!(ttl::would_delete_now(&deployment, &parked).await.unwrap());
+    ttl::unpark(&deployment, &parked).await.unwrap();
+    ttl::unpark(&deployment, &parked).await.unwrap();
+    assert_eq!(differences(&[]).await, [""; 0]);
+
+    indexes::drop(&deployment, &namespace, &report.built).await.unwrap();
+    indexes::drop(&deployment, &namespace, &report.built).await.unwrap();
+    let all = BuildOptions { ttl: TtlPolicy::ParkAll, ..BuildOptions::default() };
+    assert_eq!(indexes::build(&deployment, &namespace, &specs, &all).await.unwrap().parked.len(), 2);
+    indexes::drop(&deployment, &namespace, &report.built).await.unwrap();
+    let keep = BuildOptions { ttl: TtlPolicy::Keep, ..BuildOptions::default() };
+    assert_eq!(indexes::build(&deployment, &namespace, &specs, &keep).await.unwrap().parked, []);
+    assert_eq!(differences(&[]).await, [""; 0]);
+}
+on_versions!(ttl_indexes_are_parked_when_they_would_delete);
+
+async fn indexes_keep_the_simple_collation_where_another_is_the_default(version: &str) {
+    let (_server, deployment) = start(version).await;
+    let specs = [
+        doc! { "v": 2, "key": { "a": 1 }, "name": "simple", "collation": { "locale": "simple" } },
+        doc! { "v": 2, "key": { "a": 1 }, "name": "inherits" },
+        doc! { "v": 1, "key": { "b": 1 }, "name": "old" },
+        doc! { "v": 2, "key": { "t": "text" }, "name": "text", "collation": { "locale": "simple" } },
+        doc! { "v": 2, "key": { "g": "2d" }, "name": "flat", "collation": { "locale": "simple" } },
+    ];
+    let [one, two] = ["one", "two"].map(|name| Namespace::new("app", name));
+    for namespace in [&one, &two] {
+        let create = doc! { "create": &namespace.collection, "collation": { "locale": "de" } };
+        deployment.run("app", create).await.unwrap();
+    }
+    deployment.run("app", doc! { "createIndexes": "one", "indexes": specs.to_vec() }).await.unwrap();
+    let wanted = listed(&deployment, &one).await;
+    assert_eq!(wanted.len(), 6);
+    indexes::build(&deployment, &two, &wanted, &BuildOptions::default()).await.unwrap();
+    assert_eq!(verify::differences(&shape_of(&wanted), &shape_of(&listed(&deployment, &two).await), &[]), [""; 0]);
+}
+on_versions!(indexes_keep_the_simple_collation_where_another_is_the_default);

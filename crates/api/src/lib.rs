@@ -1,1 +1,43 @@
-//! The Atlas Administration API v2 over HTTP.
+//! The Atlas Administration API v2 over HTTP, and Ebbtide's own paths beside it.
+//!
+//! A request goes through one gate (`gate`): who asks, may it ask now, in which version, are the ids in
+//! its path well formed, may it do this here. Only then a handler (`ops`) looks at parents, body and meaning. A handler
+//! writes rows that state an intent into the catalog and reads rows that state what was observed; it never
+//! talks to a MongoDB and never runs a job. A download streams an archive out of the vault's read side, and that
+//! is all that reaches past the catalog.
+//!
+//! Whatever comes from outside is bounded: header bytes, body bytes, connections, cached rows, nonces, buckets.
+
+mod access;
+mod auth;
+mod body;
+mod cache;
+mod download;
+mod error;
+mod gate;
+mod json;
+mod ops;
+mod page;
+mod params;
+mod query;
+mod rate;
+mod reply;
+mod router;
+mod serve;
+mod server;
+mod state;
+mod version;
+
+pub use auth::{
+    digest::{REALM, ha1},
+    issue::{Issued, download_token, issue_api_key, issue_service_account},
+};
+pub use error::{Code, Problem};
+pub use rate::{Bucket, RateLimits};
+pub use router::router;
+pub use serve::{ServeError, serve};
+pub use state::{
+    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode, Organization,
+    PURPOSE_DOWNLOAD_TOKEN, PURPOSE_HA1, PURPOSE_URI, Quirks, Registrar, Secret, SecretError, SecretOpener,
+    Settings, State,
+};

@@ -1,0 +1,114 @@
+//! Which bytes of which archive were delivered, across all requests of this process. When all were, the link
+//! is used up: at once in memory, and in the catalog right after.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use model::id::RestoreJobId;
+
+/// Archives remembered; a project has 20 active downloads at most.
+const ARCHIVES_MAX: usize = 4_096;
+/// Separate intervals remembered per archive. The shortest is forgotten first: it has to be fetched again.
+const INTERVALS_MAX: usize = 256;
+
+/// All archives.
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<HashMap<RestoreJobId, Arc<Progress>>>);
+
+impl Ledger {
+    /// What was delivered of an archive of `size` bytes.
+    pub(crate) fn of(&self, id: RestoreJobId, size: u64) -> Arc<Progress> {
+        let mut archives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if archives.len() >= ARCHIVES_MAX && !archives.contains_key(&id) {
+            // Those in use by a response are kept alive by it, but a response to come must find them too.
+            archives.retain(|_, progress| Arc::strong_count(progress) > 1);
+        }
+        let fresh = || Arc::new(Progress { size, used: AtomicBool::new(false), intervals: Mutex::default() });
+        Arc::clone(archives.entry(id).or_insert_with(fresh))
+    }
+
+    /// Whether the link is used up, as far as this process knows.
+    pub(crate) fn is_used_up(&self, id: RestoreJobId) -> bool {
+        let archives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        archives.get(&id).is_some_and(|progress| progress.used.load(Ordering::Acquire))
+    }
+}
+
+/// What was delivered of one archive.
+pub(crate) struct Progress {
+    size: u64,
+    used: AtomicBool,
+    intervals: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Progress {
+    /// Records delivered bytes; `true` for the call that completes the archive, and for that one only.
+    pub(crate) fn cover(&self, from: u64, to: u64) -> bool {
+        let mut intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
+        merge(&mut intervals, from, to);
+        let complete = intervals.first().is_some_and(|(from, to)| *from == 0 && *to >= self.size);
+        complete && !self.used.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Adds an interval to a sorted list of disjoint ones.
+fn merge(intervals: &mut Vec<(u64, u64)>, from: u64, to: u64) {
+    let (mut from, mut to) = (from, to);
+    intervals.retain(|(start, end)| {
+        let apart = *end < from || *start > to;
+        if !apart {
+            from = from.min(*start);
+            to = to.max(*end);
+        }
+        apart
+    });
+    let at = intervals.partition_point(|(start, _)| *start < from);
+    intervals.insert(at, (from, to));
+    if intervals.len() > INTERVALS_MAX {
+        let shortest = (0..intervals.len()).min_by_key(|at| intervals[*at].1 - intervals[*at].0);
+        if let Some(shortest) = shortest {
+            intervals.remove(shortest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_archive_is_complete_once_and_only_when_all_was_delivered() {
+        let ledger = Ledger::default();
+        let id = RestoreJobId::from_parts(1, [1; 8]);
+        let progress = ledger.of(id, 100);
+        assert!(!progress.cover(50, 100));
+        assert!(!progress.cover(0, 49));
+        assert!(!ledger.is_used_up(id));
+        assert!(ledger.of(id, 100).cover(40, 60));
+        assert!(ledger.is_used_up(id));
+        assert!(!progress.cover(0, 100), "completed twice");
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_are_the_union(pieces in proptest::collection::vec((0_u64..64, 1_u64..16), 1..40)) {
+            let mut intervals = Vec::new();
+            let mut covered = [false; 96];
+            for (from, length) in pieces {
+                merge(&mut intervals, from, from + length);
+                covered[from as usize..(from + length) as usize].fill(true);
+            }
+            for (at, covered) in covered.iter().enumerate() {
+                let found = intervals.iter().any(|(from, to)| (*from..*to).contains(&(at as u64)));
+                prop_assert_eq!(found, *covered);
+            }
+            prop_assert!(intervals.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        }
+    }
+}

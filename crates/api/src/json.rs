@@ -1,0 +1,147 @@
+//! Writing JSON the way Atlas writes it: keys in alphabetical order whatever the map type underneath,
+//! and, for `pretty=true`, in the layout of Jackson's default pretty printer (`"key" : value`).
+
+use serde_json::Value;
+
+/// How a body is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// No white space at all.
+    Compact,
+    /// Two spaces, a space on both sides of the colon, arrays on the line of their key.
+    Pretty,
+}
+
+/// The value as text.
+pub(crate) fn write(value: &Value, layout: Layout) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    write_value(value, layout, 0, &mut out);
+    out
+}
+
+/// `{"status":…,"content":…}`: the one object whose keys Atlas does not sort.
+pub(crate) fn write_envelope(status: u16, content: &Value, layout: Layout) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let status = Value::from(status);
+    write_object(&[("status", &status), ("content", content)], layout, 0, &mut out);
+    out
+}
+
+/// An object whose keys keep the order given.
+pub(crate) fn write_ordered(entries: &[(&str, &Value)], layout: Layout) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write_object(entries, layout, 0, &mut out);
+    out
+}
+
+fn write_value(value: &Value, layout: Layout, depth: usize, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(map) => {
+            // serde_json keeps insertion order when any crate of the build asks for it, so sort here.
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.as_str(), value)).collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            write_object(&entries, layout, depth, out);
+        }
+        Value::Array(items) => write_array(items, layout, depth, out),
+        Value::String(text) => write_string(text, out),
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+    }
+}
+
+fn write_object(entries: &[(&str, &Value)], layout: Layout, depth: usize, out: &mut Vec<u8>) {
+    if entries.is_empty() {
+        out.extend_from_slice(if layout == Layout::Pretty { b"{ }" } else { b"{}" });
+        return;
+    }
+    out.push(b'{');
+    for (position, (key, value)) in entries.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        new_line(layout, depth + 1, out);
+        write_string(key, out);
+        out.extend_from_slice(if layout == Layout::Pretty { b" : " } else { b":" });
+        write_value(value, layout, depth + 1, out);
+    }
+    new_line(layout, depth, out);
+    out.push(b'}');
+}
+
+fn write_array(items: &[Value], layout: Layout, depth: usize, out: &mut Vec<u8>) {
+    let pad: &[u8] = if layout == Layout::Pretty { b" " } else { b"" };
+    out.push(b'[');
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(pad);
+        write_value(item, layout, depth, out);
+    }
+    out.extend_from_slice(pad);
+    out.push(b']');
+}
+
+fn new_line(layout: Layout, depth: usize, out: &mut Vec<u8>) {
+    if layout == Layout::Pretty {
+        out.push(b'\n');
+        out.extend(std::iter::repeat_n(b' ', depth * 2));
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(Value::from(text).to_string().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn text(value: &Value, layout: Layout) -> String {
+        String::from_utf8(write(value, layout)).unwrap()
+    }
+
+    #[test]
+    fn keys_are_sorted_and_nothing_else_is_touched() {
+        let value = json!({"b": [1, {"z": null, "a": "\u{e9}\n\""}], "a": {}});
+        assert_eq!(
+            text(&value, Layout::Compact),
+            "{\"a\":{},\"b\":[1,{\"a\":\"\u{e9}\\n\\\"\",\"z\":null}]}"
+        );
+    }
+
+    #[test]
+    fn pretty_is_jacksons() {
+        let value = json!({"links": [{"rel": "self", "href": "x"}], "results": [], "empty": {}, "n": [1, 2]});
+        let expected = "{\n  \"empty\" : { },\n  \"links\" : [ {\n    \"href\" : \"x\",\n    \"rel\" : \"self\"\n  } ],\n  \"n\" : [ 1, 2 ],\n  \"results\" : [ ]\n}";
+        assert_eq!(text(&value, Layout::Pretty), expected);
+    }
+
+    #[test]
+    fn the_envelope_begins_with_the_status() {
+        let body = write_envelope(200, &json!({"b": 1, "a": 2}), Layout::Compact);
+        assert_eq!(body, br#"{"status":200,"content":{"a":2,"b":1}}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn every_string_reads_back(s in any::<String>(), pretty in any::<bool>()) {
+            let layout = if pretty { Layout::Pretty } else { Layout::Compact };
+            let value = json!({ s.clone(): [s.clone(), {"k": s}] });
+            let back: Value = serde_json::from_slice(&write(&value, layout)).unwrap();
+            prop_assert_eq!(back, value);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Registering deployments. The check needs a MongoDB, which this crate doesn't know: the binary does it.
+
+use std::time::Duration;
+
+use catalog::{Conflict, Deployment, DeploymentFacts, NewDeployment, Sealed};
+use http::Method;
+use model::{DeploymentKind, DeploymentName, role::Action};
+use serde_json::{Value, json};
+
+use super::UNVERSIONED;
+use crate::{
+    access::Scope,
+    body::{Fields, invalid},
+    error::{Answer, Code, Problem},
+    gate::Call,
+    ops::{Operation, audit, clusters::any, groups::catalog_page, links},
+    page::{Location, PageRequest, page},
+    rate::Set,
+    reply::Reply,
+    state::{CheckReport, PURPOSE_URI, Secret},
+};
+
+/// Longest connection string.
+const URI_BYTES_MAX: usize = 8 * 1024;
+/// How long a check may take before the deployment counts as unreachable.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "ebbtideListClusters",
+        method: Method::GET,
+        path: "/groups/{groupId}/clusters",
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(list(call)),
+    },
+    Operation {
+        id: "ebbtideAddCluster",
+        method: Method::POST,
+        path: "/groups/{groupId}/clusters",
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(add(call)),
+    },
+    Operation {
+        id: "ebbtideGetCluster",
+        method: Method::GET,
+        path: "/groups/{groupId}/clusters/{clusterName}",
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(get(call)),
+    },
+    Operation {
+        id: "ebbtideRemoveCluster",
+        method: Method::DELETE,
+        path: "/groups/{groupId}/clusters/{clusterName}",
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(remove(call)),
+    },
+];
+
+async fn list(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let listing =
+        call.server.state.catalog.deployments().list(call.project_id()?, None, catalog_page(asked)).await;
+    let listing = listing.map_err(|e| call.server.catalog_problem("list deployments", e))?;
+    let results = listing.items.iter().map(|deployment| view(&call, deployment)).collect();
+    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
+    Ok(Reply::page(page(&at, asked, results, listing.total.unwrap_or_default())))
+}
+
+async fn get(call: Call) -> Answer<Reply> {
+    let deployment = any(&call, call.params.cluster()).await?;
+    Ok(Reply::object(view(&call, &deployment)))
+}
+
+/// The body of a registration.
+struct Registration {
+    name: DeploymentName,
+    kind: DeploymentKind,
+    uri: Secret,
+    allow_untested: bool,
+    dry_run: bool,
+}
+
+impl Registration {
+    fn read(call: &Call) -> Answer<Self> {
+        let known = ["allowUntestedVersion", "dryRun", "kind", "name", "uri"];
+        let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
+        let name = fields.required_text("name")?;
+        let shown: String = name.chars().take(64).collect();
+        let kind = fields.text("kind")?.unwrap_or_else(|| DeploymentKind::ReplicaSet.as_str().to_owned());
+        let uri = fields.required_text("uri")?;
+        if uri.is_empty() || uri.len() > URI_BYTES_MAX {
+            return Err(invalid("uri"));
+        }
+        Ok(Self {
+            name: name.parse().map_err(|_| Problem::new(Code::ClusterNameInvalid).with(shown))?,
+            kind: kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(kind.as_str()))?,
+            uri: Secret::new(uri),
+            allow_untested: fields.flag("allowUntestedVersion")?.unwrap_or(false),
+            dry_run: fields.flag("dryRun")?.unwrap_or(false),
+        })
+    }
+}
+
+async fn add(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let wanted = Registration::read(&call)?;
+    let taken =
+        || Problem::new(Code::DuplicateClusterName).with(wanted.name.as_str()).with(project.to_string());
+    if call.server.deployment(project, wanted.name.as_str()).await?.is_some() {
+        return Err(taken());
+    }
+    let report = check(&call, &wanted).await?;
+    if wanted.dry_run {
+        return Ok(Reply::object(dry_view(&wanted, &report)));
+    }
+    let sealed = call.server.state.secrets.seal(PURPOSE_URI, wanted.uri.expose());
+    let new = NewDeployment {
+        project_id: project,
+        name: wanted.name.clone(),
+        kind: wanted.kind,
+        uri_sealed: Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?),
+        options: json!({"allowUntestedVersion": wanted.allow_untested}),
+        facts: DeploymentFacts {
+            replica_set_name: report.replica_set_name.clone(),
+            mongodb_version: report.mongodb_version.clone(),
+            details: json!({"featureCompatibilityVersion": report.feature_compatibility_version}),
+            checked_at: Some(call.server.now()),
+        },
+    };
+    let added = call.server.state.catalog.deployments().add(new, call.server.now()).await;
+    let added = added.map_err(|e| match e {
+        catalog::Error::AlreadyExists { .. } => taken(),
+        other => call.server.catalog_problem("register a deployment", other),
+    })?;
+    call.server.forget_deployments();
+    call.server.state.poke.notify_one();
+    audit::record(&call, "cluster.add", added.id, json!({"name": added.name.as_str()})).await;
+    let mut object = view(&call, &added);
+    object["check"] = serde_json::to_value(&report).unwrap_or_default();
+    Ok(Reply::created(object))
+}
+
+async fn check(call: &Call, wanted: &Registration) -> Answer<CheckReport> {
+    let checking = call.server.state.registrar.check(&wanted.uri, wanted.kind, wanted.allow_untested);
+    let late = || {
+        let text = format!("the deployment did not answer within {} seconds", CHECK_TIMEOUT.as_secs());
+        Problem::new(Code::ValidationError).with(text)
+    };
+    let report = tokio::time::timeout(CHECK_TIMEOUT, checking).await.map_err(|_| late())?;
+    if report.ok {
+        return Ok(report);
+    }
+    let mut told: Vec<String> = report.problems.iter().map(|finding| finding.message.clone()).collect();
+    // One command often mends several findings.
+    let mut remedies: Vec<&String> =
+        report.problems.iter().filter_map(|finding| finding.remedy.as_ref()).collect();
+    remedies.dedup();
+    told.extend(remedies.into_iter().cloned());
+    let mut problem = Problem::new(Code::ValidationError).with(told.join("; "));
+    for finding in &report.problems {
+        problem = problem.field("uri", &format!("{}: {}", finding.code, finding.message));
+    }
+    Err(problem)
+}
+
+async fn remove(call: Call) -> Answer<Reply> {
+    let deployment = any(&call, call.params.cluster()).await?;
+    let removed = call.server.state.catalog.deployments().remove(deployment.id, call.server.now()).await;
+    call.server.forget_deployments();
+    removed.map_err(|e| match e {
+        catalog::Error::Conflict(conflict @ Conflict::DeploymentBusy) => {
+            Problem::new(Code::ResourceBusy).with(conflict.to_string())
+        }
+        catalog::Error::NotFound { .. } => {
+            let project = deployment.project_id.to_string();
+            Problem::new(Code::ClusterNotFound).with(deployment.name.as_str()).with(project)
+        }
+        other => call.server.catalog_problem("remove a deployment", other),
+    })?;
+    audit::record(&call, "cluster.remove", deployment.id, json!({"name": deployment.name.as_str()})).await;
+    Ok(Reply::no_content())
+}
+
+fn dry_view(wanted: &Registration, report: &CheckReport) -> Value {
+    let mut object = json!({
+        "check": serde_json::to_value(report).unwrap_or_default(),
+        "dryRun": true,
+        "kind": wanted.kind.as_str(),
+        "name": wanted.name.as_str(),
+    });
+    describe(&mut object, report.mongodb_version.as_deref(), report.replica_set_name.as_deref());
+    object
+}
+
+fn view(call: &Call, deployment: &Deployment) -> Value {
+    let own =
+        format!("{}/api/ebbtide/v1/groups/{}/clusters/{}", call.base, deployment.project_id, deployment.name);
+    let mut object = json!({
+        "createdAt": deployment.created_at.to_rfc3339(),
+        "details": deployment.facts.details,
+        "groupId": deployment.project_id.to_string(),
+        "id": deployment.id.to_string(),
+        "kind": deployment.kind.as_str(),
+        "links": [links::own(own), links::other("cluster", call.link(&links::deployment_path(deployment)))],
+        "name": deployment.name.as_str(),
+        "options": deployment.options,
+    });
+    let facts = &deployment.facts;
+    describe(&mut object, facts.mongodb_version.as_deref(), facts.replica_set_name.as_deref());
+    if let Some(at) = facts.checked_at {
+        object["checkedAt"] = at.to_rfc3339().into();
+    }
+    object
+}
+
+fn describe(object: &mut Value, version: Option<&str>, replica_set: Option<&str>) {
+    for (name, text) in [("mongoDBVersion", version), ("replicaSetName", replica_set)] {
+        if let Some(text) = text {
+            object[name] = text.into();
+        }
+    }
+}

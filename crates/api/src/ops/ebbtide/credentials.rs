@@ -1,0 +1,170 @@
+//! API keys and service accounts of a project, managed by its owners. A secret is shown once, when it is made.
+
+use catalog::{Credential, CredentialKind, Grant};
+use http::Method;
+use model::role::{Action, Role};
+use serde_json::{Value, json};
+
+use super::UNVERSIONED;
+use crate::{
+    access::Scope,
+    auth::issue::{issue_api_key, issue_service_account},
+    body::{Fields, invalid, missing},
+    error::{Answer, Code, Problem},
+    gate::Call,
+    ops::{Operation, audit, groups::catalog_page, root},
+    page::{Location, PageRequest, page},
+    rate::Set,
+    reply::Reply,
+};
+
+const DESCRIPTION_CHARACTERS_MAX: usize = 250;
+const OWNERS: Scope = Scope::Project(&[Action::Own]);
+/// How often a public name is drawn before it is a fault: one collision is one in 200 billion.
+const DRAWS_MAX: u32 = 3;
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "ebbtideListCredentials",
+        method: Method::GET,
+        path: "/groups/{groupId}/credentials",
+        versions: UNVERSIONED,
+        scope: OWNERS,
+        limit: Set::Clusters,
+        run: |call| Box::pin(list(call)),
+    },
+    Operation {
+        id: "ebbtideCreateCredential",
+        method: Method::POST,
+        path: "/groups/{groupId}/credentials",
+        versions: UNVERSIONED,
+        scope: OWNERS,
+        limit: Set::Clusters,
+        run: |call| Box::pin(create(call)),
+    },
+    Operation {
+        id: "ebbtideDeleteCredential",
+        method: Method::DELETE,
+        path: "/groups/{groupId}/credentials/{credentialId}",
+        versions: UNVERSIONED,
+        scope: OWNERS,
+        limit: Set::Clusters,
+        run: |call| Box::pin(delete(call)),
+    },
+];
+
+async fn list(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let credentials = call.server.state.catalog.credentials();
+    let listing = credentials.list(Some(call.project_id()?), catalog_page(asked)).await;
+    let listing = listing.map_err(|e| call.server.catalog_problem("list credentials", e))?;
+    let results = listing.items.iter().map(|credential| view(&call, credential)).collect();
+    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
+    Ok(Reply::page(page(&at, asked, results, listing.total.unwrap_or_default())))
+}
+
+async fn create(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let mut fields = Fields::parse(&call.headers, &call.body, &["description", "kind", "roles"])?;
+    let description = fields.text("description")?.unwrap_or_default();
+    if description.chars().count() > DESCRIPTION_CHARACTERS_MAX {
+        return Err(invalid("description"));
+    }
+    let kind = match fields.text("kind")?.as_deref() {
+        None | Some("apiKey") => CredentialKind::ApiKey,
+        Some("serviceAccount") => CredentialKind::ServiceAccount,
+        Some(other) => return Err(Problem::new(Code::InvalidEnumValue).with(other)),
+    };
+    let names = fields.texts("roles")?.filter(|roles| !roles.is_empty()).ok_or_else(|| missing("roles"))?;
+    let mut grants = names.iter().map(|name| project_grant(name, project)).collect::<Answer<Vec<Grant>>>()?;
+    grants.sort_unstable_by_key(|grant| grant.role);
+    grants.dedup();
+    let (credential, secret) = make(&call, kind, &description, &grants).await?;
+    let detail = json!({"publicName": credential.public_name, "roles": names});
+    audit::record(&call, "credential.create", credential.id, detail).await;
+    let mut object = view(&call, &credential);
+    let secret_name = match kind {
+        CredentialKind::ApiKey => "privateKey",
+        CredentialKind::ServiceAccount => "clientSecret",
+    };
+    object[secret_name] = secret.into();
+    Ok(Reply::created(object))
+}
+
+/// An owner of a project gives away roles in that project, and nothing beyond it.
+fn project_grant(name: &str, project: model::id::ProjectId) -> Answer<Grant> {
+    let unknown = || Problem::new(Code::InvalidEnumValue).with(name.chars().take(64).collect::<String>());
+    let role: Role = name.parse().map_err(|_| unknown())?;
+    if role.is_organization_wide() {
+        return Err(Problem::new(Code::AccessForbidden));
+    }
+    Ok(Grant { role, project: Some(project) })
+}
+
+async fn make(
+    call: &Call,
+    kind: CredentialKind,
+    description: &str,
+    grants: &[Grant],
+) -> Answer<(Credential, String)> {
+    for draw in 1.. {
+        let issued = match kind {
+            CredentialKind::ApiKey => {
+                issue_api_key(call.server.state.secrets.as_ref(), description, grants.to_vec())
+                    .map_err(|e| Problem::internal("seal an API key", &e))?
+            }
+            CredentialKind::ServiceAccount => issue_service_account(description, grants.to_vec()),
+        };
+        match call.server.state.catalog.credentials().create(issued.row, call.server.now()).await {
+            Ok(credential) => {
+                // A stranger may have asked for this name a moment ago, and been remembered as unknown.
+                call.server.forget_credentials();
+                return Ok((credential, issued.secret.expose_text().unwrap_or_default().to_owned()));
+            }
+            Err(catalog::Error::AlreadyExists { .. }) if draw < DRAWS_MAX => {}
+            Err(error) => return Err(call.server.catalog_problem("make a credential", error)),
+        }
+    }
+    Err(Problem::new(Code::UnexpectedError))
+}
+
+async fn delete(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let text = call.params.get("credentialId").unwrap_or_default();
+    let unknown = || Problem::new(Code::KeyNotFound).with(text);
+    let id = text.parse().map_err(|_| unknown())?;
+    let credentials = call.server.state.catalog.credentials();
+    let fault = |e| call.server.catalog_problem("delete a credential", e);
+    let credential = credentials.get(id).await.map_err(fault)?.ok_or_else(unknown)?;
+    let (here, elsewhere): (Vec<Grant>, Vec<Grant>) =
+        credential.grants.iter().partition(|grant| grant.project == Some(project));
+    if here.is_empty() {
+        return Err(unknown());
+    }
+    if elsewhere.is_empty() {
+        credentials.delete(id).await.map_err(fault)?;
+    } else {
+        for grant in here {
+            credentials.revoke(id, grant).await.map_err(fault)?;
+        }
+    }
+    call.server.forget_credentials();
+    audit::record(&call, "credential.delete", id, json!({"publicName": credential.public_name})).await;
+    Ok(Reply::no_content())
+}
+
+fn view(call: &Call, credential: &Credential) -> Value {
+    let (kind, name) = match credential.kind {
+        CredentialKind::ApiKey => ("apiKey", "publicKey"),
+        CredentialKind::ServiceAccount => ("serviceAccount", "clientId"),
+    };
+    let mut object = json!({
+        "createdAt": credential.created_at.to_rfc3339(),
+        "description": credential.description,
+        "id": credential.id.to_string(),
+        "kind": kind,
+        "roles": root::roles(credential, &call.server.state.settings.organization.id),
+    });
+    object[name] = credential.public_name.as_str().into();
+    object
+}

@@ -1,0 +1,29 @@
+//! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string, watching a
+//! job, restoring with choices that Atlas does not have, projects and credentials, the state of the server.
+
+mod clusters;
+mod credentials;
+mod projects;
+mod restores;
+mod snapshots;
+mod status;
+
+use super::Operation;
+use crate::version::Version;
+
+/// Own paths have no versions by date.
+const UNVERSIONED: &[Version] = &[];
+
+/// All of them.
+pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
+    [
+        status::OPERATIONS,
+        projects::OPERATIONS,
+        credentials::OPERATIONS,
+        clusters::OPERATIONS,
+        snapshots::OPERATIONS,
+        restores::OPERATIONS,
+    ]
+    .into_iter()
+    .flatten()
+}

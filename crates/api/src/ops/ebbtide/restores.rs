@@ -1,0 +1,152 @@
+//! Restore jobs as they are: state, progress, error, receipt; and restores with choices that Atlas does not have.
+
+use http::Method;
+use model::role::Action;
+use serde_json::{Map, Value, json};
+
+use super::UNVERSIONED;
+use crate::{
+    access::Scope,
+    body::{Fields, invalid},
+    error::{Answer, Code, Problem},
+    gate::Call,
+    ops::{Operation, clusters::any, restore_create, restore_input, restore_jobs, restore_view},
+    page::{Location, PageRequest, page},
+    rate::Set,
+    reply::Reply,
+};
+
+const COLLECTION: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs";
+const ONE: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs/{restoreJobId}";
+/// Fields beside those of Atlas.
+const OWN_FIELDS: [&str; 7] =
+    ["dryRun", "fence", "inPlace", "indexCommitQuorum", "indexDeadlineSeconds", "parkTtl", "withUsers"];
+/// A week.
+const INDEX_DEADLINE_SECONDS_MAX: i32 = 7 * 24 * 3_600;
+/// A replica set has 50 members at most.
+const MEMBERS_MAX: i64 = 50;
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "ebbtideListRestoreJobs",
+        method: Method::GET,
+        path: COLLECTION,
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::ReadRestores]),
+        limit: Set::Backups,
+        run: |call| Box::pin(list(call)),
+    },
+    Operation {
+        id: "ebbtideCreateRestoreJob",
+        method: Method::POST,
+        path: COLLECTION,
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Restore, Action::Download]),
+        limit: Set::Backups,
+        run: |call| Box::pin(create(call)),
+    },
+    Operation {
+        id: "ebbtideGetRestoreJob",
+        method: Method::GET,
+        path: ONE,
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::ReadRestores]),
+        limit: Set::Backups,
+        run: |call| Box::pin(get(call)),
+    },
+    Operation {
+        id: "ebbtideCancelRestoreJob",
+        method: Method::DELETE,
+        path: ONE,
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Restore, Action::Download]),
+        limit: Set::Backups,
+        run: |call| Box::pin(cancel(call)),
+    },
+];
+
+async fn list(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let deployment = any(&call, call.params.cluster()).await?;
+    let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
+    let views = jobs.iter().map(|job| restore_view::own(&call, &deployment, job, None));
+    let results = views.collect::<Answer<Vec<_>>>()?;
+    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
+    Ok(Reply::page(page(&at, asked, results, total)))
+}
+
+async fn create(call: Call) -> Answer<Reply> {
+    let deployment = any(&call, call.params.cluster()).await?;
+    let known = [restore_input::KNOWN, &OWN_FIELDS].concat();
+    let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
+    let options = options(&mut fields)?;
+    let dry_run = fields.flag("dryRun")?.unwrap_or(false);
+    let wanted = restore_input::read(&mut fields, call.server.now())?;
+    if dry_run {
+        let checked = restore_create::check(&call, &deployment, &wanted).await?;
+        return Ok(Reply::object(json!({
+            "collections": checked.snapshot.collections,
+            "deliveryType": wanted.delivery().as_str(),
+            "documents": checked.snapshot.documents,
+            "dryRun": true,
+            "logicalBytes": checked.snapshot.logical_bytes,
+            "options": options,
+            "snapshotId": checked.snapshot.id.to_string(),
+            "targetClusterName": checked.target.as_ref().map(|target| target.name.as_str()),
+            "targetMongoDBVersion": checked.target.as_ref().and_then(|target| target.facts.mongodb_version.as_deref()),
+        })));
+    }
+    let job = restore_create::create(&call, &deployment, &wanted, options).await?;
+    Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)?))
+}
+
+/// The choices, checked, in the form that the worker reads.
+fn options(fields: &mut Fields) -> Answer<Value> {
+    let mut options = Map::new();
+    for name in ["inPlace", "parkTtl", "withUsers"] {
+        if let Some(flag) = fields.flag(name)? {
+            options.insert(name.to_owned(), flag.into());
+        }
+    }
+    match fields.text("fence")?.as_deref() {
+        None => {}
+        Some(mode @ ("auto" | "off")) => drop(options.insert("fence".to_owned(), mode.into())),
+        Some(other) => {
+            return Err(Problem::new(Code::InvalidEnumValue).with(other.chars().take(64).collect::<String>()));
+        }
+    }
+    match fields.int32("indexDeadlineSeconds")? {
+        None => {}
+        Some(seconds) if (1..=INDEX_DEADLINE_SECONDS_MAX).contains(&seconds) => {
+            options.insert("indexDeadlineSeconds".to_owned(), seconds.into());
+        }
+        Some(_) => return Err(invalid("indexDeadlineSeconds")),
+    }
+    if let Some(quorum) = fields.any("indexCommitQuorum") {
+        let good = match &quorum {
+            Value::Number(number) => {
+                number.as_i64().is_some_and(|members| (0..=MEMBERS_MAX).contains(&members))
+            }
+            Value::String(word) => !word.is_empty() && word.len() <= 64,
+            _ => false,
+        };
+        if !good {
+            return Err(invalid("indexCommitQuorum"));
+        }
+        options.insert("indexCommitQuorum".to_owned(), quorum);
+    }
+    Ok(Value::Object(options))
+}
+
+async fn get(call: Call) -> Answer<Reply> {
+    let deployment = any(&call, call.params.cluster()).await?;
+    let job = restore_jobs::one(&call, &deployment).await?;
+    let work = call.server.state.catalog.jobs().of_subject(&job.id.to_string()).await;
+    let work = work.map_err(|e| call.server.catalog_problem("read a work item", e))?;
+    Ok(Reply::object(restore_view::own(&call, &deployment, &job, work.as_ref())?))
+}
+
+async fn cancel(call: Call) -> Answer<Reply> {
+    let deployment = any(&call, call.params.cluster()).await?;
+    restore_jobs::withdraw(&call, &deployment).await
+}

@@ -1,0 +1,192 @@
+//! Serverless instances: deployments registered as logical tenants. The same engine behind paths of their own;
+//! sunset at Atlas, served here (D14).
+
+use std::sync::Arc;
+
+use catalog::{Deployment, SnapshotFilter};
+use http::Method;
+use model::{DeploymentKind, role::Action};
+use serde_json::{Value, json};
+
+use super::{
+    Operation, groups::catalog_page, links, restore_create, restore_input, restore_jobs, restore_view,
+    snapshot_view, snapshots,
+};
+use crate::{
+    access::Scope,
+    error::{Answer, Code, Problem},
+    gate::Call,
+    page::{Location, PageRequest, page},
+    rate::Set,
+    reply::Reply,
+    version::Version,
+};
+
+const SINCE: &str = "Wed, 22 Jan 2025 00:00:00 GMT";
+const BACKUP: &[Version] =
+    &[Version::current(2023, 1, 1).deprecated(SINCE, Some("Thu, 22 Jan 2026 00:00:00 GMT"))];
+const INSTANCE: &[Version] =
+    &[Version::current(2023, 1, 1).deprecated(SINCE, Some("Mon, 18 Jan 2027 00:00:00 GMT"))];
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "listGroupServerlessInstances",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless",
+        versions: INSTANCE,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(list(call)),
+    },
+    Operation {
+        id: "getGroupServerlessInstance",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless/{clusterName}",
+        versions: INSTANCE,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(get(call)),
+    },
+    Operation {
+        id: "listGroupServerlessBackupRestoreJobs",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless/{clusterName}/backup/restoreJobs",
+        versions: BACKUP,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Backups,
+        run: |call| Box::pin(list_jobs(call)),
+    },
+    Operation {
+        id: "createGroupServerlessBackupRestoreJob",
+        method: Method::POST,
+        path: "/groups/{groupId}/serverless/{clusterName}/backup/restoreJobs",
+        versions: BACKUP,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Backups,
+        run: |call| Box::pin(create_job(call)),
+    },
+    Operation {
+        id: "getGroupServerlessBackupRestoreJob",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless/{clusterName}/backup/restoreJobs/{restoreJobId}",
+        versions: BACKUP,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Backups,
+        run: |call| Box::pin(get_job(call)),
+    },
+    Operation {
+        id: "listGroupServerlessBackupSnapshots",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless/{clusterName}/backup/snapshots",
+        versions: BACKUP,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Backups,
+        run: |call| Box::pin(list_snapshots(call)),
+    },
+    Operation {
+        id: "getGroupServerlessBackupSnapshot",
+        method: Method::GET,
+        path: "/groups/{groupId}/serverless/{clusterName}/backup/snapshots/{snapshotId}",
+        versions: BACKUP,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Backups,
+        run: |call| Box::pin(get_snapshot(call)),
+    },
+];
+
+/// The serverless instance of the path, or the error that says what is wrong with it.
+async fn instance(call: &Call) -> Answer<Arc<Deployment>> {
+    let (project, name) = (call.project_id()?, call.params.cluster());
+    let found = call.server.deployment(project, name).await?;
+    let unknown = || Problem::new(Code::ServerlessInstanceNotFound).with(name).with(project.to_string());
+    let found = found.ok_or_else(unknown)?;
+    match found.kind {
+        DeploymentKind::Serverless => Ok(found),
+        DeploymentKind::ReplicaSet => {
+            Err(Problem::new(Code::CannotUseClusterInServerlessInstanceApi).with(name))
+        }
+    }
+}
+
+async fn list(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let deployments = call.server.state.catalog.deployments();
+    let kind = Some(DeploymentKind::Serverless);
+    let listing = deployments.list(call.project_id()?, kind, catalog_page(asked)).await;
+    let listing = listing.map_err(|e| call.server.catalog_problem("list deployments", e))?;
+    let results = listing.items.iter().map(|deployment| view(&call, deployment)).collect();
+    Ok(paged(&call, asked, results, listing.total.unwrap_or_default()))
+}
+
+async fn get(call: Call) -> Answer<Reply> {
+    let deployment = instance(&call).await?;
+    Ok(Reply::object(view(&call, &deployment)))
+}
+
+async fn list_jobs(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let deployment = instance(&call).await?;
+    let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
+    let views = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job));
+    let results = views.collect::<Answer<Vec<_>>>()?;
+    Ok(paged(&call, asked, results, total))
+}
+
+async fn create_job(call: Call) -> Answer<Reply> {
+    let deployment = instance(&call).await?;
+    let wanted = restore_input::parse(&call.headers, &call.body, call.server.now())?;
+    let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
+    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)?))
+}
+
+async fn get_job(call: Call) -> Answer<Reply> {
+    let deployment = instance(&call).await?;
+    let job = restore_jobs::one(&call, &deployment).await?;
+    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)?))
+}
+
+async fn list_snapshots(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let deployment = instance(&call).await?;
+    let (items, total) = snapshots::listed(&call, SnapshotFilter::of(deployment.id), asked).await?;
+    let results =
+        items.iter().map(|snapshot| snapshot_view::serverless(&call, &deployment, snapshot)).collect();
+    Ok(paged(&call, asked, results, total))
+}
+
+async fn get_snapshot(call: Call) -> Answer<Reply> {
+    let deployment = instance(&call).await?;
+    let snapshot = snapshots::one(&call, &deployment).await?;
+    Ok(Reply::object(snapshot_view::serverless(&call, &deployment, &snapshot)))
+}
+
+fn paged(call: &Call, asked: PageRequest, results: Vec<Value>, total: u64) -> Reply {
+    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
+    Reply::page(page(&at, asked, results, total))
+}
+
+/// `ServerlessInstanceDescription`. The specification wants a cloud provider; the word stands for nothing here.
+fn view(call: &Call, deployment: &Deployment) -> Value {
+    let path = links::deployment_path(deployment);
+    let mut object = json!({
+        "connectionStrings": {},
+        "createDate": deployment.created_at.to_rfc3339(),
+        "groupId": deployment.project_id.to_string(),
+        "id": deployment.id.to_string(),
+        "links": [
+            links::own(call.link(&path)),
+            links::other("backupRestoreJobs", call.link(&format!("{path}/backup/restoreJobs"))),
+            links::other("snapshots", call.link(&format!("{path}/backup/snapshots"))),
+        ],
+        "name": deployment.name.as_str(),
+        "providerSettings": {"backingProviderName": "AWS", "providerName": "SERVERLESS", "regionName": "SELF_HOSTED"},
+        "serverlessBackupOptions": {"serverlessContinuousBackupEnabled": false},
+        "stateName": "IDLE",
+        "tags": [],
+        "terminationProtectionEnabled": false,
+    });
+    if let Some(version) = &deployment.facts.mongodb_version {
+        object["mongoDBVersion"] = version.as_str().into();
+    }
+    object
+}

@@ -1,0 +1,79 @@
+//! Path parameters: their forms are checked before anything is looked up.
+
+use axum::extract::RawPathParams;
+use model::{
+    DeploymentName,
+    id::{ProjectId, RestoreJobId, SnapshotId},
+};
+
+use crate::error::{Answer, Code, Problem};
+
+/// The parameters of a path, decoded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl From<&RawPathParams> for Params {
+    fn from(raw: &RawPathParams) -> Self {
+        Self(raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+impl Params {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Checks the form of every parameter, in the order of the path.
+    pub(crate) fn check(&self) -> Answer<()> {
+        for (name, value) in &self.0 {
+            match name.as_str() {
+                "groupId" => drop(self.project()?),
+                "snapshotId" => drop(self.snapshot()?),
+                "restoreJobId" => drop(self.restore_job()?),
+                "orgId" => {
+                    value.parse::<ProjectId>().map_err(|_| refused(Code::InvalidOrgId, value))?;
+                }
+                "credentialId" => {
+                    value
+                        .parse::<model::id::CredentialId>()
+                        .map_err(|_| refused(Code::InvalidKeyId, value))?;
+                }
+                "clusterName" => {
+                    let group = self.get("groupId").unwrap_or_default();
+                    value
+                        .parse::<DeploymentName>()
+                        .map_err(|_| refused(Code::ClusterNotFound, value).with(group))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn project(&self) -> Answer<ProjectId> {
+        let text = self.get("groupId").unwrap_or_default();
+        text.parse().map_err(|_| refused(Code::InvalidGroupId, text))
+    }
+
+    pub(crate) fn snapshot(&self) -> Answer<SnapshotId> {
+        let text = self.get("snapshotId").unwrap_or_default();
+        text.parse().map_err(|_| refused(Code::InvalidSnapshotId, text))
+    }
+
+    pub(crate) fn restore_job(&self) -> Answer<RestoreJobId> {
+        let text = self.get("restoreJobId").unwrap_or_default();
+        text.parse().map_err(|_| refused(Code::InvalidJobId, text))
+    }
+
+    /// Name of the deployment.
+    pub(crate) fn cluster(&self) -> &str {
+        self.get("clusterName").unwrap_or_default()
+    }
+}
+
+/// Longest part of a bad parameter that is shown back.
+const SHOWN_CHARACTERS: usize = 64;
+
+fn refused(code: Code, value: &str) -> Problem {
+    Problem::new(code).with(value.chars().take(SHOWN_CHARACTERS).collect::<String>())
+}

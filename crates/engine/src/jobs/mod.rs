@@ -1,0 +1,52 @@
+//! What a worker can do: one module per kind of [`Work`].
+
+pub mod download;
+pub mod restore;
+pub mod snapshot;
+
+use catalog::Obligation;
+use model::{id::JobId, job::Work};
+
+use crate::{
+    engine::Services,
+    lease::{JobContext, JobError, Outcome},
+};
+
+/// Runs one claimed work item to its end.
+///
+/// # Errors
+/// [`JobError`] says what the worker records: a failure, a cancel acknowledged, or nothing at all because the
+/// lease is no longer ours.
+pub async fn run(ctx: &JobContext, work: Work) -> Result<Outcome, JobError> {
+    match work {
+        Work::Snapshot { snapshot_id } => snapshot::run(ctx, snapshot_id).await,
+        Work::Restore { restore_job_id } => restore::run(ctx, restore_job_id).await,
+        Work::Download { restore_job_id } => download::run(ctx, restore_job_id).await,
+    }
+}
+
+/// Undoes one thing that a job did to a deployment and did not undo itself: a raised history window, a write block,
+/// staging collections. Called for a job that ended without having cleaned up, by its worker or by the reaper, maybe
+/// in another process and long after. Idempotent; rests on nothing but the obligation's detail. The caller settles
+/// the obligation afterwards.
+///
+/// # Errors
+/// [`JobError`] when it could not be undone now; it is tried again.
+pub async fn discharge(services: &Services, obligation: &Obligation) -> Result<(), JobError> {
+    match obligation.kind.as_str() {
+        snapshot::HISTORY_WINDOW => snapshot::discharge(services, obligation).await,
+        _ => restore::discharge(services, obligation).await,
+    }
+}
+
+/// Undoes and settles everything that a job has left on deployments.
+///
+/// # Errors
+/// The first hindrance; what is left stays recorded and is the reaper's.
+pub async fn discharge_all(services: &Services, job: JobId) -> Result<(), JobError> {
+    for obligation in services.catalog.obligations().of_job(job).await? {
+        discharge(services, &obligation).await?;
+        services.catalog.obligations().settle(job, obligation.deployment_id, &obligation.kind).await?;
+    }
+    Ok(())
+}

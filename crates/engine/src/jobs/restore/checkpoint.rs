@@ -1,0 +1,94 @@
+//! What an attempt leaves for the next one.
+//!
+//! Only what cannot be seen on the target itself is written down: which collections were loaded, proved and
+//! indexed. How far the renames came is read from the collections' UUIDs, so that no rename has to be written
+//! down before or after it is done; whose the write block is stands among the catalog's obligations.
+
+use std::collections::BTreeMap;
+
+use mongo::{Namespace, write::ParkedTtl};
+use serde::{Deserialize, Serialize};
+
+/// The durable state of a restore job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Checkpoint {
+    /// Collections that lie complete under their staging names, by namespace.
+    pub(crate) staged: BTreeMap<String, Staged>,
+    /// Collections loaded straight to their names inside the cut-over, by namespace.
+    pub(crate) loaded: BTreeMap<String, Staged>,
+    /// Cluster time (as one number) from which foreign writes are looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cut_over_since: Option<u64>,
+    /// Collections that the cut-over removes, as they were listed before it began.
+    pub(crate) removed: Vec<String>,
+    /// Databases that it removes.
+    pub(crate) removed_databases: Vec<String>,
+    /// All content was read back and found equal.
+    pub(crate) content_proved: bool,
+    /// Wall clock at which the job first began, for the receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) began_ms: Option<i64>,
+}
+
+/// One collection that was loaded, proved and indexed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Staged {
+    /// The UUID that the target gave it, as hex.
+    pub(crate) uuid: String,
+    /// TTL settings taken away for the time being: index name (empty for the collection's own) and seconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parked: Vec<Parked>,
+}
+
+/// A TTL setting that was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Parked {
+    /// The index; absent for the `expireAfterSeconds` of a clustered or time-series collection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<String>,
+    /// The index's field that holds the date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+    /// After how many seconds documents expire.
+    pub(crate) expire_after_seconds: i64,
+}
+
+impl Parked {
+    /// From the writer's words.
+    pub(crate) fn of(parked: ParkedTtl) -> Self {
+        Self { index: parked.index, field: parked.field, expire_after_seconds: parked.expire_after_seconds }
+    }
+
+    /// Back to the writer's words, under the collection's present name.
+    pub(crate) fn at(&self, namespace: &Namespace) -> ParkedTtl {
+        ParkedTtl {
+            namespace: namespace.clone(),
+            index: self.index.clone(),
+            field: self.field.clone(),
+            expire_after_seconds: self.expire_after_seconds,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_reads_back_and_an_older_one_too() {
+        let mut checkpoint = Checkpoint { cut_over_since: Some(7), ..Checkpoint::default() };
+        let parked = vec![Parked {
+            index: Some("t_1".to_owned()),
+            field: Some("t".to_owned()),
+            expire_after_seconds: 60,
+        }];
+        checkpoint.staged.insert("a.b".to_owned(), Staged { uuid: "00".to_owned(), parked });
+        let text = serde_json::to_string(&checkpoint).unwrap();
+        assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), checkpoint);
+        assert_eq!(serde_json::from_str::<Checkpoint>("{}").unwrap(), Checkpoint::default());
+    }
+}

@@ -1,0 +1,319 @@
+//! One collection from the vault to the target: created, loaded, made safe from elections, read back, indexed.
+//!
+//! After any error on the way the collection is in an unknown state; it is dropped and loaded again, a bounded number
+//! of times. Nothing counts before its content, read back at majority, is that of the manifest.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use history::ContentSum;
+use mongo::{
+    Error, Namespace,
+    write::{
+        BuildOptions, CommitQuorum as Quorum, ConnectionPool, LoadOptions, Loader, TtlPolicy, collections,
+        indexes, timeseries, ttl, verify,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use vault::{Order, SegmentEntry};
+
+use super::{
+    CommitQuorum,
+    checkpoint::{Parked, Staged},
+    errors,
+    plan::Way,
+    segments,
+    source::{Item, Restore},
+    specs,
+};
+use crate::{
+    crash,
+    lease::{JobContext, JobError, Stop},
+};
+
+/// How often one collection is loaded before the job gives up on it.
+const LOAD_TRIES_MAX: u32 = 5;
+/// Wait before the second try; doubles with each further one. An election takes about ten seconds.
+const LOAD_RETRY_WAIT: Duration = Duration::from_secs(2);
+/// A collection that has more than this is worth two connections.
+const LARGE_BYTES: u64 = 64 << 20;
+
+/// What all loads of a job share.
+pub(crate) struct Loads {
+    /// The running job.
+    pub(crate) ctx: JobContext,
+    /// What is restored.
+    pub(crate) job: Arc<Restore>,
+    /// Connections to the target's primary.
+    pub(crate) pool: ConnectionPool,
+    /// Turned when one collection has failed for good: the others stop.
+    pub(crate) halt: CancellationToken,
+}
+
+/// What a collection says that stopped because another one failed.
+pub(crate) fn halted() -> JobError {
+    JobError::failed("another collection failed first")
+}
+
+/// Why a try ended.
+enum Trouble {
+    /// The job must stop.
+    Stopped(JobError),
+    /// The target's error; `true` when another try may help.
+    Target(&'static str, Error),
+    /// What was read back is not what was written.
+    Differs(String),
+}
+
+impl From<JobError> for Trouble {
+    fn from(error: JobError) -> Self {
+        Self::Stopped(error)
+    }
+}
+
+impl Trouble {
+    fn is_worth_a_try(&self) -> bool {
+        match self {
+            Self::Stopped(_) => false,
+            // A duplicate key while loading an empty collection means that it was not empty: something wrote to it.
+            Self::Target(doing, error) => {
+                errors::passes(error) || (*doing == LOADING && error.code() == Some(11_000))
+            }
+            Self::Differs(_) => true,
+        }
+    }
+
+    fn into_error(self, ns: &Namespace) -> JobError {
+        match self {
+            Self::Stopped(error) => error,
+            Self::Target(doing, error) => errors::job_error(doing, ns, error),
+            Self::Differs(how) => {
+                JobError::failed(format!("{ns} does not hold what was written to it: {how}"))
+            }
+        }
+    }
+}
+
+const CREATING: &str = "creating";
+const LOADING: &str = "loading";
+const PROVING: &str = "reading back";
+
+fn target(doing: &'static str) -> impl FnOnce(Error) -> Trouble {
+    move |error| Trouble::Target(doing, error)
+}
+
+/// How many connections a load of so many bytes may use.
+pub(crate) const fn connections_for(item: &Item) -> usize {
+    if item.entry.bytes > LARGE_BYTES && !is_ordered(item) { 2 } else { 1 }
+}
+
+/// Whether the order of the documents is part of the content.
+const fn is_ordered(item: &Item) -> bool {
+    matches!(item.entry.meta.order, Order::Natural)
+}
+
+impl Loads {
+    /// Loads `item` into `into` until it is proved. `mark` when the writes are not to staging names and have to be
+    /// known as ours in the oplog.
+    pub(crate) async fn load(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Staged, JobError> {
+        let mut wait = LOAD_RETRY_WAIT;
+        for attempt in 1.. {
+            let trouble = match self.load_once(item, into, mark).await {
+                Ok(staged) => return Ok(staged),
+                Err(trouble) => trouble,
+            };
+            self.pool.clear();
+            if attempt >= LOAD_TRIES_MAX || !trouble.is_worth_a_try() {
+                return Err(trouble.into_error(&item.ns));
+            }
+            let error = trouble.into_error(&item.ns).full_text();
+            tracing::warn!(namespace = %item.ns, attempt, error, "{} is loaded again: {error}", item.ns);
+            self.ctx.or_stop(tokio::time::sleep(wait)).await?;
+            wait *= 2;
+        }
+        Err(JobError::failed(format!("{} could not be loaded", item.ns)))
+    }
+
+    async fn load_once(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Staged, Trouble> {
+        let parked = self.create(item, into).await?;
+        crash::point("restore.load.after-create");
+        let options = LoadOptions {
+            connections: connections_for(item),
+            insertion_order: is_ordered(item),
+            mark_as: mark.then(|| self.job.job.clone()),
+        };
+        let mut loader = Loader::open_on(&self.pool, into, options).await.map_err(target(LOADING))?;
+        let mut counted = Counted::new(&self.ctx);
+        match self.feed(item, &mut loader, &mut counted).await {
+            Ok(()) => {}
+            // Whoever has the lease now must find nobody writing; what is under way ends with its connection.
+            Err(Trouble::Stopped(JobError::Lost)) => {
+                loader.abort().await;
+                return Err(JobError::Lost.into());
+            }
+            // What is under way is waited for: a late insert would make a collection again that was swept.
+            Err(trouble) => {
+                loader.close().await.ok();
+                return Err(trouble);
+            }
+        }
+        loader.finish().await.map_err(target(LOADING))?;
+        crash::point("restore.load.after-load");
+        self.ctx.check()?;
+        let found = self
+            .ctx
+            .or_stop(verify::content(&self.job.deployment, into, None))
+            .await?
+            .map_err(target(PROVING))?;
+        if found != item.entry.content {
+            return Err(Trouble::Differs(differing(&item.entry.content, &found)));
+        }
+        counted.keep();
+        let uuid = collections::uuid_of(&self.job.deployment, into).await.map_err(target(PROVING))?;
+        let uuid =
+            uuid.ok_or_else(|| Trouble::Target(PROVING, Error::NamespaceNotFound(into.to_string())))?;
+        Ok(Staged { uuid: hex::encode(uuid), parked: parked.into_iter().collect() })
+    }
+
+    /// Makes the empty collection; gives back the lifetime that was taken out of its options.
+    async fn create(&self, item: &Item, into: &Namespace) -> Result<Option<Parked>, Trouble> {
+        let deployment = &self.job.deployment;
+        let meta = &item.entry.meta;
+        if item.way == Way::Buckets {
+            let series = timeseries::series_of(into).filter(|_| into == &item.ns);
+            let series = series.and_then(|ns| self.job.items.iter().find(|other| other.ns == ns));
+            let series = series.ok_or_else(|| {
+                JobError::failed(format!("{} belongs to no time series of the snapshot", item.ns))
+            })?;
+            let (options, parked) =
+                ttl::park_collection(&series.ns, &series.entry.meta.options).map_err(target(CREATING))?;
+            timeseries::create(deployment, &series.ns, &options).await.map_err(target(CREATING))?;
+            return Ok(parked.map(Parked::of));
+        }
+        let (options, parked) = ttl::park_collection(into, &meta.options).map_err(target(CREATING))?;
+        collections::create_anew(deployment, &into.db, &into.collection, &options, meta.id_index.as_deref())
+            .await
+            .map_err(target(CREATING))?;
+        Ok(parked.map(Parked::of))
+    }
+
+    async fn feed(&self, item: &Item, loader: &mut Loader, counted: &mut Counted<'_>) -> Result<(), Trouble> {
+        let mut segments = std::pin::pin!(segments::read(&self.ctx, &self.job.manifest, &item.entry));
+        loop {
+            let next = tokio::select! {
+                biased;
+                stop = self.ctx.stopped() => return Err(Trouble::Stopped(stop.into())),
+                () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
+                next = segments.next() => next,
+            };
+            let Some(segment) = next else { return Ok(()) };
+            let (entry, documents) = segment?;
+            tokio::select! {
+                biased;
+                Stop::Lost = self.ctx.stopped() => return Err(Trouble::Stopped(JobError::Lost)),
+                inserted = loader.insert(documents) => inserted.map_err(target(LOADING))?,
+            }
+            counted.add(&entry);
+        }
+    }
+
+    /// Builds the indexes of a loaded collection; gives back the lifetimes that were put aside.
+    pub(crate) async fn index(&self, item: &Item, into: &Namespace) -> Result<Vec<Parked>, JobError> {
+        let options = build_options(&self.job);
+        let meta = &item.entry.meta;
+        let specs = specs::to_build(&meta.options, &meta.indexes)
+            .map_err(|e| JobError::failed_by(format!("an index of {} is malformed in the snapshot", item.ns), e))?;
+        let mut wait = LOAD_RETRY_WAIT;
+        for attempt in 1.. {
+            let built = indexes::build(&self.job.deployment, into, &specs, &options);
+            let built = tokio::select! {
+                () = self.halt.cancelled() => return Err(halted()),
+                built = self.ctx.or_stop(built) => built?,
+            };
+            match built {
+                Ok(report) => return Ok(report.parked.into_iter().map(Parked::of).collect()),
+                // A deadline that passed, or members that are down, do not pass by trying again.
+                Err(error)
+                    if attempt >= LOAD_TRIES_MAX
+                        || !errors::passes(&error)
+                        || matches!(error, Error::TimedOut { .. }) =>
+                {
+                    return Err(index_error(&item.ns, error));
+                }
+                Err(error) => {
+                    tracing::warn!(namespace = %item.ns, attempt, %error, "the indexes of {} are built again: {error}", item.ns)
+                }
+            }
+            self.ctx.or_stop(tokio::time::sleep(wait)).await?;
+            wait *= 2;
+        }
+        Err(JobError::failed(format!("the indexes of {} could not be built", item.ns)))
+    }
+}
+
+fn index_error(ns: &Namespace, error: Error) -> JobError {
+    match error {
+        Error::TimedOut { .. } => JobError::failed_by(
+            format!(
+                "the indexes of {ns} could not be built in time; bring the members up, or restore with another indexCommitQuorum or indexDeadlineSeconds"
+            ),
+            error,
+        ),
+        error => errors::job_error("building the indexes of", ns, error),
+    }
+}
+
+/// All lifetimes are put aside while the job runs, so that nothing is deleted between loading and proving.
+fn build_options(job: &Restore) -> BuildOptions {
+    let commit_quorum = match &job.options.index_commit_quorum {
+        None => Quorum::default(),
+        Some(CommitQuorum::Members(members)) => Quorum::Members(*members),
+        Some(CommitQuorum::Majority) => Quorum::Majority,
+        Some(CommitQuorum::VotingMembers) => Quorum::VotingMembers,
+    };
+    BuildOptions {
+        commit_quorum,
+        deadline: Some(Duration::from_secs(job.options.index_deadline_seconds)),
+        ttl: TtlPolicy::ParkAll,
+        ..BuildOptions::default()
+    }
+}
+
+/// How two contents differ, for people.
+pub(crate) fn differing(wanted: &ContentSum, found: &ContentSum) -> String {
+    if wanted.documents == found.documents && wanted.bytes == found.bytes {
+        return format!("the content hash is {found}, not {wanted}");
+    }
+    let (documents, bytes) = (wanted.documents, wanted.bytes);
+    format!("it holds {} documents of {} bytes, not {documents} of {bytes}", found.documents, found.bytes)
+}
+
+/// Counts what a try has loaded, and takes it back when the try fails.
+struct Counted<'a> {
+    ctx: &'a JobContext,
+    documents: u64,
+    bytes: u64,
+}
+
+impl<'a> Counted<'a> {
+    const fn new(ctx: &'a JobContext) -> Self {
+        Self { ctx, documents: 0, bytes: 0 }
+    }
+
+    fn add(&mut self, entry: &SegmentEntry) {
+        self.documents += entry.documents;
+        self.bytes += entry.bytes;
+        self.ctx.progress().add(entry.documents, entry.bytes);
+    }
+
+    fn keep(mut self) {
+        (self.documents, self.bytes) = (0, 0);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        // The counters wrap, so adding the complement takes away.
+        self.ctx.progress().add(self.documents.wrapping_neg(), self.bytes.wrapping_neg());
+    }
+}

@@ -1,0 +1,168 @@
+//! An automated restore: a snapshot becomes the content of a deployment.
+//!
+//! | phase | what it does to the target | a crash in it |
+//! |---|---|---|
+//! | [`plan`] | nothing; refuses what cannot end well | begins again |
+//! | [`stage`] | loads each collection under a staging name, proves it, builds its indexes | goes on with the next collection |
+//! | [`cutover`] | keeps other writers out, renames, drops what the snapshot lacks, loads what cannot be renamed | is finished by the next attempt |
+//! | [`prove`] | reads everything back | begins again |
+//!
+//! Up to the cut-over a cancel or a failure sweeps the staging names, and the target is as it was. Cancel and
+//! cut-over are decided by one conditional update in the catalog; from there on there is only forward.
+
+mod checkpoint;
+mod cutover;
+mod errors;
+mod fence;
+mod load;
+mod options;
+mod own;
+mod plan;
+mod preflight;
+mod prove;
+mod receipt;
+pub(crate) mod segments;
+mod source;
+mod specs;
+mod stage;
+mod users;
+
+use std::sync::Arc;
+
+use catalog::Obligation;
+use model::{ClusterTime, id::RestoreJobId, restore::RestoreState};
+use mongo::{
+    fence::ForeignWrites,
+    principals::{self, RestoredPrincipals},
+    write::staging,
+};
+use serde_json::json;
+
+use crate::{
+    connect::connect,
+    crash,
+    engine::Services,
+    lease::{JobContext, JobError, Outcome},
+};
+
+pub use options::{CommitQuorum, FenceMode, RestoreOptions};
+
+pub(crate) use source::open_manifest;
+
+use checkpoint::Checkpoint;
+use source::Restore;
+
+/// Obligation: a write block that we raised has to be lifted.
+pub const WRITE_BLOCK: &str = "writeBlock";
+/// Obligation: collections under the job's staging names have to be dropped.
+pub const STAGING: &str = "staging";
+
+/// Runs a restore job to its end, or goes on with it.
+///
+/// # Errors
+/// [`JobError`]. After [`JobError::Cancelled`] the target is as it was before the job.
+pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError> {
+    let result = match ctx.lease().restore_state {
+        // An earlier attempt died while it cleaned up after a cancel.
+        Some(RestoreState::Cancelling) => Err(JobError::Cancelled),
+        _ => restore(ctx, id).await,
+    };
+    if let Err(JobError::Cancelled) = result {
+        crash::point("restore.cancel.before-sweep");
+        super::discharge_all(ctx.services(), ctx.lease().job_id).await?;
+        crash::point("restore.cancel.after-sweep");
+    }
+    result
+}
+
+async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError> {
+    ctx.progress().phase("plan");
+    let job = Arc::new(Restore::open(ctx, id).await?);
+    let mut state = ctx.last_checkpoint::<Checkpoint>()?.unwrap_or_default();
+    state.began_ms.get_or_insert(ctx.now().0);
+
+    if job.row.state != RestoreState::CutOver {
+        ctx.or_stop(preflight::check(ctx, &job)).await??;
+        crash::point("restore.after-preflight");
+        ctx.catalog()
+            .obligations()
+            .record(ctx.lease(), job.target.id, STAGING, &json!({"job": ctx.lease().job_id}), ctx.now())
+            .await?;
+        ctx.checkpoint(&state).await?;
+        crash::point("restore.after-staging-recorded");
+        if !job.options.in_place {
+            stage::stage_all(ctx, &job, &mut state).await?;
+        }
+        crash::point("restore.after-stage");
+        ctx.services().probe("restore.staged", &job.job).await;
+        ctx.check()?;
+        if !ctx.catalog().restores().begin_cut_over(ctx.lease(), ctx.now()).await? {
+            return Err(JobError::Cancelled);
+        }
+        crash::point("restore.cutover.begun");
+    }
+    let receipt = switch(ctx, &job, &mut state).await?;
+    crash::point("restore.after-prove");
+    finish(ctx, receipt).await
+}
+
+/// The cut-over and the proof. Whatever happens in it, the write block is put back.
+async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<serde_json::Value, JobError> {
+    ctx.progress().phase("cutOver");
+    let (fence, since) = fence::raise(ctx, job).await?;
+    let switched = switch_behind(ctx, job, state, since).await;
+    crash::point("restore.cutover.before-lift");
+    // Not when the lease is lost: then the block is the business of whoever goes on.
+    if !matches!(switched, Err(JobError::Lost)) {
+        fence::lift(ctx, job, &fence).await?;
+    }
+    let (users, foreign) = switched?;
+    let proof = prove::prove(ctx, job, state, &foreign).await?;
+    staging::sweep_staging(&job.deployment, &job.job).await?;
+    ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
+    Ok(receipt::write(ctx, job, state, &fence, &foreign, users.as_ref(), &proof))
+}
+
+/// What happens while others are kept out.
+async fn switch_behind(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    state: &mut Checkpoint,
+    since: ClusterTime,
+) -> Result<(Option<RestoredPrincipals>, ForeignWrites), JobError> {
+    if state.cut_over_since.is_none() {
+        state.cut_over_since = Some(since.as_u64());
+        own::record_removals(job, state).await?;
+        ctx.checkpoint(state).await?;
+    }
+    ctx.services().probe("restore.fenced", &job.job).await;
+    cutover::run(ctx, job, state).await?;
+    ctx.services().probe("restore.switched", &job.job).await;
+    let users = users::restore(job).await?;
+    crash::point("restore.cutover.after-users");
+    let foreign = own::foreign_writes(job, state).await?;
+    Ok((users, foreign))
+}
+
+async fn finish(ctx: &JobContext, receipt: serde_json::Value) -> Result<Outcome, JobError> {
+    ctx.catalog().jobs().finish(ctx.lease(), catalog::Outcome::RestoreFinished { receipt }, ctx.now()).await?;
+    Ok(Outcome::Recorded)
+}
+
+/// Undoes on the target what a job left there and did not undo itself.
+///
+/// # Errors
+/// [`JobError`] when the target cannot be reached or refuses; it is tried again.
+pub async fn discharge(services: &Services, obligation: &Obligation) -> Result<(), JobError> {
+    let deployment = connect(services, obligation.deployment_id).await?.deployment;
+    match obligation.kind.as_str() {
+        WRITE_BLOCK => fence::put_back(&deployment).await,
+        STAGING => {
+            // A command that was under way when its job died may have made something again: until nothing is left.
+            while !staging::sweep_staging(&deployment, &obligation.job_id.to_string()).await?.is_empty() {}
+            principals::sweep(&deployment).await?;
+            Ok(())
+        }
+        other => Err(JobError::failed(format!("nobody knows how to undo {other:?}; it was recorded by another version of Ebbtide"))),
+    }
+}

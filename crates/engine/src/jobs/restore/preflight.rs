@@ -1,0 +1,217 @@
+//! What is looked at before anything is written: a restore that cannot end well does not begin.
+
+use bson::doc;
+use mongo::{
+    Deployment, Facts,
+    facts::Member,
+    privileges::{self, Purpose},
+};
+
+use super::{
+    cutover,
+    errors::job_error,
+    plan::{self, Way},
+    source::Restore,
+};
+use crate::lease::{JobContext, JobError};
+
+/// Looks at the target, and counts what there is to do.
+///
+/// # Errors
+/// [`JobError::Failed`] with every reason against it, each with what to do.
+pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+    let name = &job.target.name;
+    let deployment = &job.deployment;
+    let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
+    let mut reasons = missing_privileges(job, &facts).await?;
+    if !reasons.is_empty() {
+        return Err(refused(name, &reasons));
+    }
+    let header = job.manifest.header();
+    reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));
+    reasons.extend(no_majority(&facts.members));
+    if facts.engine != "wiredTiger" {
+        reasons.push(format!("the target's storage engine is {}, not wiredTiger", facts.engine));
+    }
+    if !job.options.in_place {
+        reasons.extend(names_in_the_way(job).await?);
+    }
+    let need = job.manifest.totals().stored_bytes;
+    if let Some(room) = room(deployment, job.options.in_place).await
+        && room < need
+    {
+        reasons.push(format!(
+            "the target has room for {room} bytes, and the snapshot takes at least {need}; free disk space{}",
+            if job.options.in_place {
+                ""
+            } else {
+                ", or restore with inPlace, which needs no room for two copies"
+            },
+        ));
+    }
+    if !reasons.is_empty() {
+        return Err(refused(name, &reasons));
+    }
+    count(ctx, job);
+    Ok(())
+}
+
+fn refused(name: &impl std::fmt::Display, reasons: &[String]) -> JobError {
+    JobError::failed(format!(
+        "the restore into {name} was not begun, and nothing was changed: {}",
+        reasons.join("; ")
+    ))
+}
+
+/// Sets the totals, and says what the outage will be about.
+fn count(ctx: &JobContext, job: &Restore) {
+    let totals = job.manifest.totals();
+    let collections =
+        job.items.iter().filter(|item| matches!(item.way, Way::Renamed | Way::Buckets | Way::Functions));
+    ctx.progress().restart();
+    ctx.progress().totals(totals.documents, totals.bytes, collections.count() as u64);
+    let series: u64 = job.going(Way::Buckets).map(|item| item.entry.bytes).sum();
+    if series > 0 {
+        ctx.progress().message(format!(
+            "{series} bytes of time series are loaded inside the cut-over and cannot be read until then"
+        ));
+    }
+}
+
+async fn missing_privileges(job: &Restore, facts: &Facts) -> Result<Vec<String>, JobError> {
+    let purpose = if job.options.with_users { Purpose::RestoreUsers } else { Purpose::Restore };
+    let missing = privileges::check(&job.deployment, purpose).await;
+    let missing = missing.map_err(|e| job_error("looking at the privileges on", &job.target.name, e))?;
+    if missing.iter().all(|privilege| privilege.optional) {
+        return Ok(vec![]);
+    }
+    let account = facts.authenticated_user.as_ref().map(|(db, user)| (db.as_str(), user.as_str()));
+    let remedy = privileges::remedy(&missing, purpose, job.deployment.version(), account);
+    let named: Vec<_> =
+        missing.iter().filter(|p| !p.optional).map(|p| format!("{} ({})", p.action, p.why)).collect();
+    Ok(vec![format!("the account lacks {}; run: {remedy}", named.join(", "))])
+}
+
+/// Data goes to the same version or a higher one: what a lower one lacks, it cannot hold.
+fn version_too_low(snapshot_version: &str, snapshot_fcv: &str, facts: &Facts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let (major, minor, _) = facts.version;
+    if let Some(needed) = major_minor(snapshot_version)
+        && (major, minor) < needed
+    {
+        reasons.push(format!(
+            "the snapshot is of MongoDB {snapshot_version} and the target runs {}; upgrade the target",
+            facts.version_text
+        ));
+    }
+    if let (Some(needed), Some(is)) = (major_minor(snapshot_fcv), major_minor(&facts.fcv))
+        && is < needed
+    {
+        reasons.push(format!(
+            "the snapshot has feature compatibility version {snapshot_fcv} and the target {}; run setFeatureCompatibilityVersion {snapshot_fcv} there",
+            facts.fcv
+        ));
+    }
+    reasons
+}
+
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Without a majority nothing that is written is ever safe.
+fn no_majority(members: &[Member]) -> Option<String> {
+    let up = members
+        .iter()
+        .filter(|m| m.healthy && matches!(m.state.as_str(), "PRIMARY" | "SECONDARY" | "RECOVERING"))
+        .count();
+    let bearing = members.iter().filter(|m| m.state != "ARBITER").count();
+    let down: Vec<_> = members.iter().filter(|m| !m.healthy).map(|m| m.host.as_str()).collect();
+    (bearing > 0 && up <= bearing / 2).then(|| {
+        format!(
+            "only {up} of {bearing} members are up, which is no majority (down: {}); bring them up",
+            down.join(", ")
+        )
+    })
+}
+
+/// Staging makes the snapshot's databases beside those that are there.
+async fn names_in_the_way(job: &Restore) -> Result<Vec<String>, JobError> {
+    let found =
+        cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
+    let mut databases: Vec<String> = found.into_iter().map(|info| info.namespace.db).collect();
+    databases.dedup();
+    let wanted: std::collections::BTreeSet<&str> = job.items.iter().map(|item| item.ns.db.as_str()).collect();
+    Ok(plan::differ_by_case(wanted, &databases)
+        .into_iter()
+        .map(|(want, have)| {
+            format!("the target has a database {have}, and no server holds it beside {want} of the snapshot; drop {have}, or restore with inPlace")
+        })
+        .collect())
+}
+
+/// Bytes that the target's disk has room for, when the server tells: free ones and, where old data goes first, its own.
+async fn room(deployment: &Deployment, old_data_goes_first: bool) -> Option<u64> {
+    let number = |document: &bson::Document, name: &str| match document.get(name)? {
+        bson::Bson::Double(value) => Some(*value as u64),
+        bson::Bson::Int32(value) => u64::try_from(*value).ok(),
+        bson::Bson::Int64(value) => u64::try_from(*value).ok(),
+        _ => None,
+    };
+    let stats = deployment.run_admin(doc! {"dbStats": 1}).await.ok()?;
+    let free = number(&stats, "fsTotalSize")?.checked_sub(number(&stats, "fsUsedSize")?)?;
+    if !old_data_goes_first {
+        return Some(free);
+    }
+    let listed = deployment.run_admin(doc! {"listDatabases": 1}).await.ok()?;
+    Some(free + number(&listed, "totalSize")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(version: (u32, u32, u32), fcv: &str) -> Facts {
+        Facts {
+            version,
+            version_text: format!("{}.{}.{}", version.0, version.1, version.2),
+            fcv: fcv.to_owned(),
+            replica_set_name: "rs".to_owned(),
+            replica_set_id: None,
+            members: vec![],
+            auth_enabled: false,
+            authenticated_user: None,
+            tls: false,
+            cache_bytes: 0,
+            oplog: None,
+            oplog_bytes_max: 0,
+            engine: "wiredTiger".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_an_equal_or_higher_version_takes_a_snapshot() {
+        assert!(version_too_low("5.0.4", "5.0", &facts((6, 0, 5), "6.0")).is_empty());
+        assert!(
+            version_too_low("6.0.27", "6.0", &facts((6, 0, 5), "6.0")).is_empty(),
+            "patch levels do not matter"
+        );
+        assert_eq!(version_too_low("6.0.5", "5.0", &facts((5, 0, 4), "5.0")).len(), 1);
+        assert_eq!(version_too_low("6.0.5", "6.0", &facts((6, 0, 5), "5.0")).len(), 1);
+    }
+
+    #[test]
+    fn a_minority_is_refused_and_who_is_down_is_named() {
+        let member = |host: &str, state: &str| Member {
+            host: host.to_owned(),
+            state: state.to_owned(),
+            healthy: !state.starts_with('('),
+        };
+        let up = member("a:1", "PRIMARY");
+        let down = member("b:1", "(not reachable/healthy)");
+        assert_eq!(no_majority(std::slice::from_ref(&up)), None);
+        assert_eq!(no_majority(&[up.clone(), member("c:1", "SECONDARY"), down.clone()]), None);
+        assert!(no_majority(&[up, down.clone(), down]).is_some_and(|text| text.contains("b:1")));
+    }
+}

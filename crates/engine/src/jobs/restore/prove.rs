@@ -1,0 +1,220 @@
+//! The proof: everything is read back from the target and compared with the manifest, before the job says finished.
+//!
+//! Content first, while all lifetimes are still put aside; then the lifetimes are given back that may be; then
+//! options and indexes, byte by byte. A difference that the oplog explains by somebody else's write is told as that;
+//! any other fails the job.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mongo::{
+    CollectionInfo, Namespace,
+    fence::ForeignWrites,
+    write::{
+        ConnectionPool, timeseries, ttl,
+        verify::{self, Shape},
+    },
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use super::{
+    checkpoint::{Checkpoint, Parked},
+    cutover,
+    errors::{job_error, passes},
+    load,
+    plan::Way,
+    source::{Item, Restore},
+};
+use crate::{
+    crash,
+    lease::{JobContext, JobError},
+};
+
+/// Collections that are read back at a time.
+const READERS_MAX: usize = 4;
+/// How often one collection is read back when the network fails.
+const READ_TRIES_MAX: u32 = 5;
+/// Differences that an error names; all are in the log.
+const PROBLEMS_NAMED_MAX: usize = 10;
+
+/// What was proved.
+#[derive(Debug, Default)]
+pub(crate) struct Proof {
+    /// Collections that others changed after they were proved equal under their staging names.
+    pub(crate) changed_by_others: BTreeSet<Namespace>,
+    /// Lifetimes that stay put aside, by collection.
+    pub(crate) parked: Vec<(Namespace, Parked)>,
+}
+
+/// Proves the target.
+///
+/// # Errors
+/// [`JobError::Failed`] names what differs.
+pub(crate) async fn prove(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    state: &mut Checkpoint,
+    foreign: &ForeignWrites,
+) -> Result<Proof, JobError> {
+    ctx.progress().phase("verify");
+    let touched: BTreeSet<&str> = foreign.first.iter().map(|write| write.namespace.as_str()).collect();
+    // Only the first hundred are told; beyond them anything may have been touched.
+    let explains = |ns: &Namespace| {
+        touched.contains(ns.to_string().as_str()) || foreign.count > foreign.first.len() as u64
+    };
+    let mut proof = Proof::default();
+    let mut problems = Vec::new();
+    if !state.content_proved {
+        for (ns, difference) in contents(ctx, job).await? {
+            if explains(&ns) {
+                proof.changed_by_others.insert(ns);
+            } else {
+                problems.push(format!("{ns}: {difference}"));
+            }
+        }
+        if problems.is_empty() {
+            // From here on expired documents may go, and a later attempt must not miss them.
+            state.content_proved = true;
+            ctx.checkpoint(state).await?;
+        }
+        crash::point("restore.after-content-proof");
+    }
+    proof.parked = settle_lifetimes(job, state).await?;
+    let found =
+        cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
+    for (ns, difference) in shapes(job, &found, &proof.parked) {
+        if explains(&ns) {
+            proof.changed_by_others.insert(ns);
+        } else {
+            problems.push(format!("{ns}: {difference}"));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(proof);
+    }
+    for problem in &problems {
+        tracing::error!(target_deployment = %job.target.name, "after the restore {problem}");
+    }
+    let named = problems.iter().take(PROBLEMS_NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
+    let more = problems.len().saturating_sub(PROBLEMS_NAMED_MAX);
+    let more = if more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
+    Err(JobError::failed(format!("the target is not equal to the snapshot: {named}{more}; restore it again")))
+}
+
+/// Reads everything back, several collections at a time; tells which differ.
+async fn contents(ctx: &JobContext, job: &Arc<Restore>) -> Result<Vec<(Namespace, String)>, JobError> {
+    let budget = Arc::new(Semaphore::new(READERS_MAX));
+    let pool = ConnectionPool::new(&job.deployment);
+    let mut items: Vec<Item> = job.items.iter().filter(|item| holds_documents(item.way)).cloned().collect();
+    items.sort_by_key(|item| std::cmp::Reverse(item.entry.bytes));
+    let mut running = JoinSet::new();
+    for item in items {
+        let (ctx, pool, budget) = (ctx.clone(), pool.clone(), Arc::clone(&budget));
+        running.spawn(async move {
+            let permit = ctx.or_stop(budget.acquire_owned()).await?;
+            let _permit = permit.map_err(|e| JobError::failed_by("the budget of readers is closed", e))?;
+            ctx.progress().message(format!("reading back {}", item.ns));
+            content(&ctx, &pool, &item).await
+        });
+    }
+    let mut differing = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        let found = ended
+            .map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the proof of a collection", e))?;
+        differing.extend(found?);
+    }
+    Ok(differing)
+}
+
+async fn content(
+    ctx: &JobContext,
+    pool: &ConnectionPool,
+    item: &Item,
+) -> Result<Option<(Namespace, String)>, JobError> {
+    for attempt in 1.. {
+        let read = async {
+            let mut connection = pool.take().await?;
+            let found = verify::content_on(&mut connection, &item.ns, None).await?;
+            pool.put_back(connection);
+            Ok(found)
+        };
+        match ctx.or_stop(read).await? {
+            Ok(found) if found == item.entry.content => return Ok(None),
+            Ok(found) => return Ok(Some((item.ns.clone(), load::differing(&item.entry.content, &found)))),
+            Err(error) if attempt < READ_TRIES_MAX && passes(&error) => {
+                pool.clear();
+                ctx.or_stop(tokio::time::sleep(std::time::Duration::from_secs(1 << attempt))).await?;
+            }
+            Err(error) => return Err(job_error("reading back", &item.ns, error)),
+        }
+    }
+    Ok(None)
+}
+
+const fn holds_documents(way: Way) -> bool {
+    matches!(way, Way::Renamed | Way::Buckets | Way::Functions)
+}
+
+/// Gives lifetimes back: all of them, or those under which nothing is deleted at once. Tells which stay put aside.
+async fn settle_lifetimes(job: &Restore, state: &Checkpoint) -> Result<Vec<(Namespace, Parked)>, JobError> {
+    let mut kept = Vec::new();
+    for item in job.items.iter().filter(|item| holds_documents(item.way)) {
+        for parked in parked_of(state, &item.ns) {
+            let fail = |e| job_error("giving the lifetime back to", &item.ns, e);
+            let at = parked.at(&item.ns);
+            if job.options.park_ttl && ttl::would_delete_now(&job.deployment, &at).await.map_err(fail)? {
+                kept.push((item.ns.clone(), parked.clone()));
+                continue;
+            }
+            // The lifetime of a time series is an option of the series, not of its buckets.
+            let owner = timeseries::series_of(&item.ns)
+                .filter(|_| parked.index.is_none())
+                .unwrap_or_else(|| item.ns.clone());
+            ttl::unpark(&job.deployment, &parked.at(&owner)).await.map_err(fail)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// What was put aside when a collection was loaded, wherever that was.
+fn parked_of<'a>(state: &'a Checkpoint, ns: &Namespace) -> &'a [Parked] {
+    let name = ns.to_string();
+    state.loaded.get(&name).or_else(|| state.staged.get(&name)).map_or(&[], |staged| staged.parked.as_slice())
+}
+
+/// Compares names, options and indexes.
+fn shapes(
+    job: &Restore,
+    found: &[CollectionInfo],
+    parked: &[(Namespace, Parked)],
+) -> Vec<(Namespace, String)> {
+    let mut there: BTreeMap<&Namespace, &CollectionInfo> =
+        found.iter().map(|info| (&info.namespace, info)).collect();
+    let mut differing = Vec::new();
+    for item in job.items.iter().filter(|item| item.way != Way::Server) {
+        let Some(info) = there.remove(&item.ns) else {
+            differing.push((item.ns.clone(), "it is missing".to_owned()));
+            continue;
+        };
+        let meta = &item.entry.meta;
+        let wanted =
+            Shape { options: &meta.options, id_index: meta.id_index.as_deref(), indexes: &meta.indexes };
+        let is = Shape { options: &info.options, id_index: info.id_index.as_deref(), indexes: &info.indexes };
+        let buckets = timeseries::buckets_of(&item.ns);
+        let lifetimes: Vec<_> = parked
+            .iter()
+            .filter(|(ns, _)| *ns == item.ns || (item.way == Way::TimeSeries && *ns == buckets))
+            .map(|(ns, parked)| parked.at(ns))
+            .collect();
+        differing.extend(
+            verify::differences(&wanted, &is, &lifetimes).into_iter().map(|how| (item.ns.clone(), how)),
+        );
+    }
+    let left = there.into_values().filter(|info| Way::of(info.kind) != Way::Server);
+    // Emptied functions stay as an empty collection.
+    let left = left.filter(|info| Way::of(info.kind) != Way::Functions);
+    differing.extend(left.map(|info| (info.namespace.clone(), "the snapshot does not have it".to_owned())));
+    differing
+}

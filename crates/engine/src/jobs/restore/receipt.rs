@@ -1,0 +1,70 @@
+//! The receipt of a restore: what was proved, collection by collection, and what a person should know.
+
+use mongo::{fence::ForeignWrites, principals::RestoredPrincipals};
+use serde_json::{Value, json};
+
+use super::{
+    checkpoint::Checkpoint,
+    fence::Fence,
+    plan::Way,
+    prove::Proof,
+    source::Restore,
+};
+use crate::{connect::to_model, lease::JobContext};
+
+/// Writes the receipt.
+pub(crate) fn write(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &Checkpoint,
+    fence: &Fence,
+    foreign: &ForeignWrites,
+    users: Option<&RestoredPrincipals>,
+    proof: &Proof,
+) -> Value {
+    let per_collection: Vec<Value> = job
+        .items
+        .iter()
+        .filter(|item| item.way != Way::Server)
+        .map(|item| {
+            let changed = proof.changed_by_others.contains(&item.ns);
+            let mut line = json!({
+                "ns": item.ns.to_string(),
+                "documents": item.entry.documents,
+                "bytes": item.entry.bytes,
+                "contentHash": item.entry.content.to_hex(),
+                "indexes": item.entry.meta.indexes.len(),
+                "ok": !changed,
+            });
+            if changed {
+                line["changedByOthers"] = true.into();
+            }
+            line
+        })
+        .collect();
+    let totals = job.manifest.totals();
+    let began = state.began_ms.unwrap_or(ctx.now().0);
+    json!({
+        "snapshotId": job.row.snapshot_id,
+        "snapshotClusterTime": job.manifest.header().cluster_time.to_string(),
+        "target": job.target.name,
+        "targetVersion": job.deployment.identity().version_text,
+        "collections": per_collection.len(),
+        "documents": totals.documents,
+        "bytes": totals.bytes,
+        "perCollection": per_collection,
+        "fence": fence.to_json(),
+        "foreignWrites": {
+            "count": foreign.count,
+            "first": foreign.first.iter().map(|write| json!({
+                "at": to_model(write.at).to_string(), "ns": write.namespace, "operation": write.operation,
+            })).collect::<Vec<_>>(),
+        },
+        "parkedTtl": proof.parked.iter().map(|(ns, parked)| json!({
+            "ns": ns.to_string(), "index": parked.index, "expireAfterSeconds": parked.expire_after_seconds,
+        })).collect::<Vec<_>>(),
+        "users": users.map(|users| json!({"users": users.users, "roles": users.roles, "kept": users.kept})),
+        "clusterTimeOfCutover": state.cut_over_since.map(|since| model::ClusterTime::from_u64(since).to_string()),
+        "durationMs": ctx.now().0.saturating_sub(began),
+    })
+}

@@ -1,0 +1,131 @@
+//! What a restore job works with: its row, the snapshot's manifest, the target.
+
+use std::collections::BTreeMap;
+
+use catalog::RestoreJob;
+use futures::TryStreamExt as _;
+use model::{id::RestoreJobId, restore::RestoreState};
+use mongo::{Deployment, Namespace, write::staging};
+use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName};
+
+use super::{
+    RestoreOptions,
+    plan::{Wanted, Way},
+};
+use crate::{
+    connect::{Connected, connect},
+    lease::{JobContext, JobError},
+};
+
+/// A restore job with everything it needs, opened.
+pub(crate) struct Restore {
+    /// The row that states the intent.
+    pub(crate) row: RestoreJob,
+    /// What was asked for beyond it.
+    pub(crate) options: RestoreOptions,
+    /// The snapshot.
+    pub(crate) manifest: Manifest,
+    /// Everything in it, in the manifest's order, which is the same in every attempt.
+    pub(crate) items: Vec<Item>,
+    /// The target's row.
+    pub(crate) target: catalog::Deployment,
+    /// The target.
+    pub(crate) deployment: Deployment,
+    /// The work item's id as text: the mark of everything the job makes.
+    pub(crate) job: String,
+}
+
+/// One collection, view or time series of the snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// Its name.
+    pub(crate) ns: Namespace,
+    /// How it gets there.
+    pub(crate) way: Way,
+    /// Its place in the manifest.
+    pub(crate) ordinal: u64,
+    /// What the manifest says of it.
+    pub(crate) entry: CollectionEntry,
+}
+
+impl Restore {
+    /// Reads the rows, opens the manifest and connects to the target.
+    ///
+    /// # Errors
+    /// [`JobError`], naming what is missing.
+    pub(crate) async fn open(ctx: &JobContext, id: RestoreJobId) -> Result<Self, JobError> {
+        let row = ctx.catalog().restores().get(id).await?;
+        let row =
+            row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
+        let options = RestoreOptions::read(Some(&row.options))?;
+        let manifest = open_manifest(ctx, &row).await?;
+        let entries: Vec<_> = manifest.collections().try_collect().await?;
+        let items = (0..).zip(entries).map(|(ordinal, entry)| Item::new(ordinal, entry)).collect();
+        let target =
+            row.target.as_ref().ok_or_else(|| JobError::failed("the restore job names no target"))?;
+        let connected = connect(ctx.services(), target.deployment_id).await;
+        let Connected { row: target, deployment } = connected.map_err(|e| match (row.state, e) {
+            // Once the cut-over has begun it has to be finished, however long the target is away.
+            (RestoreState::CutOver, JobError::Failed { message, source }) => JobError::Retry { message, source },
+            (_, error) => error,
+        })?;
+        let job = ctx.lease().job_id.to_string();
+        Ok(Self { row, options, manifest, items, target, deployment, job })
+    }
+
+    /// The items that go one way, in the manifest's order.
+    pub(crate) fn going(&self, way: Way) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(move |item| item.way == way)
+    }
+
+    /// The names of the snapshot.
+    pub(crate) fn wanted(&self) -> BTreeMap<Namespace, Wanted<'_>> {
+        self.items
+            .iter()
+            .map(|item| (item.ns.clone(), Wanted { way: item.way, options: &item.entry.meta.options }))
+            .collect()
+    }
+}
+
+impl Item {
+    fn new(ordinal: u64, entry: CollectionEntry) -> Self {
+        Self {
+            ns: Namespace::new(&entry.meta.db, &entry.meta.name),
+            way: way_of(entry.meta.kind),
+            ordinal,
+            entry,
+        }
+    }
+
+    /// The name under which it is loaded before it takes its place; the same in every attempt of the job.
+    pub(crate) fn staging(&self, job: &str) -> Namespace {
+        Namespace::new(&self.ns.db, staging::staging_name(job, self.ordinal))
+    }
+}
+
+/// The vault names the kinds as the listing does, but knows nothing of MongoDB.
+const fn way_of(kind: CollectionKind) -> Way {
+    match kind {
+        CollectionKind::Plain | CollectionKind::Capped | CollectionKind::Clustered => Way::Renamed,
+        CollectionKind::TimeSeriesBuckets => Way::Buckets,
+        CollectionKind::TimeSeriesView => Way::TimeSeries,
+        CollectionKind::View => Way::View,
+        CollectionKind::SystemJs => Way::Functions,
+        CollectionKind::SystemViews => Way::Server,
+    }
+}
+
+/// Opens the manifest of the snapshot that a restore job is about.
+///
+/// # Errors
+/// [`JobError::Failed`] when the snapshot is not there any more, or its manifest cannot be read.
+pub(crate) async fn open_manifest(ctx: &JobContext, row: &RestoreJob) -> Result<Manifest, JobError> {
+    let snapshot = ctx.catalog().snapshots().get(row.snapshot_id).await?;
+    let name = snapshot.and_then(|snapshot| snapshot.manifest);
+    let name =
+        name.ok_or_else(|| JobError::failed(format!("the snapshot {} has been deleted", row.snapshot_id)))?;
+    let name: ObjectName = name.parse().map_err(|e| {
+        JobError::failed_by(format!("the catalog names no manifest for the snapshot {}", row.snapshot_id), e)
+    })?;
+    Ok(Manifest::open(ctx.vault(), &name).await?)
+}

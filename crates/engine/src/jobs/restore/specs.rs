@@ -1,0 +1,60 @@
+//! Index specifications as they have to be said to the server, where that is not as it shows them.
+//!
+//! `listIndexes` leaves the simple collation out. In a collection with a collation of its own, an index without one
+//! would take over the collection's: it has to be said that it is simple. The server then shows it as before.
+
+use std::borrow::Cow;
+
+use bson::rawdoc;
+use history::{Malformed, raw};
+
+const DOCUMENT: u8 = 0x03;
+/// Indexes of the first version cannot have a collation, nor say that they have none.
+const FIRST_VERSION: [u8; 4] = 1_i32.to_le_bytes();
+
+/// The specifications of a collection's indexes, to be built.
+///
+/// # Errors
+/// [`Malformed`] when they are no BSON.
+pub(crate) fn to_build<'a>(options: &[u8], specs: &'a [Vec<u8>]) -> Result<Cow<'a, [Vec<u8>]>, Malformed> {
+    if raw::field(options, "collation")?.is_none() {
+        return Ok(Cow::Borrowed(specs));
+    }
+    specs.iter().map(|spec| if says_enough(spec)? { Ok(spec.clone()) } else { simple(spec) }).collect()
+}
+
+fn says_enough(spec: &[u8]) -> Result<bool, Malformed> {
+    let first_version = raw::field(spec, "v")?.is_some_and(|version| version.value == FIRST_VERSION);
+    Ok(first_version || raw::field(spec, "collation")?.is_some())
+}
+
+/// The specification with the simple collation at its end.
+fn simple(spec: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let collation = rawdoc! {"locale": "simple"};
+    let mut out = spec[..spec.len().saturating_sub(1)].to_vec();
+    out.push(DOCUMENT);
+    out.extend_from_slice(b"collation\0");
+    out.extend_from_slice(collation.as_bytes());
+    out.push(0);
+    let length = u32::try_from(out.len()).map_err(|_| Malformed("document longer than 4 GB"))?;
+    out[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_an_index_that_would_inherit_a_collation_is_changed() {
+        let plain = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a_1"}.into_bytes();
+        let collated = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a", "collation": {"locale": "de"}}.into_bytes();
+        let old = rawdoc! {"v": 1_i32, "key": {"a": 1_i32}, "name": "b"}.into_bytes();
+        let specs = [plain.clone(), collated.clone(), old.clone()];
+        assert_eq!(*to_build(rawdoc! {"capped": true}.as_bytes(), &specs).unwrap(), specs);
+        let changed = to_build(rawdoc! {"collation": {"locale": "de"}}.as_bytes(), &specs).unwrap();
+        let said = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a_1", "collation": {"locale": "simple"}}.into_bytes();
+        assert_eq!(*changed, [said, collated, old]);
+    }
+}

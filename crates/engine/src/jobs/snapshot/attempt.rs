@@ -1,0 +1,191 @@
+//! One attempt to read everything at one cluster time.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use mongo::{CollectionInfo, Namespace, read::Size};
+use tokio_util::task::AbortOnDropHandle;
+use vault::{ManifestHeader, ManifestWriter};
+
+use super::{
+    collection::{self, CollectionRead, Reading},
+    guard::{Guard, Hit, Read},
+    sorted::SPLIT_BYTES_MIN,
+    source::{ReadError, Source},
+};
+use crate::{
+    connect::{Connected, to_model},
+    crash,
+    lease::{JobContext, JobError},
+    pipeline::{Pinner, SegmentStore},
+};
+
+/// Why an attempt did not succeed.
+pub(super) enum Again {
+    /// Another attempt at a later time may.
+    Later(Why),
+    /// None will, or the job must stop.
+    Stop(JobError),
+}
+
+/// What ended an attempt.
+#[derive(Debug)]
+pub(super) struct Why {
+    pub(super) namespace: Namespace,
+    pub(super) cause: String,
+    /// The history window was too short.
+    pub(super) too_old: bool,
+    /// How long the attempt had been reading.
+    pub(super) after: Duration,
+}
+
+impl From<JobError> for Again {
+    fn from(error: JobError) -> Self {
+        Self::Stop(error)
+    }
+}
+
+/// Everything, read at one time and durable but for the manifest.
+pub(super) struct Everything {
+    pub(super) manifest: ManifestWriter,
+    pub(super) pinner: Pinner,
+    pub(super) at: model::ClusterTime,
+    /// By namespace, views included.
+    pub(super) collections: Vec<CollectionRead>,
+    pub(super) excluded: Vec<(Namespace, String)>,
+}
+
+pub(super) struct Attempt<'a> {
+    pub(super) ctx: &'a JobContext,
+    pub(super) connected: &'a Connected,
+    pub(super) store: &'a SegmentStore,
+    /// What the manifest says of the snapshot, but for the time.
+    pub(super) header: &'a ManifestHeader,
+    /// Size of the deployment's cache.
+    pub(super) cache_bytes: u64,
+    /// DDL has hit these before, so they are read first.
+    pub(super) hot: &'a [Namespace],
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run(&self, sizes: &mut HashMap<Namespace, Size>) -> Result<Everything, Again> {
+        let ctx = self.ctx;
+        let deployment = &self.connected.deployment;
+        ctx.progress().phase("list");
+        let pinned = ctx.or_stop(mongo::listing::pin(deployment)).await?;
+        let pinned = pinned.map_err(|error| later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now()))?;
+        let began = Instant::now();
+        let at = to_model(pinned.at);
+        tracing::info!(cluster_time = %at, collections = pinned.collections.len(), "reading {} collections at cluster time {at}", pinned.collections.len());
+        ctx.services().probe("snapshot.pinned", "").await;
+        crash::point("snapshot.pinned");
+
+        let source = Arc::new(Source::new(deployment, pinned.at, self.cache_bytes));
+        let (with_documents, views) = pinned.collections.into_iter().partition::<Vec<_>, _>(|info| info.kind.has_documents());
+        let learnt = ctx.or_stop(collection::learn_sizes(&source, &with_documents, sizes)).await?;
+        learnt.map_err(|error| later(Namespace::new("admin", "$cmd.collStats"), error, began))?;
+        let sized = |info: CollectionInfo| {
+            let size = sizes.get(&info.namespace).copied().unwrap_or_default();
+            (info, size)
+        };
+        let mut planned: Vec<(CollectionInfo, Size)> = with_documents.into_iter().map(sized).collect();
+        self.set_totals(&planned);
+        planned.sort_by_cached_key(|(info, size)| (self.heat(info), size.bytes, info.namespace.clone()));
+        let pinner = Pinner::new(self.store);
+        let header = ManifestHeader { cluster_time: at, ..self.header.clone() };
+        let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
+
+        ctx.progress().phase("read");
+        let mut collections = self.read_all(&source, planned, &manifest, began).await?;
+        collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
+        collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
+        Ok(Everything { manifest, pinner, at, collections, excluded: pinned.excluded })
+    }
+
+    /// Reads the collections in the order given, some at a time, and looks behind each.
+    async fn read_all(
+        &self,
+        source: &Arc<Source>,
+        planned: Vec<(CollectionInfo, Size)>,
+        manifest: &ManifestWriter,
+        began: Instant,
+    ) -> Result<Vec<CollectionRead>, Again> {
+        let ctx = self.ctx;
+        let mut guard = Guard::new(&self.connected.deployment, source.at);
+        let mut done = Vec::with_capacity(planned.len());
+        let reading = Reading { ctx: ctx.clone(), source: Arc::clone(source), store: self.store.clone(), split_bytes: ctx.services().settings.tuning.split_bytes.unwrap_or(SPLIT_BYTES_MIN), order: ctx.services().settings.tuning.order };
+        // What stands first is also begun first, and no more than there are readers are under way.
+        let reads = planned.into_iter().map(|(info, size)| read_one(reading.clone(), info, size.bytes, manifest));
+        let mut reads = stream::iter(reads).buffer_unordered(ctx.services().settings.readers.max(1));
+        while let Some((namespace, ended)) = ctx.or_stop(reads.next()).await? {
+            let read = ended.map_err(|error| sort_out(namespace, error, began))?;
+            ctx.services().probe("snapshot.collection-read", &read.info.namespace.to_string()).await;
+            let urgent = self.heat(&read.info) < usize::MAX;
+            let behind = Read { namespace: read.info.namespace.clone(), uuid: read.info.uuid };
+            fail_on(ctx.or_stop(guard.ended(behind, urgent)).await?, began)?;
+            done.push(read);
+            ctx.progress().collection_done();
+        }
+        fail_on(ctx.or_stop(guard.look()).await?, began)?;
+        Ok(done)
+    }
+
+    /// Lower is read earlier: what DDL has hit last comes first.
+    fn heat(&self, info: &CollectionInfo) -> usize {
+        self.hot.iter().position(|namespace| *namespace == info.namespace).unwrap_or(usize::MAX)
+    }
+
+    fn set_totals(&self, planned: &[(CollectionInfo, Size)]) {
+        let documents = planned.iter().map(|(_, size)| size.documents).sum();
+        let bytes = planned.iter().map(|(_, size)| size.bytes).sum();
+        self.ctx.progress().totals(documents, bytes, planned.len() as u64);
+    }
+}
+
+/// Reads one collection in a task of its own, so that several use several cores.
+async fn read_one(
+    reading: Reading,
+    info: CollectionInfo,
+    bytes: u64,
+    manifest: &ManifestWriter,
+) -> (Namespace, Result<CollectionRead, ReadError>) {
+    let namespace = info.namespace.clone();
+    // The second list is for a second reading, if the first comes in another order than was hoped for.
+    let lists = [manifest.segment_list(), manifest.segment_list()];
+    let task = AbortOnDropHandle::new(tokio::spawn(collection::read(reading, info, bytes, lists)));
+    let panicked = |e| Err(JobError::failed_by("a bug in Ebbtide stopped the reading of a collection", e).into());
+    (namespace, task.await.unwrap_or_else(panicked))
+}
+
+/// A read that DDL has falsified ends the attempt; so does a deployment that cannot be asked about it.
+fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<(), Again> {
+    match looked {
+        Ok(None) => Ok(()),
+        Ok(Some(hit)) => Err(Again::Later(Why { namespace: hit.namespace, cause: hit.cause, too_old: false, after: began.elapsed() })),
+        Err(error) => Err(later(Namespace::new("local", "oplog.rs"), error, began)),
+    }
+}
+
+fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
+    match error {
+        ReadError::Job(error) => Again::Stop(error),
+        ReadError::OutOfOrder => Again::Stop(JobError::failed(format!("{namespace}: the server gave the same _id twice"))),
+        ReadError::Mongo(error) => later(namespace, error, began),
+    }
+}
+
+/// Whether a later attempt may do what this one could not.
+fn later(namespace: Namespace, error: mongo::Error, began: Instant) -> Again {
+    use mongo::Error as E;
+    let too_old = matches!(error, E::SnapshotTooOld { .. });
+    let gone = matches!(error, E::SnapshotUnavailable { .. } | E::NamespaceNotFound(_) | E::Unstable { .. } | E::OplogGap { .. });
+    if too_old || gone || error.is_transient() {
+        Again::Later(Why { namespace, cause: error.to_string(), too_old, after: began.elapsed() })
+    } else {
+        Again::Stop(JobError::failed_by(format!("{namespace} cannot be read"), error))
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading one collection, in the order that suits it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use model::ClusterTime;
+use mongo::{
+    CollectionInfo, CollectionKind, Namespace,
+    read::{self, Size},
+};
+use vault::{Order, SegmentList, SegmentPages};
+
+use super::{
+    natural, sorted,
+    source::{ReadError, Source},
+};
+use crate::{
+    connect::to_model,
+    lease::JobContext,
+    pipeline::SegmentStore,
+};
+
+/// What is needed to read any collection of an attempt. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Reading {
+    pub(super) ctx: JobContext,
+    pub(super) source: Arc<Source>,
+    pub(super) store: SegmentStore,
+    /// Collections of fewer bytes are read in one range.
+    pub(super) split_bytes: u64,
+    /// Read in this order whatever the collection is like; for tests.
+    pub(super) order: Option<read::Order>,
+}
+
+/// A collection whose segments are durable and listed.
+pub(super) struct CollectionRead {
+    pub(super) info: CollectionInfo,
+    pub(super) as_of: ClusterTime,
+    pub(super) order: Order,
+    pub(super) pages: SegmentPages,
+}
+
+impl CollectionRead {
+    /// What has no documents of its own.
+    pub(super) fn empty(info: CollectionInfo, as_of: ClusterTime) -> Self {
+        Self { info, as_of, order: Order::Sorted, pages: SegmentPages::default() }
+    }
+}
+
+/// Reads one collection of about `bytes` and stores its segments. The second list is for a second reading.
+pub(super) async fn read(
+    reading: Reading,
+    info: CollectionInfo,
+    bytes: u64,
+    [list, again]: [SegmentList; 2],
+) -> Result<CollectionRead, ReadError> {
+    let at = to_model(reading.source.at);
+    let order = match reading.order {
+        Some(forced) if info.kind != CollectionKind::Capped => forced,
+        _ => choose(&reading, &info).await?,
+    };
+    let pages = match order {
+        read::Order::Capped => {
+            let (as_of, pages) = natural::read_capped(&reading, &info, list).await?;
+            return Ok(CollectionRead { info, as_of, order: Order::Natural, pages });
+        }
+        read::Order::NaturalThenSort => natural::read_and_sort(&reading, &info, bytes, list).await?,
+        read::Order::SortedRanges | read::Order::StoredSorted => {
+            match sorted::read_sorted(&reading, &info, bytes, list).await {
+                Err(ReadError::OutOfOrder) => {
+                    tracing::warn!(namespace = %info.namespace, "{} was not given in the order of its _id; reading it again and sorting it", info.namespace);
+                    natural::read_and_sort(&reading, &info, bytes, again).await?
+                }
+                read => read?,
+            }
+        }
+    };
+    Ok(CollectionRead { info, as_of: at, order: Order::Sorted, pages })
+}
+
+async fn choose(reading: &Reading, info: &CollectionInfo) -> Result<read::Order, ReadError> {
+    let source = &reading.source;
+    let mut connection = reading.ctx.or_stop(source.connection()).await??;
+    let (order, reason) = reading.ctx.or_stop(read::choose_order(&mut connection, info, source.cache_bytes)).await??;
+    source.give_back(connection);
+    tracing::debug!(namespace = %info.namespace, order = ?order, "reading {} as {order:?}: {reason}", info.namespace);
+    Ok(order)
+}
+
+/// Asks how large collections are, as far as that is not known yet. A collection that cannot be asked about has size 0:
+/// sizes only decide what is read first and what the progress bar shows.
+pub(super) async fn learn_sizes(source: &Source, infos: &[CollectionInfo], known: &mut HashMap<Namespace, Size>) -> Result<(), mongo::Error> {
+    let mut connection = source.connection().await?;
+    for info in infos {
+        if known.contains_key(&info.namespace) {
+            continue;
+        }
+        match read::size(&mut connection, &info.namespace).await {
+            Ok(size) => {
+                known.insert(info.namespace.clone(), size);
+            }
+            Err(error @ (mongo::Error::Unreachable { .. } | mongo::Error::NotPrimary { .. })) => return Err(error),
+            Err(error) => tracing::debug!(namespace = %info.namespace, error = %error, "the size of {} cannot be told: {error}", info.namespace),
+        }
+    }
+    source.give_back(connection);
+    Ok(())
+}

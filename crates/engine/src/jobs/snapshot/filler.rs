@@ -1,0 +1,81 @@
+//! Fills segments from one stream of documents.
+
+use std::collections::VecDeque;
+
+use vault::{Order, SegmentEntry};
+
+use super::{collection::Reading, source::ReadError};
+use crate::{
+    lease::JobError,
+    pipeline::{Pending, Segmenter},
+};
+
+/// Fills segments from one stream of documents and hands them over.
+pub(super) struct Filler<'a> {
+    reading: &'a Reading,
+    as_of: model::ClusterTime,
+    segmenter: Segmenter,
+    pending: VecDeque<Pending>,
+    entries: Vec<SegmentEntry>,
+    /// Not yet told to the progress counters.
+    uncounted: (u64, u64),
+}
+
+/// The progress counters are told so many documents at a time.
+const COUNT_AT_A_TIME: u64 = 256;
+
+impl<'a> Filler<'a> {
+    pub(super) fn new(reading: &'a Reading, order: Order, as_of: model::ClusterTime) -> Self {
+        let segmenter = Segmenter::new(order, &reading.ctx.services().budget.buffers);
+        Self { reading, as_of, segmenter, pending: VecDeque::new(), entries: vec![], uncounted: (0, 0) }
+    }
+
+    pub(super) async fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<(), ReadError> {
+        if let Some(full) = self.segmenter.offer(key, document)? {
+            self.submit(full).await?;
+        }
+        self.uncounted.0 += 1;
+        self.uncounted.1 += document.len() as u64;
+        if self.uncounted.0 >= COUNT_AT_A_TIME {
+            self.count();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn submit(&mut self, full: vault::SegmentBuilder) -> Result<(), JobError> {
+        self.pending.push_back(self.reading.store.submit(full, self.as_of).await?);
+        while self.pending.front().is_some_and(Pending::is_done) {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<(), JobError> {
+        if let Some(pending) = self.pending.pop_front() {
+            self.entries.push(pending.entry().await?);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let (documents, bytes) = std::mem::take(&mut self.uncounted);
+        self.reading.ctx.progress().add(documents, bytes);
+    }
+
+    /// The entries of the segments that are durable by now.
+    pub(super) fn take_entries(&mut self) -> Vec<SegmentEntry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// The entries of all segments not yet taken, once they are durable.
+    pub(super) async fn finish(mut self) -> Result<Vec<SegmentEntry>, ReadError> {
+        self.count();
+        if let Some(last) = self.segmenter.finish() {
+            self.submit(last).await?;
+        }
+        while !self.pending.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(self.entries)
+    }
+}

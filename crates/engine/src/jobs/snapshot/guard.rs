@@ -1,0 +1,113 @@
+//! Looks behind every read for DDL that may have falsified it.
+//!
+//! A collection that was dropped or renamed after the time of a snapshot reads back **empty, without an error**. So a
+//! read counts only once the oplog between the snapshot's time and a time after the end of the read shows no such
+//! DDL on the collection's identity. What happens to the collection after its own read does not matter.
+
+use std::time::{Duration, Instant};
+
+use mongo::{ClusterTime, DdlEvent, DdlKind, Deployment, Namespace};
+
+/// Reads that are not urgent are looked behind together, to spare the deployment a note in its oplog for each.
+const TOGETHER: usize = 64;
+/// And none waits for longer than this.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// A collection whose read has ended.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    pub(super) namespace: Namespace,
+    pub(super) uuid: Option<[u8; 16]>,
+}
+
+/// A read that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub(super) namespace: Namespace,
+    pub(super) cause: String,
+}
+
+/// Looks behind the reads of one attempt.
+pub(super) struct Guard {
+    deployment: Deployment,
+    searched_to: ClusterTime,
+    events: Vec<DdlEvent>,
+    waiting: Vec<Read>,
+    since: Option<Instant>,
+}
+
+impl Guard {
+    /// A guard for reads at cluster time `at`.
+    pub(super) fn new(deployment: &Deployment, at: ClusterTime) -> Self {
+        Self { deployment: deployment.clone(), searched_to: at, events: vec![], waiting: vec![], since: None }
+    }
+
+    /// Takes a read that has ended. Urgent ones, of collections that were hit before, are looked behind at once:
+    /// the next DDL on them is not far.
+    pub(super) async fn ended(&mut self, read: Read, urgent: bool) -> Result<Option<Hit>, mongo::Error> {
+        self.waiting.push(read);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if urgent || self.waiting.len() >= TOGETHER || since.elapsed() >= WAIT_MAX { self.look().await } else { Ok(None) }
+    }
+
+    /// Looks behind all reads that wait. The first hit, if any.
+    pub(super) async fn look(&mut self) -> Result<Option<Hit>, mongo::Error> {
+        if self.waiting.is_empty() {
+            return Ok(None);
+        }
+        let now = mongo::time::majority_now(&self.deployment).await?;
+        self.events.extend(mongo::ddl::between(&self.deployment, self.searched_to, now).await?);
+        self.searched_to = now;
+        self.since = None;
+        let hit = self.waiting.drain(..).find_map(|read| {
+            let event = self.events.iter().find(|event| falsifies(event, &read))?;
+            Some(Hit { cause: describe(event), namespace: read.namespace })
+        });
+        Ok(hit)
+    }
+}
+
+/// Whether an event may have falsified a read.
+fn falsifies(event: &DdlEvent, read: &Read) -> bool {
+    match &read.uuid {
+        Some(uuid) => event.disturbs(uuid),
+        // Whatever has documents has an identity; should one be missing, the name decides.
+        None => event.db == read.namespace.db && event.collection.as_ref().is_none_or(|name| *name == read.namespace.collection),
+    }
+}
+
+fn describe(event: &DdlEvent) -> String {
+    let what = match &event.kind {
+        DdlKind::Drop => "it was dropped".to_owned(),
+        DdlKind::DropDatabase => "its database was dropped".to_owned(),
+        DdlKind::Rename { to, .. } => format!("it was renamed or replaced by a rename to {to}"),
+        other => format!("it was changed ({other:?})"),
+    };
+    format!("{what} at {},{} while it was read", event.at.time, event.at.increment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: DdlKind, uuid: Option<[u8; 16]>, collection: Option<&str>) -> DdlEvent {
+        DdlEvent { at: ClusterTime { time: 1, increment: 1 }, uuid, db: "app".to_owned(), collection: collection.map(str::to_owned), kind }
+    }
+
+    #[test]
+    fn only_what_hides_documents_falsifies_a_read() {
+        let read = Read { namespace: Namespace::new("app", "x"), uuid: Some([1; 16]) };
+        let hit = |kind, uuid, collection| falsifies(&event(kind, uuid, collection), &read);
+        assert!(hit(DdlKind::Drop, Some([1; 16]), Some("x")));
+        // The collection was renamed before; its identity counts, not its name.
+        assert!(hit(DdlKind::Drop, Some([1; 16]), Some("y")));
+        assert!(!hit(DdlKind::Drop, Some([2; 16]), Some("x")), "another collection of that name");
+        let onto = |dropped| DdlKind::Rename { to: "app.x".to_owned(), dropped };
+        assert!(hit(onto(Some([1; 16])), Some([9; 16]), Some("tmp")));
+        assert!(!hit(onto(Some([3; 16])), Some([9; 16]), Some("tmp")));
+        assert!(hit(onto(None), Some([1; 16]), Some("x")));
+        for kind in [DdlKind::Create, DdlKind::CollMod, DdlKind::IndexesCreated, DdlKind::IndexesDropped, DdlKind::ViewWrite] {
+            assert!(!hit(kind, Some([1; 16]), Some("x")));
+        }
+    }
+}

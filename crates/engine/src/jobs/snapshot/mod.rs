@@ -1,0 +1,115 @@
+//! Taking a snapshot: every collection of a deployment, exact as of one cluster time.
+//!
+//! 1. [`mongo::listing::pin`] gives a cluster time and the catalog that is true at it.
+//! 2. Every collection is read at that time. What the history window or DDL takes away under the read makes the job
+//!    start again at a later time for **all** collections, a bounded number of times: a snapshot never holds pieces of
+//!    different times. Deduplication makes the repetition cheap to store. Capped collections, which the server does
+//!    not read at a past time, are the one exception; their own time is recorded.
+//! 3. When all segments are durable, the manifest is written, read back, and one transaction completes the snapshot.
+//!
+//! A job that is taken over starts at 1; what its predecessors stored is found again by its name.
+
+mod attempt;
+mod collection;
+mod filler;
+mod guard;
+mod manifest;
+mod natural;
+mod sorted;
+mod source;
+mod window;
+
+use std::collections::HashMap;
+
+use catalog::Completion;
+use model::id::SnapshotId;
+use mongo::Namespace;
+pub use window::{HISTORY_WINDOW, discharge};
+
+use crate::{
+    connect::{self, Connected},
+    crash,
+    lease::{JobContext, JobError, Outcome},
+    pipeline::SegmentStore,
+};
+use attempt::{Again, Attempt};
+
+/// So often everything is read at a later time before the snapshot fails. An attempt that DDL ends is short, since
+/// what was hit before is read first.
+pub const READ_ATTEMPTS_MAX: u32 = 8;
+/// A read may turn out so many times longer than the speed so far tells.
+const WINDOW_MARGIN: u64 = 3;
+
+/// Takes the snapshot.
+///
+/// # Errors
+/// [`JobError`]: the text of a failure names the collection and the cause.
+pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> {
+    let found = ctx.catalog().snapshots().get(id).await?;
+    let snapshot = found.ok_or_else(|| JobError::failed(format!("snapshot {id} is not in the catalog")))?;
+    ctx.progress().phase("connect");
+    let connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
+    let taken = take(ctx, &snapshot, &connected).await;
+    let put_back = window::put_back(ctx, connected.row.id, &connected.deployment).await;
+    let completion = taken?;
+    if let Err(hindrance) = put_back {
+        // The data is good; the reaper goes on trying, since the obligation stays recorded.
+        tracing::warn!(snapshot.id = %id, error = %hindrance.full_text(), "the history window cannot be put back now: {}", hindrance.full_text());
+    }
+    crash::point("snapshot.before-complete");
+    let outcome = catalog::Outcome::SnapshotCompleted(Box::new(completion));
+    ctx.catalog().jobs().finish(ctx.lease(), outcome, ctx.now()).await?;
+    crash::point("snapshot.after-complete");
+    tracing::info!(snapshot.id = %id, "snapshot {id} is complete");
+    Ok(Outcome::Recorded)
+}
+
+async fn take(ctx: &JobContext, snapshot: &catalog::Snapshot, connected: &Connected) -> Result<Completion, JobError> {
+    let facts = ctx.or_stop(connected.deployment.facts()).await??;
+    let header = manifest::header(ctx, snapshot, connected, &facts).await?;
+    let store = SegmentStore::new(ctx);
+    let mut hot: Vec<Namespace> = vec![];
+    let mut sizes = HashMap::new();
+    let mut last = None;
+    for number in 1..=READ_ATTEMPTS_MAX {
+        ctx.check()?;
+        ctx.progress().restart();
+        let attempt = Attempt { ctx, connected, store: &store, header: &header, cache_bytes: facts.cache_bytes, hot: &hot };
+        match attempt.run(&mut sizes).await {
+            Ok(everything) => return manifest::write(ctx, connected, &header, everything, &store).await,
+            Err(Again::Stop(error)) => return Err(error),
+            Err(Again::Later(why)) => {
+                tracing::warn!(snapshot.id = %snapshot.id, attempt = number, namespace = %why.namespace, cause = why.cause, "reading {} failed: {}; starting again at a later time", why.namespace, why.cause);
+                ctx.progress().message(format!("{}: {}; reading again at a later time", why.namespace, why.cause));
+                if why.too_old && !widen(ctx, connected, &why).await? {
+                    return Err(history_is_too_short(&why));
+                }
+                hot.retain(|namespace| *namespace != why.namespace);
+                hot.insert(0, why.namespace.clone());
+                last = Some(why);
+            }
+        }
+    }
+    let last = last.map(|why| format!("; the last was {}: {}", why.namespace, why.cause)).unwrap_or_default();
+    Err(JobError::failed(format!(
+        "the deployment could not be read at one cluster time in {READ_ATTEMPTS_MAX} attempts{last}; take the snapshot when there is less change"
+    )))
+}
+
+/// Raises the history window to what the read seems to need. False when that cannot help.
+async fn widen(ctx: &JobContext, connected: &Connected, why: &attempt::Why) -> Result<bool, JobError> {
+    let done = ctx.progress().snapshot();
+    let seconds = why.after.as_secs().max(1);
+    let whole = done.bytes_total.max(1).saturating_mul(seconds) / done.bytes_done.max(1);
+    window::raise(ctx, connected.row.id, &connected.deployment, whole.saturating_mul(WINDOW_MARGIN)).await
+}
+
+fn history_is_too_short(why: &attempt::Why) -> JobError {
+    JobError::failed(format!(
+        "{}: {} after {} s, and the history window could not be raised further; grant the account getParameter and \
+         setParameter on the cluster, or raise minSnapshotHistoryWindowInSeconds yourself while the snapshot is taken",
+        why.namespace,
+        why.cause,
+        why.after.as_secs(),
+    ))
+}

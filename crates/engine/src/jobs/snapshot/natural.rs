@@ -1,0 +1,224 @@
+//! Reading a collection in the order of its storage: capped ones, whose order is content, and those that we sort.
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures::future::try_join_all;
+use history::key::push_document_key;
+use model::ClusterTime;
+use mongo::{
+    CollectionInfo,
+    read::{self, CappedRead, NaturalRange},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::task::AbortOnDropHandle;
+use vault::{Order, SegmentBuilder, SegmentList, SegmentPages};
+
+use super::{collection::Reading, filler::Filler, source::ReadError};
+use crate::{
+    connect::to_model,
+    lease::JobError,
+    pipeline::{Segmenter, on_processor},
+    sort::{Merge, RunBuffer, SORT_BUFFER_BYTES, Spill, SpilledRun},
+};
+
+/// Below this a collection is read by one reader, whatever its order.
+const SPLIT_BYTES_MIN: u64 = 64 << 20;
+/// Each reader fills one buffer while another of its own is sorted and spilled.
+const BUFFERS_PER_READER: usize = 2;
+
+/// Reads a capped collection at its own time, which is given back.
+pub(super) async fn read_capped(
+    reading: &Reading,
+    info: &CollectionInfo,
+    mut list: SegmentList,
+) -> Result<(ClusterTime, SegmentPages), ReadError> {
+    let ctx = &reading.ctx;
+    let _reader = ctx.reader().await?;
+    let mut connection = ctx.or_stop(reading.source.connection()).await??;
+    let CappedRead { as_of, mut cursor } = ctx.or_stop(read::capped(&mut connection, info)).await??;
+    let as_of = to_model(as_of);
+    let mut filler = Filler::new(reading, Order::Natural, as_of);
+    let mut key = vec![];
+    while let Some(batch) = ctx.or_stop(cursor.next()).await?? {
+        for document in batch.documents() {
+            key.clear();
+            push_document_key(&mut key, document)?;
+            filler.offer(&key, document).await?;
+        }
+        push_entries(&mut list, &mut filler).await?;
+        cursor.recycle(batch);
+    }
+    cursor.close().await?;
+    reading.source.give_back(connection);
+    for entry in filler.finish().await? {
+        list.push(&entry).await.map_err(JobError::from)?;
+    }
+    Ok((as_of, list.finish().await.map_err(JobError::from)?))
+}
+
+async fn push_entries(list: &mut SegmentList, filler: &mut Filler<'_>) -> Result<(), JobError> {
+    for entry in filler.take_entries() {
+        list.push(&entry).await?;
+    }
+    Ok(())
+}
+
+/// Reads in storage order, sorts, and lists the segments: the same ones that a sorted read gives.
+pub(super) async fn read_and_sort(
+    reading: &Reading,
+    info: &CollectionInfo,
+    size: u64,
+    mut list: SegmentList,
+) -> Result<SegmentPages, ReadError> {
+    let ctx = &reading.ctx;
+    // One sort at a time has the sort's memory. Whoever waits here holds nothing that the other needs.
+    let sorts = Arc::clone(&ctx.services().budget.sorts);
+    let _sort = ctx.or_stop(sorts.acquire_owned()).await?.map_err(|_| JobError::Shutdown)?;
+    let merge = gather(reading, info, size).await?;
+    let (sender, mut full) = mpsc::channel(1);
+    let merging = spawn_merge(reading, merge, sender);
+    let mut filler = Filler::new(reading, Order::Sorted, to_model(reading.source.at));
+    while let Some(builder) = ctx.or_stop(full.recv()).await? {
+        filler.submit(builder).await?;
+        push_entries(&mut list, &mut filler).await?;
+    }
+    merging.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a sort", e))??;
+    for entry in filler.finish().await? {
+        list.push(&entry).await.map_err(JobError::from)?;
+    }
+    Ok(list.finish().await.map_err(JobError::from)?)
+}
+
+/// Merges on a thread of its own, since a merge never waits for anything but the disk and the receiver.
+fn spawn_merge(reading: &Reading, merge: Merge, sender: mpsc::Sender<SegmentBuilder>) -> JoinHandle<Result<(), ReadError>> {
+    let buffers = Arc::clone(&reading.ctx.services().budget.buffers);
+    tokio::task::spawn_blocking(move || {
+        let mut segmenter = Segmenter::new(Order::Sorted, &buffers);
+        // When the receiver is gone the job has stopped, and says why itself.
+        let gone = |_| ReadError::Job(JobError::Shutdown);
+        merge.for_each(|key, document| match segmenter.offer(key, document)? {
+            Some(full) => sender.blocking_send(full).map_err(gone),
+            None => Ok(()),
+        })?;
+        segmenter.finish().map_or(Ok(()), |last| sender.blocking_send(last).map_err(gone))
+    })
+}
+
+/// Reads all parts into sorted runs.
+async fn gather(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<Merge, ReadError> {
+    let readers = reading.ctx.services().settings.readers.max(1);
+    let wanted = if size < SPLIT_BYTES_MIN.min(reading.split_bytes) { 1 } else { readers };
+    let source = &reading.source;
+    let mut connection = reading.ctx.or_stop(source.connection()).await??;
+    let parts = reading.ctx.or_stop(read::natural_split(&mut connection, info, source.at, wanted)).await??;
+    source.give_back(connection);
+    let buffer_bytes = SORT_BUFFER_BYTES / (parts.len().max(1) * BUFFERS_PER_READER);
+    let gathering = parts.into_iter().map(|part| {
+        let (reading, info) = (reading.clone(), info.clone());
+        async move {
+            let reader = AbortOnDropHandle::new(tokio::spawn(async move { gather_part(&reading, &info, part, buffer_bytes).await }));
+            reader.await.unwrap_or_else(|e| Err(JobError::failed_by("a bug in Ebbtide stopped a reader", e).into()))
+        }
+    });
+    let mut merge = Merge::new(&reading.ctx.services().settings.spill_dir);
+    for gathered in try_join_all(gathering).await? {
+        gathered.runs.into_iter().for_each(|run| merge.add_run(run));
+        gathered.rest.into_iter().for_each(|buffer| merge.add_rest(buffer));
+    }
+    Ok(merge)
+}
+
+/// What one reader has gathered.
+struct Gathered {
+    runs: Vec<SpilledRun>,
+    /// Not spilled, because it is all there is.
+    rest: Option<RunBuffer>,
+}
+
+async fn gather_part(reading: &Reading, info: &CollectionInfo, part: NaturalRange, buffer_bytes: usize) -> Result<Gathered, ReadError> {
+    let ctx = &reading.ctx;
+    let _reader = ctx.reader().await?;
+    let source = &reading.source;
+    let mut connection = ctx.or_stop(source.connection()).await??;
+    let mut cursor = ctx.or_stop(read::natural(&mut connection, info, source.at, &part)).await??;
+    let mut spilling = Spilling::new(reading, buffer_bytes);
+    let mut buffer = RunBuffer::new(buffer_bytes);
+    let mut key = vec![];
+    while let Some(batch) = ctx.or_stop(cursor.next()).await?? {
+        let mut bytes = 0;
+        let mut documents = 0;
+        for document in batch.documents() {
+            key.clear();
+            push_document_key(&mut key, document)?;
+            if buffer.is_full_for(&key, document) {
+                buffer = spilling.swap(buffer).await?;
+            }
+            buffer.push(&key, document);
+            documents += 1;
+            bytes += document.len() as u64;
+        }
+        ctx.progress().add(documents, bytes);
+        cursor.recycle(batch);
+    }
+    cursor.close().await?;
+    source.give_back(connection);
+    spilling.finish(buffer).await
+}
+
+/// Sorts and spills one buffer while the reader fills the other.
+struct Spilling<'a> {
+    reading: &'a Reading,
+    dir: PathBuf,
+    buffer_bytes: usize,
+    at_work: Option<JoinHandle<Result<(RunBuffer, Spill, SpilledRun), JobError>>>,
+    spill: Option<Spill>,
+    runs: Vec<SpilledRun>,
+}
+
+impl<'a> Spilling<'a> {
+    fn new(reading: &'a Reading, buffer_bytes: usize) -> Self {
+        let dir = reading.ctx.services().settings.spill_dir.clone();
+        Self { reading, dir, buffer_bytes, at_work: None, spill: None, runs: vec![] }
+    }
+
+    /// Takes a full buffer and gives an empty one.
+    async fn swap(&mut self, full: RunBuffer) -> Result<RunBuffer, JobError> {
+        let empty = self.wait().await?.unwrap_or_else(|| RunBuffer::new(self.buffer_bytes));
+        let processors = Arc::clone(&self.reading.ctx.services().budget.processors);
+        let spill = match self.spill.take() {
+            Some(spill) => spill,
+            None => Spill::create(&self.dir)?,
+        };
+        self.at_work = Some(tokio::spawn(async move {
+            let work = move || {
+                let (mut full, mut spill) = (full, spill);
+                let run = spill.write(&mut full)?;
+                Ok::<_, JobError>((full, spill, run))
+            };
+            on_processor(&processors, work).await?
+        }));
+        Ok(empty)
+    }
+
+    /// Waits for the buffer at work, if any, and gives it back empty.
+    async fn wait(&mut self) -> Result<Option<RunBuffer>, JobError> {
+        let Some(at_work) = self.at_work.take() else { return Ok(None) };
+        let ended = at_work.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a sort", e))?;
+        let (buffer, spill, run) = ended?;
+        self.spill = Some(spill);
+        self.runs.push(run);
+        Ok(Some(buffer))
+    }
+
+    /// Spills the last buffer too, so that a merge has the memory; unless it is the only one.
+    async fn finish(mut self, last: RunBuffer) -> Result<Gathered, ReadError> {
+        if self.at_work.is_none() && self.runs.is_empty() {
+            return Ok(Gathered { runs: vec![], rest: Some(last) });
+        }
+        if !last.is_empty() {
+            drop(self.swap(last).await?);
+        }
+        drop(self.wait().await?);
+        Ok(Gathered { runs: self.runs, rest: None })
+    }
+}

@@ -1,0 +1,32 @@
+//! From a deployment to the vault: readers, a segmenter each, a stage that hashes, compresses and seals, and puts.
+//!
+//! # Memory
+//!
+//! Everything between a socket and the store is held by somebody who holds a permit, so the bytes are a product of
+//! constants, whatever the size of the deployment and however many jobs run:
+//!
+//! | what | how many | each, at most | MiB |
+//! |---|---|---|---|
+//! | a reader: one reply of the server and the segment being filled | [`READERS`] | [`REPLY_BYTES_MAX`] + [`SEGMENT_BYTES_MAX`] | 2 × (16 + 20) |
+//! | a full segment until it is durable: plain, then sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 4 × 40 |
+//! | the one sort: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |
+//!
+//! That is 328 MiB when everything is at its worst at once, and leaves the rest of 400 MB to the program itself. In
+//! the usual case a reply is 1 MB and a segment compresses to a half.
+//!
+//! [`READERS`]: crate::engine::READERS
+//! [`SEGMENT_BYTES_MAX`]: history::cut::SEGMENT_BYTES_MAX
+//! [`SORT_BUFFER_BYTES`]: crate::sort::SORT_BUFFER_BYTES
+
+mod announce;
+mod segmenter;
+mod store;
+
+pub use announce::Pinner;
+pub use segmenter::{Buffers, OutOfOrder, Segmenter};
+pub use store::{Pending, SegmentStore, on_processor};
+
+/// Segments between full and durable, all jobs together.
+pub const SEGMENTS_IN_FLIGHT: usize = 4;
+/// The longest reply of a server: one batch.
+pub const REPLY_BYTES_MAX: usize = 16 << 20;

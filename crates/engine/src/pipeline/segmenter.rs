@@ -1,0 +1,84 @@
+//! Cuts one stream of documents into segments.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use history::{Cut, Cutter, cut::SEGMENT_BYTES_MAX};
+use vault::{Order, SegmentBuilder};
+
+/// A document came that does not belong after the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server gave documents in another order than that of their _id")]
+pub struct OutOfOrder;
+
+/// Memory of segments that are durable, for the segments to come: large buffers that are allocated and freed by turns
+/// would leave holes that the process never gives back.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    free: Mutex<Vec<Vec<u8>>>,
+}
+
+/// So many free buffers are kept.
+const BUFFERS_KEPT: usize = super::SEGMENTS_IN_FLIGHT + crate::engine::READERS;
+
+impl Buffers {
+    /// A free buffer, or a new one that a segment never outgrows.
+    pub fn take(&self) -> Vec<u8> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES_MAX))
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < BUFFERS_KEPT && buffer.capacity() >= SEGMENT_BYTES_MAX {
+            free.push(buffer);
+        }
+    }
+}
+
+/// Takes documents one by one and gives a full segment back now and then.
+pub struct Segmenter {
+    buffers: Arc<Buffers>,
+    order: Order,
+    cutter: Cutter,
+    builder: SegmentBuilder,
+    filled: bool,
+    last_key: Vec<u8>,
+}
+
+impl Segmenter {
+    /// A segmenter at the start of a collection, or at a strong cut.
+    pub fn new(order: Order, buffers: &Arc<Buffers>) -> Self {
+        let builder = SegmentBuilder::with_buffer(order, buffers.take());
+        Self { buffers: Arc::clone(buffers), order, cutter: Cutter::new(), builder, filled: false, last_key: vec![] }
+    }
+
+    /// Takes the next document. Gives back the segment that ended before it, if one did.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] when a sorted stream is not sorted.
+    pub fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<Option<SegmentBuilder>, OutOfOrder> {
+        if self.order == Order::Sorted {
+            if self.filled && key <= self.last_key.as_slice() {
+                return Err(OutOfOrder);
+            }
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        let cut = self.cutter.offer(key, document.len()) != Cut::Stay;
+        let full = (cut && self.filled).then(|| {
+            let fresh = SegmentBuilder::with_buffer(self.order, self.buffers.take());
+            std::mem::replace(&mut self.builder, fresh)
+        });
+        self.builder.push(key, document);
+        self.filled = true;
+        Ok(full)
+    }
+
+    /// The last segment, unless no document came at all.
+    pub fn finish(&mut self) -> Option<SegmentBuilder> {
+        let filled = std::mem::take(&mut self.filled);
+        filled.then(|| std::mem::replace(&mut self.builder, SegmentBuilder::new(self.order)))
+    }
+}

@@ -1,0 +1,150 @@
+//! From a full segment to a durable one.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use catalog::StoredObject;
+use model::ClusterTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
+use vault::{ObjectName, SegmentBuilder, SegmentEntry};
+
+use crate::{
+    crash,
+    lease::{JobContext, JobError},
+};
+
+/// How often a job asks again whether the collector has finished deleting what it wants to write.
+const DELETING_POLL: Duration = Duration::from_millis(200);
+
+/// Stores segments of one job and one cluster time. Cheap to clone.
+#[derive(Clone)]
+pub struct SegmentStore {
+    ctx: JobContext,
+    added: Arc<AtomicU64>,
+}
+
+/// A segment on its way; the entry comes when it is durable. Dropped, it stops.
+pub struct Pending {
+    task: AbortOnDropHandle<Result<SegmentEntry, JobError>>,
+}
+
+impl Pending {
+    /// Waits until the segment is durable.
+    ///
+    /// # Errors
+    /// What the vault or the catalog said.
+    pub async fn entry(self) -> Result<SegmentEntry, JobError> {
+        self.task.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the storing of a segment", e))?
+    }
+
+    /// Whether waiting would end at once.
+    pub fn is_done(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl SegmentStore {
+    /// A store for the job.
+    pub fn new(ctx: &JobContext) -> Self {
+        Self { ctx: ctx.clone(), added: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// The job that it stores for.
+    pub fn ctx(&self) -> &JobContext {
+        &self.ctx
+    }
+
+    /// Bytes added to the vault so far.
+    pub fn added_bytes(&self) -> u64 {
+        self.added.load(Relaxed)
+    }
+
+    /// Counts bytes added by others, such as pages of the manifest.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.added.fetch_add(bytes, Relaxed);
+    }
+
+    /// Hands a full segment over. Waits while too many are on their way; that is what bounds the memory.
+    ///
+    /// # Errors
+    /// When the job must stop.
+    pub async fn submit(&self, builder: SegmentBuilder, as_of: ClusterTime) -> Result<Pending, JobError> {
+        let permit = self.ctx.or_stop(Arc::clone(&self.ctx.services().budget.segments).acquire_owned()).await?;
+        let permit = permit.map_err(|_| JobError::Shutdown)?;
+        let store = self.clone();
+        let task = tokio::spawn(async move { store.store(builder, as_of, permit).await });
+        Ok(Pending { task: AbortOnDropHandle::new(task) })
+    }
+
+    async fn store(&self, builder: SegmentBuilder, as_of: ClusterTime, permit: OwnedSemaphorePermit) -> Result<SegmentEntry, JobError> {
+        let _until_durable = permit;
+        let budget = &self.ctx.services().budget;
+        let (vault, processors, buffers) = (self.ctx.vault(), &budget.processors, &budget.buffers);
+        let hashing = vault.clone();
+        let draft = on_processor(processors, move || builder.finish(&hashing)).await??;
+        let name = draft.entry.name;
+        let mut entry = draft.entry.clone();
+        entry.as_of = as_of;
+        // Known and still there: the collector cannot take it from under a pin.
+        if self.pinned(&[name]).await?.contains(&name)
+            && let Some(bytes) = vault.stored_bytes(&name).await?
+        {
+            entry.stored_bytes = bytes;
+            buffers.give(draft.into_buffer());
+            return Ok(entry);
+        }
+        let sealing = vault.clone();
+        let reused = Arc::clone(buffers);
+        let sealed = on_processor(processors, move || {
+            let sealed = draft.seal(&sealing);
+            reused.give(draft.into_buffer());
+            sealed
+        });
+        let sealed = sealed.await??;
+        crash::point("snapshot.before-segment");
+        entry.stored_bytes = vault.put(&sealed).await?;
+        crash::point("snapshot.after-segment");
+        let stored = StoredObject { name: name.to_string(), kind: name.kind.as_str().to_owned(), stored_bytes: entry.stored_bytes };
+        self.ctx.catalog().objects().stored(self.ctx.lease(), &[stored]).await?;
+        self.added.fetch_add(entry.stored_bytes, Relaxed);
+        Ok(entry)
+    }
+
+    /// Pins objects for the job and tells which of them are durable already. Waits for deletes under way to end.
+    ///
+    /// # Errors
+    /// [`JobError::Lost`], or what the catalog says.
+    pub async fn pinned(&self, names: &[ObjectName]) -> Result<HashSet<ObjectName>, JobError> {
+        let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+        loop {
+            let report = self.ctx.catalog().objects().pin(self.ctx.lease(), &texts).await?;
+            if report.deleting.is_empty() {
+                return Ok(names.iter().filter(|name| report.stored.contains(&name.to_string())).copied().collect());
+            }
+            self.ctx.or_stop(tokio::time::sleep(DELETING_POLL)).await?;
+        }
+    }
+}
+
+/// Runs work that needs a processor and no waiting, on the threads made for that, no more at a time than cores.
+///
+/// # Errors
+/// When the work panicked, or the process shuts down.
+pub async fn on_processor<T: Send + 'static>(
+    processors: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JobError> {
+    let permit = Arc::clone(processors).acquire_owned().await.map_err(|_| JobError::Shutdown)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _while_working = permit;
+        work()
+    });
+    done.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a computation", e))
+}

@@ -1,0 +1,143 @@
+//! Rebuilding a lost catalog from the manifests in the vault.
+//!
+//! Comes back: projects, deployments (without their connection strings, which are never in the vault: add them again
+//! under their names and they have their snapshots) and completed snapshots. Does not come back: API keys and service
+//! accounts, jobs, schedules, the audit log, and that somebody deleted a snapshot whose manifest was not collected yet.
+
+use catalog::{Catalog, DeploymentFacts, Sealed, SnapshotType};
+use futures::StreamExt;
+use model::{WallTime, snapshot::SnapshotState};
+use serde::Serialize;
+use serde_json::{Value, json};
+use vault::{Manifest, ManifestHeader, ObjectName, Order, Vault};
+
+use crate::lease::JobError;
+
+/// What came back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebuilt {
+    /// Manifests found.
+    pub manifests: u64,
+    /// Snapshots entered that were not known.
+    pub snapshots: u64,
+    /// Projects seen.
+    pub projects: u64,
+    /// Deployments seen.
+    pub deployments: u64,
+    /// Manifests that cannot be read, and why.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A manifest that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unreadable {
+    /// Its name.
+    pub manifest: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Enters everything that the vault tells into the catalog. Doing it twice does no harm.
+///
+/// # Errors
+/// When the store or the catalog cannot be used. One damaged manifest does not hide the others.
+pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<Rebuilt, JobError> {
+    let mut rebuilt = Rebuilt::default();
+    let mut projects = std::collections::BTreeSet::new();
+    let mut deployments = std::collections::BTreeSet::new();
+    let mut found = vec![];
+    let mut listed = vault.list_manifests();
+    while let Some(next) = listed.next().await {
+        let name = next?.name;
+        rebuilt.manifests += 1;
+        match Manifest::open(vault, &name).await {
+            Ok(manifest) => found.push((manifest.header().cluster_time, name)),
+            Err(error) if error.is_damage() || matches!(error, vault::Error::NewerFormat { .. }) => {
+                rebuilt.unreadable.push(Unreadable { manifest: name.to_string(), why: error.to_string() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Newest first, so that names are the ones in use last; and where a crash left two manifests of one
+    // snapshot, the later one is the one that was completed.
+    found.sort_by(|a, b| b.cmp(a));
+    for (_, name) in found {
+        let manifest = Manifest::open(vault, &name).await?;
+        let header = manifest.header().clone();
+        if projects.insert(header.project_id) {
+            catalog.import_project(&project(&header)).await?;
+        }
+        if deployments.insert(header.deployment_id) {
+            catalog.import_deployment(&deployment(&header, now)?).await?;
+        }
+        if catalog.import_snapshot(&snapshot(&manifest, &name).await?).await? {
+            rebuilt.snapshots += 1;
+        }
+    }
+    rebuilt.projects = projects.len() as u64;
+    rebuilt.deployments = deployments.len() as u64;
+    Ok(rebuilt)
+}
+
+fn project(header: &ManifestHeader) -> catalog::Project {
+    catalog::Project { id: header.project_id, name: header.project_name.clone(), created_at: header.created_at }
+}
+
+fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deployment, JobError> {
+    Ok(catalog::Deployment {
+        id: header.deployment_id,
+        project_id: header.project_id,
+        name: header.deployment_name.parse().map_err(|e: String| JobError::failed(e))?,
+        kind: header.deployment_kind,
+        uri_sealed: Sealed(String::new()),
+        options: json!({}),
+        facts: DeploymentFacts {
+            replica_set_name: Some(header.replica_set_name.clone()),
+            mongodb_version: Some(header.mongod_version.clone()),
+            details: Value::Null,
+            checked_at: None,
+        },
+        created_at: header.created_at,
+        removed_at: Some(now),
+    })
+}
+
+async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Snapshot, JobError> {
+    let header = manifest.header();
+    let totals = manifest.totals();
+    let mut capped = vec![];
+    let mut collections = manifest.collections();
+    while let Some(collection) = collections.next().await {
+        let meta = collection?.meta;
+        if meta.order == Order::Natural {
+            capped.push(json!({ "namespace": format!("{}.{}", meta.db, meta.name), "asOf": meta.as_of }));
+        }
+    }
+    Ok(catalog::Snapshot {
+        id: header.snapshot_id,
+        project_id: header.project_id,
+        deployment_id: header.deployment_id,
+        state: SnapshotState::Completed,
+        snapshot_type: header.snapshot_type.parse().unwrap_or(SnapshotType::OnDemand),
+        description: header.description.clone(),
+        retention_days: None,
+        requested_at: header.created_at,
+        completed_at: Some(manifest.completed_at()),
+        expires_at: header.expires_at,
+        deleted_at: None,
+        cluster_time: Some(header.cluster_time),
+        manifest: Some(name.to_string()),
+        mongod_version: Some(header.mongod_version.clone()),
+        fcv: Some(header.fcv.clone()),
+        replica_set_name: Some(header.replica_set_name.clone()),
+        collections: totals.collections,
+        documents: totals.documents,
+        logical_bytes: totals.bytes,
+        stored_bytes: totals.stored_bytes,
+        added_bytes: 0,
+        error: None,
+        notes: json!({ "capped": capped, "rebuilt": true }),
+    })
+}

@@ -1,0 +1,58 @@
+//! Deletes snapshots and archives whose time is over.
+//!
+//! A snapshot is deleted by a tombstone in the catalog; its objects are the collector's business. An archive has
+//! nothing but itself, so it goes at once.
+
+use serde_json::{Value, json};
+use vault::ArchiveInfo;
+
+use crate::{engine::Services, lease::JobError};
+
+pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
+    let snapshots = expire_snapshots(services).await?;
+    let downloads = services.catalog.restores().expire_due(services.now()).await?.len();
+    let archives = delete_dead_archives(services).await?;
+    Ok(json!({ "snapshotsExpired": snapshots, "downloadsExpired": downloads, "archivesDeleted": archives }))
+}
+
+async fn expire_snapshots(services: &Services) -> Result<usize, JobError> {
+    let now = services.now();
+    let mut expired = 0;
+    loop {
+        let batch = services.catalog.snapshots().expired(now).await?;
+        if batch.is_empty() {
+            return Ok(expired);
+        }
+        for snapshot in batch {
+            match services.catalog.snapshots().delete(snapshot.id, now).await {
+                Ok(()) => {
+                    tracing::info!(snapshot.id = %snapshot.id, "snapshot {} has expired and is deleted", snapshot.id);
+                    expired += 1;
+                }
+                // Somebody else was quicker.
+                Err(catalog::Error::Illegal(_) | catalog::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+async fn delete_dead_archives(services: &Services) -> Result<usize, JobError> {
+    let mut deleted = 0;
+    loop {
+        let batch = services.catalog.restores().dead_archives().await?;
+        if batch.is_empty() {
+            return Ok(deleted);
+        }
+        for job in batch {
+            if let Some(archive) = job.archive {
+                match serde_json::from_value::<ArchiveInfo>(archive) {
+                    Ok(info) => services.vault.delete_archive(&info).await?,
+                    Err(error) => tracing::error!(job.id = %job.id, error = %error, "the archive of job {} is recorded in a way that cannot be read; its parts stay in the vault", job.id),
+                }
+            }
+            services.catalog.restores().forget_archive(job.id).await?;
+            deleted += 1;
+        }
+    }
+}

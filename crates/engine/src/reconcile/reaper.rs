@@ -1,0 +1,31 @@
+//! Undoes what dead jobs left on deployments.
+//!
+//! Jobs record what they are about to do to a deployment before they do it. A job that ended, in whatever way, and
+//! left such a record behind is finished off here: a write block is lifted, a history window put back, staging
+//! collections are dropped.
+
+use serde_json::{Value, json};
+
+use crate::{engine::Services, jobs, lease::JobError};
+
+pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
+    let mut undone = 0;
+    let mut left = vec![];
+    for obligation in services.catalog.obligations().orphaned().await? {
+        match jobs::discharge(services, &obligation).await {
+            Ok(()) => {
+                services.catalog.obligations().settle(obligation.job_id, obligation.deployment_id, &obligation.kind).await?;
+                tracing::info!(job.id = %obligation.job_id, kind = obligation.kind, "undid {} that job {} had left", obligation.kind, obligation.job_id);
+                undone += 1;
+            }
+            // One deployment that is away must not keep the others waiting.
+            Err(hindrance) => left.push(json!({
+                "deploymentId": obligation.deployment_id,
+                "jobId": obligation.job_id,
+                "kind": obligation.kind,
+                "hindrance": hindrance.full_text(),
+            })),
+        }
+    }
+    Ok(json!({ "undone": undone, "left": left }))
+}

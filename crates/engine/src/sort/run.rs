@@ -1,0 +1,116 @@
+//! One buffer full of documents, sorted in place and spilled.
+
+use std::path::Path;
+
+use crate::spill::{Run, SpillError, SpillWriter};
+
+/// Where one document lies in the buffer. The first eight bytes of the key settle most comparisons without a
+/// look into the buffer.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    prefix: u64,
+    at: u32,
+    key: u32,
+    document: u32,
+}
+
+/// Documents gathered in any order, up to a number of bytes.
+#[derive(Debug)]
+pub struct RunBuffer {
+    limit: usize,
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+    next: usize,
+}
+
+impl RunBuffer {
+    /// A buffer that is full at `limit` bytes, index included. One document that is longer than that fits into
+    /// an empty buffer all the same.
+    pub fn new(limit: usize) -> Self {
+        Self { limit: limit.min(u32::MAX as usize / 2), bytes: vec![], places: vec![], next: 0 }
+    }
+
+    /// Whether a document of so many bytes would overfill the buffer.
+    pub fn is_full_for(&self, key: &[u8], document: &[u8]) -> bool {
+        !self.places.is_empty()
+            && self.bytes.len() + key.len() + document.len() + (self.places.len() + 1) * size_of::<Place>() > self.limit
+    }
+
+    /// Takes one document. Ask [`RunBuffer::is_full_for`] first.
+    pub fn push(&mut self, key: &[u8], document: &[u8]) {
+        self.places.push(Place {
+            prefix: prefix(key),
+            at: self.bytes.len() as u32,
+            key: key.len() as u32,
+            document: document.len() as u32,
+        });
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(document);
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Sorts by key. Equal keys keep no particular order; `_id`s are unique.
+    pub fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.places.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| key_of(bytes, a).cmp(key_of(bytes, b))));
+        self.next = 0;
+    }
+
+    /// The sorted document at hand: key and bytes. `None` past the last.
+    pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
+        let place = self.places.get(self.next)?;
+        Some((key_of(&self.bytes, place), document_of(&self.bytes, place)))
+    }
+
+    /// Moves to the next sorted document.
+    pub(crate) fn advance(&mut self) {
+        self.next += 1;
+    }
+}
+
+/// Where full buffers go: one file for all runs of one reader.
+pub struct Spill(SpillWriter);
+
+impl Spill {
+    /// Opens a spill file in `dir`.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn create(dir: &Path) -> Result<Self, SpillError> {
+        SpillWriter::create(dir).map(Self)
+    }
+
+    /// Sorts a buffer, writes it as one run and empties it.
+    ///
+    /// # Errors
+    /// When the directory is full or broken.
+    pub fn write(&mut self, buffer: &mut RunBuffer) -> Result<Run, SpillError> {
+        buffer.sort();
+        for place in &buffer.places {
+            self.0.push(key_of(&buffer.bytes, place), document_of(&buffer.bytes, place))?;
+        }
+        buffer.bytes.clear();
+        buffer.places.clear();
+        self.0.end_run()
+    }
+}
+
+fn prefix(key: &[u8]) -> u64 {
+    let mut eight = [0; 8];
+    let length = key.len().min(8);
+    eight[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(eight)
+}
+
+fn key_of<'a>(bytes: &'a [u8], place: &Place) -> &'a [u8] {
+    &bytes[place.at as usize..(place.at + place.key) as usize]
+}
+
+fn document_of<'a>(bytes: &'a [u8], place: &Place) -> &'a [u8] {
+    let start = (place.at + place.key) as usize;
+    &bytes[start..start + place.document as usize]
+}

@@ -1,0 +1,185 @@
+//! The claim loop: takes jobs, keeps their leases alive, records how they ended.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use catalog::Lease;
+use futures::FutureExt;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{SHUTDOWN_GRACE, Services},
+    jobs,
+    lease::{JobContext, JobError, Outcome, Stop},
+};
+
+/// A cancel must be answered within a second or two, so no heartbeat is later than this.
+const HEARTBEAT_EVERY_MAX: Duration = Duration::from_secs(1);
+/// Wait after an error of the catalog before it is asked again.
+const CATALOG_RETRY: Duration = Duration::from_secs(1);
+
+/// A job that stumbles over something passing is begun so many times before it fails.
+const RETRIES_MAX: u32 = 4;
+/// Wait before the second attempt; doubled for each one after.
+const RETRY_FIRST_MS: i64 = 1_000;
+/// How long undoing may hold up the record of a job's end.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Claims and runs jobs until `shutdown`.
+pub(crate) async fn run(services: &Services, poke: &Arc<Notify>, shutdown: &CancellationToken) {
+    let mut running = JoinSet::new();
+    while !shutdown.is_cancelled() {
+        // Interest is registered before the catalog is asked, so that a job queued in between is not missed.
+        let mut poked = std::pin::pin!(poke.notified());
+        poked.as_mut().enable();
+        let mut wait = services.settings.poll_every;
+        while running.len() < services.settings.workers {
+            match services.catalog.jobs().claim(&services.settings.worker_name, &[], services.now(), services.settings.lease_ms).await {
+                Ok(Some(lease)) => {
+                    running.spawn(run_job(services.clone(), lease, shutdown.clone()));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(error = %error, "jobs cannot be claimed: {error}; trying again");
+                    wait = CATALOG_RETRY;
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = poked => {}
+            () = tokio::time::sleep(wait) => {}
+            Some(_) = running.join_next(), if !running.is_empty() => {}
+        }
+    }
+    let stop_all = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_GRACE, stop_all).await.is_err() {
+        tracing::warn!("jobs did not stop in time; their leases will run out and another worker goes on");
+    }
+}
+
+/// Runs one claimed job to its end, whatever that is.
+async fn run_job(services: Services, lease: Lease, shutdown: CancellationToken) {
+    let ctx = JobContext::new(services, lease);
+    let work = ctx.work();
+    tracing::info!(job.id = %ctx.lease().job_id, job.kind = work.kind(), job.attempt = ctx.lease().attempt, "job {} ({}) begins", ctx.lease().job_id, work.kind());
+    let beating = tokio::spawn(keep_alive(ctx.clone(), shutdown));
+    let ended = AssertUnwindSafe(jobs::run(&ctx, work)).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|panic| Err(JobError::failed(format!("a bug in Ebbtide stopped the job: {}", panic_text(&*panic)))));
+    record(&ctx, ended).await;
+    beating.abort();
+}
+
+/// Sends heartbeats and stops the job when the user, the process or the lease says so.
+async fn keep_alive(ctx: JobContext, shutdown: CancellationToken) {
+    let lease = Duration::from_millis(ctx.services().settings.lease_ms.unsigned_abs());
+    let every = (lease / 3).min(HEARTBEAT_EVERY_MAX);
+    // Measured from before the request that renewed the lease: the catalog counted from later on.
+    let mut renewed = Instant::now();
+    let mut shutting_down = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = shutdown.cancelled(), if !shutting_down => {
+                shutting_down = true;
+                ctx.stop_token().stop(Stop::Shutdown);
+            }
+        }
+        let asked = Instant::now();
+        let left = lease.saturating_sub(renewed.elapsed());
+        match tokio::time::timeout(left, ctx.beat(None)).await {
+            Ok(Ok(())) => renewed = asked,
+            Ok(Err(JobError::Lost)) => return,
+            Ok(Err(error)) => tracing::warn!(job.id = %ctx.lease().job_id, error = %error, "a heartbeat of job {} failed: {error}", ctx.lease().job_id),
+            Err(_) => {}
+        }
+        if renewed.elapsed() >= lease {
+            tracing::error!(job.id = %ctx.lease().job_id, "the lease of job {} could not be renewed; it stops before another worker starts", ctx.lease().job_id);
+            ctx.stop_token().stop(Stop::Lost);
+            return;
+        }
+    }
+}
+
+/// Writes into the catalog how the job ended. Tries until it is written or the lease is gone.
+async fn record(ctx: &JobContext, ended: Result<Outcome, JobError>) {
+    let id = ctx.lease().job_id;
+    // A job that stops because it must says so, whatever error it met on the way out.
+    let ended = match (ended, ctx.stop_token().reason()) {
+        (Err(JobError::Failed { .. } | JobError::Retry { .. }), Some(stop @ (Stop::Lost | Stop::Shutdown))) => Err(stop.into()),
+        (ended, _) => ended,
+    };
+    let error = match ended {
+        Ok(Outcome::Recorded) => {
+            tracing::info!(job.id = %id, "job {id} is done");
+            return;
+        }
+        Err(JobError::Lost) => {
+            tracing::warn!(job.id = %id, "job {id} was lost to another worker");
+            return;
+        }
+        Err(error) => error,
+    };
+    tracing::warn!(job.id = %id, error = %error.full_text(), "job {id} ended: {}", error.full_text());
+    clean_up(ctx, &error).await;
+    loop {
+        match write_end(ctx, &error).await {
+            Ok(()) | Err(catalog::Error::LeaseLost { .. }) => return,
+            Err(failure @ (catalog::Error::Illegal(_) | catalog::Error::NotFound { .. })) => {
+                tracing::error!(job.id = %id, error = %failure, "the end of job {id} does not fit its state: {failure}");
+                return;
+            }
+            Err(failure) if ctx.stop_token().reason() == Some(Stop::Lost) => {
+                tracing::error!(job.id = %id, error = %failure, "the end of job {id} could not be recorded before its lease ran out");
+                return;
+            }
+            Err(failure) => {
+                tracing::error!(job.id = %id, error = %failure, "the end of job {id} cannot be recorded: {failure}; trying again");
+                tokio::time::sleep(CATALOG_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn write_end(ctx: &JobContext, error: &JobError) -> catalog::Result<()> {
+    let (jobs, lease, now) = (ctx.catalog().jobs(), ctx.lease(), ctx.now());
+    let failed = || catalog::Outcome::Failed { error: error.full_text() };
+    match error {
+        JobError::Shutdown => jobs.release(lease, now).await,
+        JobError::Cancelled => jobs.finish(lease, catalog::Outcome::Cancelled, now).await,
+        JobError::Retry { .. } if lease.attempt < RETRIES_MAX => {
+            let wait = RETRY_FIRST_MS << lease.attempt.min(RETRIES_MAX);
+            jobs.retry_at(lease, now.plus_ms(wait), &error.full_text()).await
+        }
+        JobError::Retry { .. } | JobError::Failed { .. } => jobs.finish(lease, failed(), now).await,
+        JobError::Lost => Ok(()),
+    }
+}
+
+/// Undoes what a job that ended badly left on deployments. What cannot be undone now stays recorded in the
+/// catalog, and the reaper goes on with it.
+async fn clean_up(ctx: &JobContext, error: &JobError) {
+    if !matches!(error, JobError::Failed { .. } | JobError::Cancelled) {
+        return;
+    }
+    let undone = AssertUnwindSafe(jobs::discharge_all(ctx.services(), ctx.lease().job_id)).catch_unwind();
+    match tokio::time::timeout(CLEAN_UP_MAX, undone).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(hindrance))) => tracing::warn!(error = %hindrance.full_text(), "what job {} left cannot be undone now: {}; the reaper goes on", ctx.lease().job_id, hindrance.full_text()),
+        Ok(Err(panic)) => tracing::error!("cleaning up panicked: {}", panic_text(&*panic)),
+        Err(_) => tracing::warn!("cleaning up after job {} takes too long; the reaper goes on", ctx.lease().job_id),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,2 +1,75 @@
-//! The binary.
-fn main() {}
+//! `ebbtide`: backup and restore for MongoDB, spoken through the Atlas Administration API.
+//!
+//! This crate is the command line and the wiring of one process; everything that works is in `crates/`.
+
+mod admin;
+mod args;
+mod client;
+mod config;
+mod datadir;
+mod logging;
+mod registrar;
+mod secrets;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What the process ends with. Documented in `docs/cli.md`.
+pub(crate) mod exit {
+    /// Something failed; the reason is on standard error.
+    pub(crate) const FAILED: u8 = 1;
+    /// A job that was watched ended as failed, cancelled or expired.
+    pub(crate) const JOB_NOT_DONE: u8 = 3;
+    /// Ended by Ctrl-C.
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    // The one rustls provider of the process; a second one would make TLS panic when it is first used.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error: a TLS provider was installed before the program's own");
+        return ExitCode::from(exit::FAILED);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: start threads: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
+    use args::Command;
+    match args.command {
+        Command::Serve(serve) => serve::run(serve).await,
+        Command::Admin(command) => admin::run(command, args.output).await,
+        Command::Verify(verify) => admin::verify::run(verify, args.output).await,
+        Command::Cluster(command) => client::cluster::run(command, &args.server, args.output).await,
+        Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
+        Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
+    }
+}
+
+/// Prints an error and its causes, each once.
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        if !last.contains(&text) {
+            eprintln!("  caused by: {text}");
+        }
+        last = text;
+    }
+}

@@ -1,0 +1,32 @@
+//! `ebbtide admin …` and `ebbtide verify`: work on a server's data directory, without HTTP.
+
+mod bootstrap;
+mod key;
+mod rebuild;
+pub(crate) mod verify;
+
+use std::process::ExitCode;
+
+use crate::args::{Admin, Output};
+
+/// Runs one of the commands.
+pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Admin::CreateProject { name, data } => bootstrap::create_project(&name, &data, output).await?,
+        Admin::CreateKey { grant, data } => bootstrap::create_key(&grant, &data, output).await?,
+        Admin::CreateServiceAccount { grant, data } => {
+            bootstrap::create_service_account(&grant, &data, output).await?
+        }
+        Admin::Key(command) => key::run(command, output).await?,
+        Admin::RebuildCatalog { data } => rebuild::run(&data, output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints JSON for programs or a sentence for people.
+fn say(output: Output, value: &serde_json::Value, sentence: &str) {
+    match output {
+        Output::Json => println!("{value}"),
+        Output::Text => println!("{sentence}"),
+    }
+}

@@ -1,0 +1,39 @@
+//! `ebbtide admin rebuild-catalog`: a new catalog out of what the vault says of itself.
+
+use anyhow::{Context, bail};
+use vault::Vault;
+
+use super::say;
+use crate::{
+    args::{DataDir, Output},
+    config::Config,
+    datadir,
+};
+
+/// Enters everything that the vault tells. Never makes a vault or a key: both must be there.
+pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
+    let config = Config::read(data)?;
+    let key = datadir::master_key(&config)?;
+    let vault = Vault::open(&datadir::location(&config)?, &key).await.context("open the vault")?;
+    datadir::make_private(&config.data_dir)?;
+    let catalog = datadir::open_catalog(&config).await?;
+    let rebuilt = engine::rebuild::rebuild(&vault, &catalog, engine::engine::wall_clock())
+        .await
+        .context("rebuild the catalog")?;
+    catalog.close().await;
+    let sentence = format!(
+        "{} snapshots of {} deployments in {} projects are back; make keys with `ebbtide admin create-key` and add each \
+         deployment again under its old name",
+        rebuilt.snapshots, rebuilt.deployments, rebuilt.projects
+    );
+    say(output, &serde_json::to_value(&rebuilt).context("write the result")?, &sentence);
+    if let Some(first) = rebuilt.unreadable.first() {
+        bail!(
+            "{} manifests cannot be read; the first is {}: {}",
+            rebuilt.unreadable.len(),
+            first.manifest,
+            first.why
+        );
+    }
+    Ok(())
+}

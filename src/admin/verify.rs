@@ -1,0 +1,91 @@
+//! `ebbtide verify`: read snapshots back and check every byte. Works beside a running server.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use engine::{progress::Counters, verify::Report};
+use model::id::SnapshotId;
+use serde_json::json;
+use vault::{ObjectName, Vault};
+
+use crate::{
+    args::{Output, Verify},
+    config::Config,
+    datadir, exit,
+};
+
+/// Verifies one snapshot or all of them; exit code 1 when anything is wrong.
+pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode> {
+    let config = Config::read(&args.data)?;
+    let catalog = datadir::open_catalog(&config).await?;
+    let location = datadir::location(&config)?;
+    let vault = Vault::open(&location, &datadir::master_key(&config)?).await.context("open the vault")?;
+    let manifests = match &args.snapshot {
+        Some(id) => vec![one(&catalog, id).await?],
+        None => catalog.snapshots().live_manifests().await.context("list snapshots")?,
+    };
+    let mut reports = Vec::new();
+    for (id, manifest) in manifests {
+        let name: ObjectName =
+            manifest.parse().with_context(|| format!("understand the manifest name {manifest}"))?;
+        let report = checked(&vault, id, &name).await?;
+        if output == Output::Text {
+            tell(id, &report);
+        }
+        reports.push((id, report));
+    }
+    let good = reports.iter().all(|(_, report)| report.is_good());
+    if output == Output::Json {
+        let rows: Vec<_> = reports
+            .iter()
+            .map(|(id, report)| json!({ "snapshotId": id, "good": report.is_good(), "report": report }))
+            .collect();
+        println!("{}", json!(rows));
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn one(catalog: &catalog::Catalog, id: &str) -> anyhow::Result<(SnapshotId, String)> {
+    let id: SnapshotId = id.parse().context("understand the snapshot's id")?;
+    let snapshot = catalog.snapshots().get(id).await?.ok_or_else(|| anyhow!("there is no snapshot {id}"))?;
+    match snapshot.manifest {
+        Some(manifest) => Ok((id, manifest)),
+        None => bail!("snapshot {id} is {} and has nothing to verify", snapshot.state.as_str()),
+    }
+}
+
+/// Verifies one snapshot while a bar shows how far it is.
+async fn checked(vault: &Vault, id: SnapshotId, manifest: &ObjectName) -> anyhow::Result<Report> {
+    let counters = Counters::default();
+    let bar = indicatif::ProgressBar::new_spinner();
+    bar.set_prefix(id.to_string());
+    let verifying = engine::verify::verify(vault, manifest, &counters);
+    tokio::pin!(verifying);
+    let report = loop {
+        tokio::select! {
+            report = &mut verifying => break report,
+            () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                let progress = counters.snapshot();
+                bar.set_message(format!("{id}: {} documents, {} bytes", progress.documents_done, progress.bytes_done));
+                bar.tick();
+            }
+        }
+    };
+    bar.finish_and_clear();
+    report.with_context(|| format!("verify snapshot {id}"))
+}
+
+fn tell(id: SnapshotId, report: &Report) {
+    if report.is_good() {
+        println!(
+            "snapshot {id} is good: {} collections, {} segments, {} documents, {} bytes",
+            report.collections, report.segments, report.documents, report.bytes
+        );
+        return;
+    }
+    println!("snapshot {id} is DAMAGED: {} faults", report.faults_total);
+    for fault in &report.faults {
+        let place = [fault.namespace.as_deref(), fault.object.as_deref()];
+        println!("  {}: {}", place.into_iter().flatten().collect::<Vec<_>>().join(", "), fault.what);
+    }
+}

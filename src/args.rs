@@ -1,0 +1,420 @@
+//! The command line, as types. Help texts live here and nowhere else.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
+#[derive(Debug, Parser)]
+#[command(name = "ebbtide", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  ebbtide serve --data-dir /var/lib/ebbtide
+  ebbtide admin create-project shop --data-dir /var/lib/ebbtide
+  ebbtide cluster add orders --project 68a7… --uri mongodb://backup:…@db1,db2/?replicaSet=rs0
+  ebbtide snapshot create orders --project 68a7… --watch
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --watch
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a watched job did not end well, 130 interrupted.")]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How to print results.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    /// Which server, and who asks.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// How to print results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Tables and sentences for people.
+    Text,
+    /// One JSON document for programs.
+    Json,
+}
+
+/// How to reach the server.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Server {
+    /// Address of the server.
+    #[arg(
+        long,
+        global = true,
+        env = "EBBTIDE_URL",
+        default_value = "http://127.0.0.1:27080",
+        hide_env_values = true
+    )]
+    pub(crate) url: String,
+    /// Public part of an API key.
+    #[arg(long, global = true, env = "EBBTIDE_PUBLIC_KEY", hide_env_values = true)]
+    pub(crate) public_key: Option<String>,
+    /// Private part of an API key. Better given by the environment: arguments show in process lists.
+    #[arg(long, global = true, env = "EBBTIDE_PRIVATE_KEY", hide_env_values = true)]
+    pub(crate) private_key: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: the API and the workers.
+    Serve(Serve),
+    /// Set up and look after a server, on its data directory.
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Read snapshots back from the vault and check every byte.
+    Verify(Verify),
+    /// Register, list, show and remove deployments.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Take, list, show and delete snapshots.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Restore snapshots, download them, watch and cancel such jobs.
+    #[command(subcommand)]
+    Restore(Restore),
+}
+
+/// Where a server keeps its things.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct DataDir {
+    /// Directory of the server: its catalog, its master key and, unless told otherwise, its vault.
+    #[arg(long, env = "EBBTIDE_DATA_DIR", default_value = "ebbtide-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Configuration file (TOML); see docs/configuration.md.
+    #[arg(long, env = "EBBTIDE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where snapshots are kept: a directory, or s3://BUCKET/PREFIX.
+    #[arg(long, env = "EBBTIDE_VAULT")]
+    pub(crate) vault: Option<String>,
+    /// Database of the catalog: a PostgreSQL URL. Default: SQLite in the data directory.
+    #[arg(long, env = "EBBTIDE_CATALOG", hide_env_values = true)]
+    pub(crate) catalog: Option<String>,
+    /// File with the master key, mode 0600. Default: master.key in the data directory.
+    #[arg(long, env = "EBBTIDE_MASTER_KEY_FILE")]
+    pub(crate) master_key_file: Option<PathBuf>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `ebbtide serve`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+An empty data directory is initialised: a catalog, a vault and a master key are made. Back the master key up
+at once, somewhere else: without it no snapshot can be read.
+
+Example:
+  ebbtide serve --data-dir /var/lib/ebbtide --listen 0.0.0.0:27080")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Address to listen on.
+    #[arg(long, env = "EBBTIDE_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// How logs are written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// `ebbtide admin …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Admin {
+    /// Make a project.
+    CreateProject {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Make an API key; its private part is shown once.
+    #[command(after_help = "Example:\n  ebbtide admin create-key --project 68a7… --role GROUP_OWNER")]
+    CreateKey {
+        #[command(flatten)]
+        grant: Grant,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Make a service account for OAuth; its secret is shown once.
+    CreateServiceAccount {
+        #[command(flatten)]
+        grant: Grant,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Export or change the master key.
+    #[command(subcommand)]
+    Key(Key),
+    /// Make a new catalog out of what the vault says of itself.
+    #[command(after_help = "\
+Projects, deployments and snapshots come back. Credentials and connection strings do not: they are not in the
+vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
+
+Example:
+  ebbtide admin rebuild-catalog --data-dir /var/lib/ebbtide-new --vault /backup/vault --master-key-file master.key")]
+    RebuildCatalog {
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+/// Who may do what.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Grant {
+    /// Project in which the role is held.
+    #[arg(long)]
+    pub(crate) project: String,
+    /// Role, such as GROUP_OWNER, GROUP_BACKUP_MANAGER or GROUP_READ_ONLY; may be given several times.
+    #[arg(long, required = true)]
+    pub(crate) role: Vec<String>,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    pub(crate) description: String,
+}
+
+/// `ebbtide admin key …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Print the master key, to keep a copy of it somewhere safe.
+    Export {
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Make a new master key and seal everything under it. The server must be stopped.
+    Rotate {
+        #[command(flatten)]
+        data: DataDir,
+        /// File to write the new key to; it must not exist. Default: beside the old one, which is kept as `.old`.
+        #[arg(long)]
+        new_key_file: Option<PathBuf>,
+    },
+}
+
+/// `ebbtide verify`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  ebbtide verify 68a8… --data-dir /var/lib/ebbtide\n  ebbtide verify --all"
+)]
+pub(crate) struct Verify {
+    /// The snapshot to read.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) snapshot: Option<String>,
+    /// Read every completed snapshot.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+}
+
+/// A deployment in a project.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Target {
+    /// Name of the deployment.
+    pub(crate) cluster: String,
+    /// Its project.
+    #[arg(long, env = "EBBTIDE_PROJECT")]
+    pub(crate) project: String,
+}
+
+/// A project.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct InProject {
+    /// The project.
+    #[arg(long, env = "EBBTIDE_PROJECT")]
+    pub(crate) project: String,
+}
+
+/// What a deployment is served as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Under /clusters.
+    #[value(name = "replicaSet")]
+    ReplicaSet,
+    /// Under /serverless.
+    #[value(name = "serverless")]
+    Serverless,
+}
+
+/// `ebbtide cluster …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Check a deployment and register it.
+    #[command(after_help = "\
+The account needs few privileges; what is missing is told by name, with the command that mends it.
+Without --uri the connection string is read from the environment (EBBTIDE_CLUSTER_URI).
+
+Example:
+  ebbtide cluster add orders --project 68a7… --uri 'mongodb://ebbtide:…@db1,db2,db3/?replicaSet=rs0&authSource=admin'")]
+    Add {
+        #[command(flatten)]
+        target: Target,
+        /// Connection string of the replica set.
+        #[arg(long, env = "EBBTIDE_CLUSTER_URI", hide_env_values = true)]
+        uri: String,
+        /// What the API serves it as.
+        #[arg(long, value_enum, default_value = "replicaSet")]
+        kind: Kind,
+        /// Register a MongoDB newer than those tested; every job will say so.
+        #[arg(long)]
+        allow_untested_version: bool,
+        /// Check only.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the deployments of a project.
+    List {
+        #[command(flatten)]
+        project: InProject,
+    },
+    /// Show one deployment.
+    Show {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Forget a deployment; its snapshots stay.
+    Remove {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `ebbtide snapshot …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Take a snapshot.
+    #[command(
+        after_help = "Example:\n  ebbtide snapshot create orders --project 68a7… --retention-days 7 --watch"
+    )]
+    Create {
+        #[command(flatten)]
+        target: Target,
+        /// What it is for.
+        #[arg(long, default_value = "on demand")]
+        description: String,
+        /// Days to keep it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        retention_days: u32,
+        /// Wait until it has ended.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// List snapshots, newest first.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one snapshot.
+    Show {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Wait until a snapshot has ended.
+    Watch {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Delete a snapshot. What only it refers to is freed.
+    Delete {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        snapshot: String,
+    },
+}
+
+/// `ebbtide restore …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Restore a snapshot into a deployment, replacing what is there.
+    #[command(after_help = "\
+Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was.
+
+Example:
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch")]
+    Start {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot to restore.
+        #[arg(long)]
+        snapshot: String,
+        /// Deployment to restore into.
+        #[arg(long = "target")]
+        into: String,
+        /// Project of that deployment, if it is another one.
+        #[arg(long)]
+        target_project: Option<String>,
+        /// Restore users and roles too.
+        #[arg(long)]
+        with_users: bool,
+        /// Drop first and load in place: needs less disk, and leaves the target broken if it fails.
+        #[arg(long)]
+        in_place: bool,
+        /// Wait until it has ended.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Have an archive made of a snapshot, for mongorestore, and fetch it.
+    #[command(
+        after_help = "Example:\n  ebbtide restore download orders --project 68a7… --snapshot 68a8… --file orders.tar.gz"
+    )]
+    Download {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        #[arg(long)]
+        snapshot: String,
+        /// File to write; fetching goes on where a broken one ended. Without it the URL is printed.
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// List restore jobs, newest first.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one restore job.
+    Show {
+        #[command(flatten)]
+        target: Target,
+        /// The restore job.
+        job: String,
+    },
+    /// Wait until a restore job has ended.
+    Watch {
+        #[command(flatten)]
+        target: Target,
+        /// The restore job.
+        job: String,
+    },
+    /// Cancel a restore job, as long as the target has not been touched.
+    Cancel {
+        #[command(flatten)]
+        target: Target,
+        /// The restore job.
+        job: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,70 @@
+//! `ebbtide cluster …`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Client, print};
+use crate::args::{Cluster, Kind, Output, Server, Target};
+
+/// Runs one of the commands.
+pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::new(server)?;
+    match command {
+        Cluster::Add { target, uri, kind, allow_untested_version, dry_run } => {
+            let kind = match kind {
+                Kind::ReplicaSet => "replicaSet",
+                Kind::Serverless => "serverless",
+            };
+            let body = json!({
+                "name": target.cluster, "kind": kind, "uri": uri,
+                "allowUntestedVersion": allow_untested_version, "dryRun": dry_run,
+            });
+            let answer = client.post(&clusters(&target.project), &body).await?;
+            let done = if dry_run { "can be registered" } else { "is registered" };
+            print::said(
+                output,
+                &format!("{} {done}: MongoDB {}", target.cluster, print::field(&answer, "mongoDBVersion")),
+                &answer,
+            );
+        }
+        Cluster::List { project } => {
+            let rows = client.list(&clusters(&project.project)).await?;
+            print::list(
+                output,
+                &rows,
+                &[
+                    ("NAME", |r| print::field(r, "name")),
+                    ("KIND", |r| print::field(r, "kind")),
+                    ("MONGODB", |r| print::field(r, "mongoDBVersion")),
+                    ("REPLICA SET", |r| print::field(r, "replicaSetName")),
+                    ("ID", |r| print::field(r, "id")),
+                ],
+            );
+        }
+        Cluster::Show { target } => print::one(output, &client.get(&path(&target)).await?),
+        Cluster::Remove { target } => {
+            client.delete(&path(&target)).await?;
+            print::said(
+                output,
+                &format!("{} is forgotten; its snapshots stay", target.cluster),
+                &json!({ "removed": target.cluster }),
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn clusters(project: &str) -> String {
+    format!("/api/ebbtide/v1/groups/{project}/clusters")
+}
+
+/// Where Ebbtide's own view of a deployment is.
+pub(super) fn path(target: &Target) -> String {
+    format!("{}/{}", clusters(&target.project), target.cluster)
+}
+
+/// Where Atlas's view of a deployment's backups is.
+pub(super) fn atlas_path(target: &Target) -> String {
+    format!("/api/atlas/v2/groups/{}/clusters/{}/backup", target.project, target.cluster)
+}

@@ -1,0 +1,11 @@
+//! The commands that talk to a server over HTTP, as any Atlas client does.
+
+pub(crate) mod cluster;
+mod digest;
+mod http;
+mod print;
+pub(crate) mod restore;
+pub(crate) mod snapshot;
+mod watch;
+
+pub(crate) use http::Client;

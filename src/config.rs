@@ -1,0 +1,160 @@
+//! The configuration file, and how flags lie over it. Read once, at the start.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use serde::Deserialize;
+
+use crate::args::DataDir;
+
+/// Default address: this machine only.
+pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:27080";
+
+/// What `--config` may hold. Unknown names are errors, so that a typing mistake is not silence.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    /// Address to listen on.
+    pub(crate) listen: Option<SocketAddr>,
+    /// What links and download URLs start with; default: the `Host` of each request.
+    pub(crate) public_url: Option<String>,
+    /// The vault.
+    pub(crate) vault: VaultSection,
+    /// The catalog.
+    pub(crate) catalog: CatalogSection,
+    /// The master key.
+    pub(crate) master_key: MasterKeySection,
+    /// Limits per project.
+    pub(crate) rate_limit: RateLimit,
+    /// The workers.
+    pub(crate) jobs: Jobs,
+}
+
+/// `[vault]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VaultSection {
+    /// A directory, or s3://BUCKET/PREFIX.
+    pub(crate) url: Option<String>,
+    /// Address of an S3-compatible store.
+    pub(crate) endpoint: Option<String>,
+    /// Region of the bucket.
+    pub(crate) region: Option<String>,
+    /// Access key; default: AWS_ACCESS_KEY_ID.
+    pub(crate) access_key_id: Option<String>,
+    /// File that holds the secret key; default: AWS_SECRET_ACCESS_KEY.
+    pub(crate) secret_access_key_file: Option<PathBuf>,
+    /// Allow http:// endpoints.
+    pub(crate) allow_http: bool,
+}
+
+/// `[catalog]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CatalogSection {
+    /// A PostgreSQL URL.
+    pub(crate) url: Option<String>,
+}
+
+/// `[master_key]`: one of the two.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MasterKeySection {
+    /// File with the key, mode 0600.
+    pub(crate) file: Option<PathBuf>,
+    /// Command that prints the key.
+    pub(crate) command: Option<Vec<String>>,
+}
+
+/// `[rate_limit]`: a token bucket per project, as Atlas documents for Cloud Backups.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RateLimit {
+    /// Off means no limit and no headers.
+    pub(crate) enabled: bool,
+    /// Requests that may come at once.
+    pub(crate) capacity: u32,
+    /// Requests regained each minute.
+    pub(crate) refill_per_minute: u32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { enabled: true, capacity: 1200, refill_per_minute: 500 }
+    }
+}
+
+/// `[jobs]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Jobs {
+    /// Jobs that run at once.
+    pub(crate) concurrent: usize,
+    /// Seconds after which a silent worker's job is taken over.
+    pub(crate) lease_seconds: u32,
+    /// Where big sorts spill, compressed and sealed; default: `spill` in the data directory.
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// Minutes that a download link lives.
+    pub(crate) download_minutes: u32,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { concurrent: 2, lease_seconds: 30, spill_dir: None, download_minutes: 60 }
+    }
+}
+
+/// Everything a process needs to know, flags over file over defaults.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// What the file said, with flags laid over.
+    pub(crate) file: File,
+}
+
+impl Config {
+    /// Reads the configuration file, if one is named, and lays the flags over it.
+    pub(crate) fn read(flags: &DataDir) -> anyhow::Result<Self> {
+        let mut file = match &flags.config {
+            None => File::default(),
+            Some(path) => read_file(path)?,
+        };
+        if let Some(url) = &flags.vault {
+            file.vault.url = Some(url.clone());
+        }
+        if let Some(url) = &flags.catalog {
+            file.catalog.url = Some(url.clone());
+        }
+        if let Some(path) = &flags.master_key_file {
+            file.master_key = MasterKeySection { file: Some(path.clone()), command: None };
+        }
+        if file.master_key.file.is_some() && file.master_key.command.is_some() {
+            anyhow::bail!("[master_key] names both a file and a command; keep one");
+        }
+        Ok(Self { data_dir: flags.data_dir.clone(), file })
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the configuration {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("understand the configuration {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_an_error_and_not_silence() {
+        assert!(toml::from_str::<File>("[jobs]\nconcurent = 3").is_err());
+        let file: File = toml::from_str("[jobs]\nconcurrent = 3").unwrap();
+        assert_eq!(file.jobs.concurrent, 3);
+        assert_eq!(file.rate_limit.capacity, 1200);
+    }
+}

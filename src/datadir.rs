@@ -1,0 +1,141 @@
+//! A server's data directory: what it holds, how it is made, and how its parts are opened.
+//!
+//! `catalog.db` (SQLite), `master.key` (mode 0600), `vault/`, `spill/`. Each but the first can be elsewhere.
+
+use std::{
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use catalog::Catalog;
+use vault::{Location, MasterKey, S3Options, Vault};
+
+use crate::config::{Config, VaultSection};
+
+/// An opened data directory.
+pub(crate) struct Opened {
+    /// The catalog.
+    pub(crate) catalog: Catalog,
+    /// The vault.
+    pub(crate) vault: Vault,
+    /// The master key.
+    pub(crate) master_key: Arc<MasterKey>,
+    /// Whether the master key was made just now.
+    pub(crate) key_is_new: bool,
+}
+
+/// Opens everything, making what an empty directory lacks.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
+    make_private(&config.data_dir)?;
+    let (master_key, key_is_new) = master_key_or_new(config)?;
+    let catalog = open_catalog(config).await?;
+    let location = location(config)?;
+    let vault = Vault::create_or_open(&location, &master_key).await.context("open the vault")?;
+    Ok(Opened { catalog, vault, master_key: Arc::new(master_key), key_is_new })
+}
+
+/// The catalog alone: SQLite in the data directory unless a PostgreSQL URL is configured.
+pub(crate) async fn open_catalog(config: &Config) -> anyhow::Result<Catalog> {
+    let place = match &config.file.catalog.url {
+        Some(url) => url.clone(),
+        None => text(&catalog_file(config))?,
+    };
+    Catalog::open(&place).await.context("open the catalog")
+}
+
+/// Where the embedded catalog is.
+pub(crate) fn catalog_file(config: &Config) -> PathBuf {
+    config.data_dir.join("catalog.db")
+}
+
+/// Where the master key is, when it is a file.
+pub(crate) fn master_key_file(config: &Config) -> PathBuf {
+    config.file.master_key.file.clone().unwrap_or_else(|| config.data_dir.join("master.key"))
+}
+
+/// The master key that is there; never a new one.
+pub(crate) fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
+    match &config.file.master_key.command {
+        Some(command) => MasterKey::from_command(command).context("get the master key"),
+        None => MasterKey::from_file(master_key_file(config)).context("read the master key"),
+    }
+}
+
+/// Where the vault is.
+pub(crate) fn location(config: &Config) -> anyhow::Result<Location> {
+    let section = &config.file.vault;
+    let place = match &section.url {
+        Some(url) => url.clone(),
+        None => text(&config.data_dir.join("vault"))?,
+    };
+    Location::parse(&place, s3_options(section)?).context("understand where the vault is")
+}
+
+fn s3_options(section: &VaultSection) -> anyhow::Result<S3Options> {
+    let secret = match &section.secret_access_key_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read the secret key {}", path.display()))?;
+            Some(vault::Secret::new(text.trim()))
+        }
+    };
+    Ok(S3Options {
+        endpoint: section.endpoint.clone(),
+        region: section.region.clone(),
+        access_key_id: section.access_key_id.clone(),
+        secret_access_key: secret,
+        allow_http: section.allow_http,
+    })
+}
+
+/// A new master key is made only where nothing is that another key could have sealed.
+fn master_key_or_new(config: &Config) -> anyhow::Result<(MasterKey, bool)> {
+    let file = master_key_file(config);
+    if config.file.master_key.command.is_some() || file.exists() {
+        return Ok((master_key(config)?, false));
+    }
+    let catalog = catalog_file(config);
+    let vault = config.data_dir.join("vault").join("vault.json");
+    for sealed in [&catalog, &vault] {
+        if sealed.exists() {
+            bail!(
+                "{} is there but its master key {} is not: put the key back, or name it with --master-key-file",
+                sealed.display(),
+                file.display()
+            );
+        }
+    }
+    let key = MasterKey::generate();
+    key.create_file(&file).with_context(|| format!("write the new master key {}", file.display()))?;
+    Ok((key, true))
+}
+
+/// Makes a directory that only its owner can enter, or checks that it can be used.
+pub(crate) fn make_private(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        let mode = std::fs::metadata(path)
+            .with_context(|| format!("look at {}", path.display()))?
+            .permissions()
+            .mode();
+        if mode & 0o022 != 0 {
+            bail!("{} can be written by others (mode {:o}): chmod it to 0700", path.display(), mode & 0o777);
+        }
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make the data directory {}", path.display()))
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let absolute = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+    match absolute.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => bail!("{} is not UTF-8: choose another data directory", path.display()),
+    }
+}

@@ -1,0 +1,81 @@
+//! The check of a deployment before it is registered: what `api` asks and only the binary can answer, since `api`
+//! knows no MongoDB.
+
+use api::{CheckFinding, CheckReport, Registrar, Secret};
+use futures::{FutureExt, future::BoxFuture};
+use model::DeploymentKind;
+use mongo::{
+    ConnectOptions, Deployment, Error, Facts, Uri,
+    privileges::{self, MissingPrivilege, Purpose},
+};
+
+/// Checks with a real connection.
+pub(crate) struct LiveRegistrar;
+
+impl Registrar for LiveRegistrar {
+    fn check<'a>(
+        &'a self,
+        uri: &'a Secret,
+        _kind: DeploymentKind,
+        allow_untested: bool,
+    ) -> BoxFuture<'a, CheckReport> {
+        check(uri, allow_untested).boxed()
+    }
+}
+
+async fn check(uri: &Secret, allow_untested: bool) -> CheckReport {
+    look(uri, allow_untested).await.unwrap_or_else(|error| {
+        let problem = finding(code(&error), error.to_string(), None);
+        CheckReport { ok: false, problems: vec![problem], ..CheckReport::default() }
+    })
+}
+
+async fn look(uri: &Secret, allow_untested: bool) -> mongo::Result<CheckReport> {
+    let text = uri.expose_text().ok_or_else(|| Error::InvalidUri("it is not UTF-8".to_owned()))?;
+    let options = ConnectOptions { allow_untested_version: allow_untested, ..ConnectOptions::default() };
+    let deployment = Deployment::connect(&Uri::parse(text)?, &options).await?;
+    let facts = deployment.facts().await?;
+    let backup = privileges::check(&deployment, Purpose::Backup).await?;
+    let restore = privileges::check(&deployment, Purpose::Restore).await?;
+    let (optional, required): (Vec<_>, Vec<_>) = backup.into_iter().partition(|missing| missing.optional);
+    let mut warnings = findings(&optional, Purpose::Backup, &facts);
+    warnings.extend(findings(&restore, Purpose::Restore, &facts));
+    if !facts.auth_enabled {
+        let message =
+            "the deployment runs without access control: other writers cannot be fenced off during a restore";
+        warnings.push(finding("NO_ACCESS_CONTROL", message.to_owned(), None));
+    }
+    Ok(CheckReport {
+        ok: required.is_empty(),
+        problems: findings(&required, Purpose::Backup, &facts),
+        warnings,
+        mongodb_version: Some(facts.version_text),
+        feature_compatibility_version: Some(facts.fcv),
+        replica_set_name: Some(facts.replica_set_name),
+    })
+}
+
+fn findings(missing: &[MissingPrivilege], purpose: Purpose, facts: &Facts) -> Vec<CheckFinding> {
+    let account = facts.authenticated_user.as_ref().map(|(db, user)| (db.as_str(), user.as_str()));
+    let remedy = privileges::remedy(missing, purpose, facts.version, account);
+    missing
+        .iter()
+        .map(|privilege| finding("MISSING_PRIVILEGE", privilege.to_string(), Some(remedy.clone())))
+        .collect()
+}
+
+fn finding(code: &str, message: String, remedy: Option<String>) -> CheckFinding {
+    CheckFinding { code: code.to_owned(), message, remedy }
+}
+
+/// A stable word for each way in which a check can fail.
+fn code(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidUri(_) => "INVALID_CONNECTION_STRING",
+        Error::Unreachable { .. } | Error::TimedOut { .. } => "UNREACHABLE",
+        Error::Authentication(_) => "AUTHENTICATION_FAILED",
+        Error::Privilege(_) => "MISSING_PRIVILEGE",
+        Error::Unsupported(_) => "UNSUPPORTED_DEPLOYMENT",
+        _ => "CHECK_FAILED",
+    }
+}

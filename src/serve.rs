@@ -1,0 +1,130 @@
+//! `ebbtide serve`: the API and the workers in one process.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use engine::Engine;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::{JoinError, JoinHandle},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    args,
+    config::{self, Config},
+    datadir, logging,
+    registrar::LiveRegistrar,
+    secrets::MasterKeySecrets,
+};
+
+mod archives;
+
+/// Runs until a signal, or until something cannot go on.
+pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
+    logging::start(args.log_format);
+    let config = Config::read(&args.data)?;
+    let opened = datadir::open(&config).await?;
+    if opened.key_is_new {
+        say_how_to_keep_the_key(&config);
+    }
+    let listen = args
+        .listen
+        .or(config.file.listen)
+        .map_or_else(|| config::LISTEN_DEFAULT.parse().context("parse an address"), Ok)?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+    let address = listener.local_addr().context("tell the address")?;
+    let shutdown = shutdown_on_signal()?;
+    let engine = Engine::new(
+        opened.catalog.clone(),
+        opened.vault.clone(),
+        Arc::clone(&opened.master_key),
+        engine_settings(&config),
+    );
+    let state = api_state(&config, &opened, &engine);
+    info!(%address, data_dir = %config.data_dir.display(), "serving on http://{address}");
+    let serving = tokio::spawn(api::serve(listener, state, shutdown.clone()));
+    let working = {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move { engine.run(shutdown).await })
+    };
+    let (served, worked) = tokio::join!(taking_down(serving, &shutdown), taking_down(working, &shutdown));
+    served.context("serve the API")?.context("serve the API")?;
+    worked.context("run jobs")?.context("run jobs")?;
+    opened.catalog.close().await;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whichever half ends first takes the other one down, so that half a server never lingers.
+async fn taking_down<T>(half: JoinHandle<T>, shutdown: &CancellationToken) -> Result<T, JoinError> {
+    let ended = half.await;
+    shutdown.cancel();
+    ended
+}
+
+fn engine_settings(config: &Config) -> engine::Settings {
+    let jobs = &config.file.jobs;
+    engine::Settings {
+        workers: jobs.concurrent,
+        lease_ms: i64::from(jobs.lease_seconds) * 1000,
+        spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
+        ..engine::Settings::default()
+    }
+}
+
+fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api::State {
+    let limit = &config.file.rate_limit;
+    let reconcilers = Arc::clone(engine.reconcilers());
+    let settings = api::Settings {
+        public_url: config.file.public_url.clone(),
+        rate_limits: limit.enabled.then(|| api::RateLimits::of(limit.capacity, limit.refill_per_minute)),
+        download_ttl_ms: i64::from(config.file.jobs.download_minutes) * 60_000,
+        ..api::Settings::default()
+    };
+    api::State {
+        catalog: opened.catalog.clone(),
+        archives: Arc::new(archives::VaultArchives(opened.vault.clone())),
+        secrets: Arc::new(MasterKeySecrets(Arc::clone(&opened.master_key))),
+        registrar: Arc::new(LiveRegistrar),
+        poke: engine.poke(),
+        clock: Arc::new(engine::engine::wall_clock),
+        engine_status: Arc::new(move || serde_json::json!({ "reconcilers": reconcilers.statuses() })),
+        settings,
+    }
+}
+
+fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        info!("stopping: jobs are handed back and go on at the next start");
+        stop.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        warn!("stopped at once by a second signal; jobs are taken over when their leases run out");
+        std::process::exit(i32::from(crate::exit::INTERRUPTED));
+    });
+    Ok(token)
+}
+
+fn say_how_to_keep_the_key(config: &Config) {
+    let file = datadir::master_key_file(config);
+    let file = file.display();
+    eprintln!(
+        "A new master key was made: {file}\n\
+         Keep a copy of it somewhere else, now: without it NO snapshot can be read and no connection string be opened.\n  \
+         ebbtide admin key export --data-dir {} > ebbtide-master-key.txt",
+        config.data_dir.display()
+    );
+}

@@ -1,0 +1,179 @@
+// A conformance drive of an Ebbtide server by the official Atlas Go SDK: every operation of the five seed pages and
+// those around them, by digest or by OAuth, ending with exit code 0 or the first thing that was not as the contract says.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"go.mongodb.org/atlas-sdk/v20250312006/admin"
+)
+
+// How long a job on a small data set may take before the drive calls it stuck.
+const jobPatience = 3 * time.Minute
+
+type drive struct {
+	ctx        context.Context
+	sdk        *admin.APIClient
+	group      string
+	cluster    string
+	serverless string
+}
+
+func main() {
+	d := drive{ctx: context.Background(), group: env("EBBTIDE_GROUP"), cluster: env("EBBTIDE_CLUSTER"), serverless: os.Getenv("EBBTIDE_SERVERLESS")}
+	base := admin.UseBaseURL(env("EBBTIDE_URL"))
+	var err error
+	if id := os.Getenv("MONGODB_ATLAS_CLIENT_ID"); id != "" {
+		d.sdk, err = admin.NewClient(base, admin.UseOAuthAuth(d.ctx, id, env("MONGODB_ATLAS_CLIENT_SECRET")))
+	} else {
+		d.sdk, err = admin.NewClient(base, admin.UseDigestAuth(env("MONGODB_ATLAS_PUBLIC_API_KEY"), env("MONGODB_ATLAS_PRIVATE_API_KEY")))
+	}
+	must(err, "make the client")
+	d.surroundings()
+	snapshot := d.snapshot()
+	d.automated(snapshot)
+	d.download(snapshot)
+	d.lists()
+	d.retentionAndDelete(snapshot)
+	if d.serverless != "" {
+		d.serverlessJobs()
+	}
+	fmt.Println("the Atlas Go SDK is content")
+}
+
+func (d drive) surroundings() {
+	_, _, err := d.sdk.RootApi.GetSystemStatus(d.ctx).Execute()
+	must(err, "read the root")
+	group, _, err := d.sdk.ProjectsApi.GetProject(d.ctx, d.group).Execute()
+	must(err, "get the project")
+	check(group.GetId() == d.group, "the project has the id that was asked for")
+	cluster, _, err := d.sdk.ClustersApi.GetCluster(d.ctx, d.group, d.cluster).Execute()
+	must(err, "get the cluster")
+	check(cluster.GetStateName() == "IDLE", "the cluster is idle, not "+cluster.GetStateName())
+	_, response, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, "0123456789abcdef01234567").Execute()
+	refused(response, err, http.StatusNotFound, "RESTORE_JOB_NOT_FOUND")
+}
+
+func (d drive) snapshot() string {
+	request := admin.DiskBackupOnDemandSnapshotRequest{Description: admin.PtrString("by the Go SDK"), RetentionInDays: admin.PtrInt(1)}
+	taken, _, err := d.sdk.CloudBackupsApi.TakeSnapshot(d.ctx, d.group, d.cluster, &request).Execute()
+	must(err, "take a snapshot")
+	id := taken.GetId()
+	until("snapshot "+id, func() (bool, string) {
+		now, _, err := d.sdk.CloudBackupsApi.GetReplicaSetBackup(d.ctx, d.group, d.cluster, id).Execute()
+		must(err, "get the snapshot")
+		return now.GetStatus() == "completed", now.GetStatus()
+	})
+	return id
+}
+
+func (d drive) automated(snapshot string) {
+	job, _, err := d.sdk.CloudBackupsApi.CreateBackupRestoreJob(d.ctx, d.group, d.cluster, &admin.DiskBackupSnapshotRestoreJob{
+		DeliveryType: "automated", SnapshotId: &snapshot, TargetClusterName: &d.cluster, TargetGroupId: &d.group,
+	}).Execute()
+	must(err, "create an automated restore job")
+	check(!job.GetFailed() && !job.GetCancelled(), "a new job has neither failed nor been cancelled")
+	until("restore job "+job.GetId(), func() (bool, string) {
+		now, _, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+		must(err, "get the restore job")
+		check(!now.GetFailed(), "the restore job does not fail")
+		return now.FinishedAt != nil, "running"
+	})
+	response, err := d.sdk.CloudBackupsApi.CancelBackupRestoreJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+	refused(response, err, http.StatusBadRequest, "CANNOT_CANCEL_AUTOMATED_RESTORE")
+}
+
+func (d drive) download(snapshot string) {
+	job, _, err := d.sdk.CloudBackupsApi.CreateBackupRestoreJob(d.ctx, d.group, d.cluster, &admin.DiskBackupSnapshotRestoreJob{
+		DeliveryType: "download", SnapshotId: &snapshot,
+	}).Execute()
+	must(err, "create a download job")
+	until("download job "+job.GetId(), func() (bool, string) {
+		now, _, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+		must(err, "get the download job")
+		return len(now.GetDeliveryUrl()) == 1, "preparing"
+	})
+	response, err := d.sdk.CloudBackupsApi.CancelBackupRestoreJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+	must(err, "cancel the download job")
+	check(response.StatusCode == http.StatusNoContent, "a cancel answers 204")
+	now, _, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+	must(err, "get the cancelled job")
+	check(now.GetCancelled() && len(now.GetDeliveryUrl()) == 0, "a cancelled download has no URL any more")
+}
+
+func (d drive) lists() {
+	page, _, err := d.sdk.CloudBackupsApi.ListBackupRestoreJobs(d.ctx, d.group, d.cluster).ItemsPerPage(1).Execute()
+	must(err, "list restore jobs")
+	check(len(page.GetResults()) == 1 && page.GetTotalCount() >= 2, "a page of one, of at least two")
+	snapshots, _, err := d.sdk.CloudBackupsApi.ListReplicaSetBackups(d.ctx, d.group, d.cluster).Execute()
+	must(err, "list snapshots")
+	check(len(snapshots.GetResults()) >= 1, "the snapshot is listed")
+	legacy, _, err := d.sdk.LegacyBackupApi.ListLegacyBackupRestoreJobs(d.ctx, d.group, d.cluster).Execute()
+	must(err, "list legacy restore jobs")
+	check(legacy.GetTotalCount() >= 2, "the legacy list shows the same jobs")
+}
+
+func (d drive) retentionAndDelete(snapshot string) {
+	_, _, err := d.sdk.CloudBackupsApi.UpdateSnapshotRetention(d.ctx, d.group, d.cluster, snapshot, &admin.BackupSnapshotRetention{RetentionUnit: "DAYS", RetentionValue: 3}).Execute()
+	must(err, "change the retention")
+	_, err = d.sdk.CloudBackupsApi.DeleteReplicaSetBackup(d.ctx, d.group, d.cluster, snapshot).Execute()
+	must(err, "delete the snapshot")
+	_, response, err := d.sdk.CloudBackupsApi.CreateBackupRestoreJob(d.ctx, d.group, d.cluster, &admin.DiskBackupSnapshotRestoreJob{
+		DeliveryType: "automated", SnapshotId: &snapshot, TargetClusterName: &d.cluster, TargetGroupId: &d.group,
+	}).Execute()
+	refused(response, err, http.StatusConflict, "CANNOT_START_RESTORE_JOB_FOR_DELETED_SNAPSHOT")
+}
+
+func (d drive) serverlessJobs() {
+	jobs, _, err := d.sdk.CloudBackupsApi.ListServerlessBackupRestoreJobs(d.ctx, d.group, d.serverless).Execute()
+	must(err, "list serverless restore jobs")
+	check(jobs.Results != nil, "the list is there, even when empty")
+	_, response, err := d.sdk.CloudBackupsApi.ListServerlessBackupRestoreJobs(d.ctx, d.group, d.cluster).Execute()
+	refused(response, err, http.StatusBadRequest, "CANNOT_USE_CLUSTER_IN_SERVERLESS_INSTANCE_API")
+}
+
+func until(what string, done func() (bool, string)) {
+	last := ""
+	for end := time.Now().Add(jobPatience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		ready, state := done()
+		if ready {
+			return
+		}
+		check(state != "failed", what+" failed")
+		last = state
+	}
+	must(errors.New("still "+last), what)
+}
+
+// Checks that a call was refused with a status and an Atlas error code.
+func refused(response *http.Response, err error, status int, code string) {
+	check(response != nil && response.StatusCode == status, fmt.Sprintf("%s answers %d, got %v", code, status, err))
+	check(admin.IsErrorCode(err, code), fmt.Sprintf("the code is %s, got %v", code, err))
+}
+
+func check(holds bool, what string) {
+	if !holds {
+		must(errors.New("does not hold"), what)
+	}
+}
+
+func must(err error, what string) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
+		os.Exit(1)
+	}
+}
+
+func env(name string) string {
+	value := os.Getenv(name)
+	if value == "" {
+		fmt.Fprintf(os.Stderr, "%s is not set\n", name)
+		os.Exit(2)
+	}
+	return value
+}

@@ -1,0 +1,140 @@
+//! `kill -9` at every named crash point: after a restart the job completes, and nothing is left to clean up by hand.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::path::Path;
+
+use bson::{Document, doc};
+use support::{Ebbtide, text};
+use testbed::{Options, Server, oracle};
+
+/// Every name given to `crash::point` in the engine's sources with this prefix.
+fn points(prefix: &str) -> Vec<String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/engine/src");
+    let mut names: Vec<String> = support::files(&sources)
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| {
+            text.split("crash::point(\"")
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next().map(str::to_owned))
+                .collect::<Vec<_>>()
+        })
+        .filter(|name| name.starts_with(prefix))
+        .collect();
+    names.sort();
+    names.dedup();
+    assert!(!names.is_empty(), "no crash point is called {prefix}…");
+    names
+}
+
+async fn source() -> Server {
+    let server = Server::start(Options::default()).await.unwrap();
+    let database = server.client().await.unwrap().database("shop");
+    for name in ["one", "two", "three"] {
+        let documents = (0..500).map(|n| doc! { "_id": n, "text": format!("{name} {n}"), "n": n % 10 });
+        database.collection::<Document>(name).insert_many(documents).await.unwrap();
+    }
+    let index = mongodb::IndexModel::builder().keys(doc! { "n": 1 }).build();
+    database.collection::<Document>("one").create_index(index).await.unwrap();
+    let series = doc! { "create": "series", "timeseries": { "timeField": "t", "metaField": "m" } };
+    database.run_command(series).await.unwrap();
+    let points = (0..50).map(|n| doc! { "t": bson::DateTime::from_millis(n * 1000), "m": n % 3, "v": n });
+    database.collection::<Document>("series").insert_many(points).await.unwrap();
+    database.run_command(doc! { "create": "view", "viewOn": "one", "pipeline": [] }).await.unwrap();
+    database.run_command(doc! { "create": "capped", "capped": true, "size": 65536 }).await.unwrap();
+    database.collection::<Document>("capped").insert_many((0..20).map(|n| doc! { "_id": n })).await.unwrap();
+    server
+}
+
+/// A server whose leases run out soon, so that a test need not wait for them.
+fn impatient(place: &Path) -> Ebbtide {
+    let config = place.join("config.toml");
+    std::fs::write(&config, "[jobs]\nlease_seconds = 2\n").unwrap();
+    Ebbtide::prepare(place.join("data"), &["--config", config.to_str().unwrap()])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_survives_a_crash_at_every_point() {
+    let server = source().await;
+    for point in points("snapshot.") {
+        let place = tempfile::tempdir().unwrap();
+        let mut ebbtide = impatient(place.path());
+        ebbtide.serve(&[]);
+        ebbtide.add("main", &server.uri());
+        ebbtide.stop();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
+        assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
+        let verified = support::program().args(["verify", &id]).args(ebbtide.data_flags()).output().unwrap();
+        assert!(verified.status.success(), "after a crash at {point}: {}", support::stderr(&verified));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_survives_a_crash_at_every_point() {
+    let server = source().await;
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut ebbtide = impatient(place.path());
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    for point in points("restore.") {
+        let shop = client.database("shop");
+        shop.collection::<Document>("one").delete_many(doc! { "n": 1 }).await.unwrap();
+        shop.collection::<Document>("two").drop().await.unwrap();
+        shop.collection::<Document>("extra").insert_one(doc! { "_id": 1 }).await.unwrap();
+        client.database("unwanted").collection::<Document>("x").insert_one(doc! { "_id": 1 }).await.unwrap();
+        ebbtide.stop();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        let job = text(
+            &ebbtide.cli(&["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"]),
+            "id",
+        );
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
+        assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");
+        let differences = oracle::diff(&before, &oracle::state(&client).await.unwrap());
+        assert!(differences.is_empty(), "after a crash at {point}: {differences:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_survives_a_crash_at_every_point() {
+    let server = source().await;
+    let place = tempfile::tempdir().unwrap();
+    let mut ebbtide = impatient(place.path());
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    for point in points("download.") {
+        ebbtide.stop();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        let body = format!(r#"{{"deliveryType":"download","snapshotId":"{snapshot}"}}"#);
+        let path = format!("/api/ebbtide/v1/groups/{}/clusters/main/restoreJobs", ebbtide.project);
+        let answer =
+            curl(&ebbtide, &["-X", "POST", "-H", "Content-Type: application/json", "-d", &body], &path);
+        let job = text(&answer, "id");
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
+        assert_eq!(ended["state"], "ready", "after a crash at {point}: {ended}");
+        ebbtide.cli(&["restore", "cancel", "main", &job]);
+    }
+}
+
+fn curl(ebbtide: &Ebbtide, arguments: &[&str], path: &str) -> serde_json::Value {
+    let user = format!("{}:{}", ebbtide.public_key, ebbtide.private_key);
+    let mut command = std::process::Command::new("curl");
+    command.args(["-sS", "--digest", "--user", &user, "-H", "Accept: application/vnd.atlas.2025-03-12+json"]);
+    let output = command.args(arguments).arg(format!("{}{path}", ebbtide.url())).output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stdout)))
+}

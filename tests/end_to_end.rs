@@ -1,0 +1,262 @@
+//! The product as a user drives it: the binary, its command line, a real mongod.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use bson::{Document, doc};
+use support::{Ebbtide, stderr, text};
+use testbed::{Options, Server, oracle};
+
+async fn source(version: &str) -> Server {
+    let server = Server::start(Options::version(version)).await.unwrap();
+    let shop = server.client().await.unwrap().database("shop");
+    let orders = shop.collection::<Document>("orders");
+    orders
+        .insert_many((0..3000).map(|n| doc! { "_id": n, "customer": n % 7, "text": "x".repeat(200) }))
+        .await
+        .unwrap();
+    orders.create_index(mongodb::IndexModel::builder().keys(doc! { "customer": 1 }).build()).await.unwrap();
+    shop.collection::<Document>("notes").insert_one(doc! { "_id": "a", "body": "keep me" }).await.unwrap();
+    shop.run_command(
+        doc! { "create": "open", "viewOn": "orders", "pipeline": [{ "$match": { "customer": 1 } }] },
+    )
+    .await
+    .unwrap();
+    server
+}
+
+async fn accident(server: &Server) {
+    let shop = server.client().await.unwrap().database("shop");
+    shop.collection::<Document>("notes").drop().await.unwrap();
+    shop.collection::<Document>("orders").delete_many(doc! { "customer": 3 }).await.unwrap();
+    shop.collection::<Document>("extra").insert_one(doc! { "_id": 1 }).await.unwrap();
+}
+
+async fn there_and_back(version: &str) {
+    let server = source(version).await;
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    accident(&server).await;
+    assert!(!oracle::diff(&before, &oracle::state(&client).await.unwrap()).is_empty(), "the accident shows");
+    let job = ebbtide.restore("main", &snapshot, "main");
+    assert_eq!(job["state"], "finished");
+    assert!(job["receipt"].is_object(), "a finished restore keeps its receipt: {job}");
+    oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_restore_brings_back_what_was_6_0_5() {
+    there_and_back("6.0.5").await;
+}
+
+#[tokio::test]
+async fn a_restore_brings_back_what_was_5_0_4() {
+    there_and_back("5.0.4").await;
+}
+
+#[tokio::test]
+async fn a_restore_brings_back_what_was_6_0_27() {
+    there_and_back("6.0.27").await;
+}
+
+#[tokio::test]
+async fn a_second_snapshot_of_the_same_data_stores_next_to_nothing() {
+    let server = source("6.0.5").await;
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    ebbtide.snapshot("main");
+    let segments = || support::files(&ebbtide.directory.join("vault/v1/segments")).len();
+    let before = segments();
+    ebbtide.snapshot("main");
+    assert_eq!(segments(), before);
+}
+
+#[tokio::test]
+async fn a_download_is_fetched_once_and_holds_the_documents() {
+    let server = source("6.0.5").await;
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("main.tar.gz");
+    let answer = ebbtide.cli(&[
+        "restore",
+        "download",
+        "main",
+        "--snapshot",
+        &snapshot,
+        "--file",
+        file.to_str().unwrap(),
+    ]);
+    let unpacked =
+        std::process::Command::new("tar").arg("xzf").arg(&file).current_dir(place.path()).status().unwrap();
+    assert!(unpacked.success());
+    let orders = std::fs::read(place.path().join("dump/shop/orders.bson")).unwrap();
+    let first = bson::rawdoc! { "_id": 0, "customer": 0, "text": "x".repeat(200) };
+    assert!(orders.starts_with(first.as_bytes()));
+    assert_eq!(orders.len(), first.as_bytes().len() * 3000);
+    let url = answer["deliveryUrl"][0].as_str().unwrap().to_owned();
+    let again = std::process::Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "410", "a link dies after one complete download");
+}
+
+#[tokio::test]
+async fn what_cannot_be_registered_is_refused_with_a_reason() {
+    let ebbtide = Ebbtide::start();
+    let refused = |uri: &str, words: &[&str]| {
+        let output = ebbtide.try_cli(&["cluster", "add", "main", "--uri", uri]);
+        assert_eq!(output.status.code(), Some(1), "{uri} was taken");
+        let said = stderr(&output).to_lowercase();
+        for word in words {
+            assert!(said.contains(word), "{said:?} does not say {word:?}");
+        }
+    };
+    refused(
+        &format!("mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=500", support::free_port()),
+        &["127.0.0.1"],
+    );
+    refused("not a uri", &["connection string"]);
+    let standalone = Server::start(Options::default().members(0)).await.unwrap();
+    refused(&standalone.uri(), &["standalone"]);
+    let old = Server::start(Options::version("4.4.2")).await.unwrap();
+    refused(&old.uri(), &["4.4"]);
+    let guarded = Server::start(Options::default().with_auth()).await.unwrap();
+    refused(&guarded.uri_for("root", "wrong-password"), &["authentication"]);
+    let shown = ebbtide.log();
+    assert!(!shown.contains("wrong-password"), "a password is in the log");
+}
+
+#[tokio::test]
+async fn a_lost_catalog_is_rebuilt_from_the_vault() {
+    let server = source("6.0.5").await;
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let mut old = Ebbtide::start();
+    old.add("main", &server.uri());
+    let snapshot = old.snapshot("main");
+    let project = old.project.clone();
+    old.stop();
+    let place = tempfile::tempdir().unwrap();
+    let (vault, key) = (place.path().join("vault"), place.path().join("key"));
+    std::fs::rename(old.directory.join("vault"), &vault).unwrap();
+    std::fs::rename(old.directory.join("master.key"), &key).unwrap();
+    std::fs::remove_dir_all(&old.directory).unwrap();
+    accident(&server).await;
+
+    let flags = ["--vault", vault.to_str().unwrap(), "--master-key-file", key.to_str().unwrap()];
+    let rebuilt = support::program()
+        .args(["admin", "rebuild-catalog", "--data-dir", place.path().join("new").to_str().unwrap()])
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(rebuilt.status.success(), "{}", stderr(&rebuilt));
+    let mut new = Ebbtide::on(place.path().join("new"), &flags);
+    new.project = project;
+    new.new_key();
+    new.serve(&[]);
+    new.add("main", &server.uri());
+    new.restore("main", &snapshot, "main");
+    oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_master_key_can_be_changed() {
+    let server = source("6.0.5").await;
+    let mut ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    ebbtide.stop();
+    let old = std::fs::read_to_string(ebbtide.directory.join("master.key")).unwrap();
+    let told = ebbtide.admin(&["key", "rotate"]);
+    let new = std::fs::read_to_string(ebbtide.directory.join("master.key")).unwrap();
+    assert_ne!(old, new);
+    assert!(told["fingerprint"].is_string());
+    ebbtide.serve(&[]);
+    assert_eq!(ebbtide.restore("main", &snapshot, "main")["state"], "finished");
+    ebbtide.stop();
+    // With the old key nothing opens, and the reason is told.
+    std::fs::write(ebbtide.directory.join("master.key"), old).unwrap();
+    let output = ebbtide.try_admin(&["create-project", "other"]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("key"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn verify_names_a_damaged_object() {
+    let server = source("6.0.5").await;
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let verify =
+        || support::program().args(["verify", &snapshot]).args(ebbtide.data_flags()).output().unwrap();
+    let good = verify();
+    assert!(good.status.success(), "{}", stderr(&good));
+    let segments = support::files(&ebbtide.directory.join("vault/v1/segments"));
+    let largest = segments.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(largest, bytes).unwrap();
+    let bad = verify();
+    assert_eq!(bad.status.code(), Some(1));
+    let name = largest.file_name().unwrap().to_str().unwrap();
+    let said = stderr(&bad) + &String::from_utf8_lossy(&bad.stdout);
+    assert!(said.contains(&name[..12]), "{said} does not name {name}");
+    assert!(said.contains("shop.orders"), "{said} does not name the collection");
+}
+
+#[tokio::test]
+async fn a_stolen_catalog_lets_nobody_in() {
+    let server = Server::start(Options::default().with_auth()).await.unwrap();
+    let mut ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let account =
+        ebbtide.admin(&["create-service-account", "--project", &ebbtide.project, "--role", "GROUP_OWNER"]);
+    ebbtide.stop();
+    let mut catalog = Vec::new();
+    for file in support::files(&ebbtide.directory) {
+        if file.file_name().unwrap().to_str().unwrap().starts_with("catalog.db") {
+            catalog.extend(std::fs::read(&file).unwrap());
+        }
+    }
+    let holds = |needle: &[u8]| catalog.windows(needle.len()).any(|window| window == needle);
+    assert!(holds(ebbtide.public_key.as_bytes()), "the search finds what is there");
+    let ha1 = {
+        use md5::{Digest, Md5};
+        Md5::digest(format!("{}:MMS Public API:{}", ebbtide.public_key, ebbtide.private_key))
+    };
+    let uri = server.uri();
+    let password = uri.split("://").nth(1).unwrap().split('@').next().unwrap().split(':').nth(1).unwrap();
+    let secret = text(&account, "clientSecret");
+    let key = std::fs::read_to_string(ebbtide.directory.join("master.key")).unwrap();
+    let secrets: [(&str, Vec<u8>); 6] = [
+        ("the private key", ebbtide.private_key.clone().into_bytes()),
+        ("HA1", ha1.to_vec()),
+        ("HA1 in hexadecimal", hex::encode(ha1).into_bytes()),
+        ("the deployment's password", password.as_bytes().to_vec()),
+        ("the client secret", secret.into_bytes()),
+        ("the master key", key.trim().as_bytes().to_vec()),
+    ];
+    for (what, secret) in secrets {
+        assert!(!holds(&secret), "{what} is in the catalog in clear");
+    }
+}
+
+#[tokio::test]
+async fn exit_codes_and_json_are_what_scripts_rely_on() {
+    let ebbtide = Ebbtide::start();
+    assert_eq!(ebbtide.try_cli(&["cluster", "nonsense"]).status.code(), Some(2));
+    assert_eq!(ebbtide.try_cli(&["cluster", "show", "nobody"]).status.code(), Some(1));
+    assert_eq!(ebbtide.cli(&["cluster", "list"]), serde_json::json!([]));
+    let mut stranger = support::program();
+    stranger.args(["cluster", "list", "--project", &ebbtide.project, "--url", &ebbtide.url()]);
+    let output = stranger.args(["--public-key", "nobodyxx", "--private-key", "wrong"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("API key"), "{}", stderr(&output));
+}

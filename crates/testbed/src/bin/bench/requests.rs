@@ -1,0 +1,94 @@
+//! How many requests a second: one connection kept alive, one nonce, digest on every request.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use md5::{Digest, Md5};
+
+/// Connections that ask at the same time, so that the server never waits for the client.
+const CONNECTIONS: usize = 8;
+
+/// Requests a second over `duration`, each a GET of `path`.
+pub(crate) fn rate(
+    url: &str,
+    path: &str,
+    user: &str,
+    password: &str,
+    duration: Duration,
+) -> anyhow::Result<f64> {
+    let address = url.trim_start_matches("http://").to_owned();
+    let started = Instant::now();
+    let threads: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (address, path, user, password) =
+                (address.clone(), path.to_owned(), user.to_owned(), password.to_owned());
+            std::thread::spawn(move || ask(&address, &path, &user, &password, started + duration))
+        })
+        .collect();
+    let mut requests = 0;
+    for thread in threads {
+        requests += thread.join().map_err(|_| anyhow::anyhow!("a client thread panicked"))??;
+    }
+    Ok(requests as f64 / started.elapsed().as_secs_f64())
+}
+
+fn ask(address: &str, path: &str, user: &str, password: &str, end: Instant) -> anyhow::Result<u64> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let accept = "Accept: application/vnd.atlas.2025-03-12+json";
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{accept}\r\n\r\n")?;
+    let (status, challenge) = answer(&mut reader)?;
+    if status != 401 {
+        bail!("the first request without credentials was answered {status}");
+    }
+    let challenge = challenge.context("a challenge")?;
+    let nonce =
+        challenge.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).context("a nonce")?;
+    let ha1 = hash(&format!("{user}:MMS Public API:{password}"));
+    let ha2 = hash(&format!("GET:{path}"));
+    let mut count = 0u64;
+    while Instant::now() < end {
+        count += 1;
+        let response = hash(&format!("{ha1}:{nonce}:{count:08x}:0a4f113b:auth:{ha2}"));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\n{accept}\r\nAuthorization: Digest username=\"{user}\", \
+             realm=\"MMS Public API\", nonce=\"{nonce}\", uri=\"{path}\", cnonce=\"0a4f113b\", nc={count:08x}, qop=auth, \
+             response=\"{response}\", algorithm=MD5\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        let (status, _) = answer(&mut reader)?;
+        if status != 200 {
+            bail!("request {count} was answered {status}");
+        }
+    }
+    Ok(count)
+}
+
+fn answer(reader: &mut BufReader<TcpStream>) -> anyhow::Result<(u16, Option<String>)> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).context("a status line")?;
+    let (mut length, mut challenge) = (0, None);
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse()?,
+            "www-authenticate" => challenge = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok((status, challenge))
+}
+
+fn hash(text: &str) -> String {
+    hex::encode(Md5::digest(text.as_bytes()))
+}

@@ -1,1 +1,39 @@
-//! Bytes in and out of an object store: segments, manifests, keys.
+//! Bytes in and out of an object store.
+//!
+//! The vault keeps what a snapshot is: segments of documents, the pages and roots of manifests, and the archives
+//! that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
+//! store learns neither content nor equality with anything it does not hold, and cannot pass one object off as
+//! another. `docs/format.md` is the normative description of every byte.
+//!
+//! The vault knows no MongoDB and no SQL. It never relies on conditional puts: a name says what is inside, so
+//! writing an object again is harmless. What must be unique is decided in the catalog.
+
+pub mod archive;
+mod crypt;
+mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
+pub mod key;
+mod leftovers;
+pub mod location;
+pub mod manifest;
+mod name;
+mod object;
+pub mod segment;
+mod store;
+#[cfg(test)]
+mod tests;
+mod vault;
+
+pub use archive::{ArchiveId, ArchiveInfo, ArchiveReader, ArchiveWriter};
+pub use error::{Error, Result};
+pub use key::MasterKey;
+pub use location::{Location, S3Options, Secret};
+pub use manifest::{
+    Announce, CollectionEntry, CollectionKind, CollectionMeta, Manifest, ManifestHeader, ManifestRef, ManifestWriter,
+    NoAnnounce, PageRef, Principals, SegmentList, SegmentPages, Totals,
+};
+pub use name::{ObjectKind, ObjectName, VaultId};
+pub use object::SealedObject;
+pub use segment::{Draft, Order, Segment, SegmentBuilder, SegmentEntry};
+pub use vault::{Listed, Vault};

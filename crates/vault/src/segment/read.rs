@@ -1,0 +1,215 @@
+//! From the vault back to documents, everything checked.
+
+use bytes::Bytes;
+use history::{ContentSum, SortKey, raw};
+
+use super::{Order, SEGMENT_BYTES_MAX, SegmentEntry, index::Index};
+use crate::{
+    Error, ObjectName, Result, Vault,
+    crypt::{Keys, ObjectSeal},
+    object::{HEADER_BYTES, Header, decompress, open_block, zstd_failed},
+    vault::off_the_runtime,
+};
+
+/// The first read of a single document: header and index of nearly every segment.
+const FIRST_READ_BYTES: u64 = 32 << 10;
+
+/// The documents of a segment, checked.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    plain: Bytes,
+}
+
+impl Segment {
+    /// The documents, in the segment's order.
+    pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        // Walked once before, when they were counted: there is no error to be had.
+        raw::documents(&self.plain).map_while(Result::ok)
+    }
+
+    /// All documents, back to back.
+    pub fn into_bytes(self) -> Bytes {
+        self.plain
+    }
+
+    /// Bytes of documents.
+    pub fn plain_bytes(&self) -> usize {
+        self.plain.len()
+    }
+}
+
+impl Vault {
+    /// Reads a segment and checks every hash, the count and the content sum.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] with the block that is, or whatever the store says.
+    pub async fn read_segment(&self, entry: &SegmentEntry) -> Result<Segment> {
+        let sealed = self.get(&entry.name).await?;
+        let (vault, entry) = (self.clone(), entry.clone());
+        off_the_runtime(move || open_segment(vault.keys(), &entry, &sealed)).await
+    }
+
+    /// Reads a segment like [`Vault::read_segment`], and checks that keys and order are those of the documents.
+    ///
+    /// # Errors
+    /// As [`Vault::read_segment`].
+    pub async fn verify_segment(&self, entry: &SegmentEntry) -> Result<()> {
+        let segment = self.read_segment(entry).await?;
+        let entry = entry.clone();
+        off_the_runtime(move || check_keys(&entry, &segment)).await
+    }
+
+    /// Reads one document of a sorted segment by its sort key: two small reads.
+    ///
+    /// # Errors
+    /// As [`Vault::read_segment`]; [`Error::Refused`] for a segment in natural order.
+    pub async fn read_document(&self, entry: &SegmentEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if entry.order != Order::Sorted {
+            let why = "its documents are in natural order".to_owned();
+            return Err(Error::Refused { what: "a search by key in a segment", why });
+        }
+        let name = &entry.name;
+        let mut front = self.get_range(name, 0..FIRST_READ_BYTES).await?;
+        let header = Header::read(name, &front)?;
+        let front_bytes = HEADER_BYTES + header.first_bytes;
+        if front.len() < front_bytes {
+            front = self.get_range(name, 0..front_bytes as u64).await?;
+        }
+        let seal = self.keys().object(name, &header.salt);
+        let index = open_index(self.keys(), &seal, name, &header, &front)?;
+        let ranges: Vec<_> = index.ranges().collect();
+        for at in index.candidates(key).rev() {
+            let sealed = self.get_range(name, ranges[at].clone()).await?;
+            let mut opener = Opener::new(self.keys(), &seal, name)?;
+            let mut plain = vec![0; index.blocks[at].plain_bytes as usize];
+            opener.open(at, &index, &sealed, &mut plain)?;
+            for document in raw::documents(&plain) {
+                let document = document.map_err(|e| Error::damaged_block(*name, block_number(at), e.0))?;
+                let found = SortKey::of_document(document).map_err(|e| Error::damaged(*name, e.0))?;
+                if found.as_bytes() == key {
+                    return Ok(Some(document.to_vec()));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The number of a block of documents: the index is block 0.
+fn block_number(at: usize) -> u32 {
+    u32::try_from(at + 1).unwrap_or(u32::MAX)
+}
+
+fn open_index(keys: &Keys, seal: &ObjectSeal, name: &ObjectName, header: &Header, object: &[u8]) -> Result<Index> {
+    let sealed = object.get(HEADER_BYTES..HEADER_BYTES + header.first_bytes);
+    let sealed = sealed.ok_or_else(|| Error::damaged_block(*name, 0, "it is cut short"))?;
+    let mut plain = Vec::new();
+    open_block(seal, name, 0, sealed, &mut plain)?;
+    let index = Index::read(keys, name, &plain)?;
+    if index.segment_bytes() > SEGMENT_BYTES_MAX as u64 {
+        return Err(Error::damaged_block(*name, 0, "its blocks are larger than a segment"));
+    }
+    Ok(index)
+}
+
+fn open_segment(keys: &Keys, entry: &SegmentEntry, object: &[u8]) -> Result<Segment> {
+    let name = &entry.name;
+    let header = Header::read(name, object)?;
+    let seal = keys.object(name, &header.salt);
+    let index = open_index(keys, &seal, name, &header, object)?;
+    if index.order != entry.order || index.segment_bytes() != entry.bytes {
+        return Err(Error::damaged(*name, "it is not what the manifest says of it"));
+    }
+    let mut plain = vec![0; usize::try_from(entry.bytes).unwrap_or(0)];
+    let mut rest = plain.as_mut_slice();
+    let mut opener = Opener::new(keys, &seal, name)?;
+    let mut end = 0;
+    for (at, range) in index.ranges().enumerate() {
+        let sealed = slice(object, &range).ok_or_else(|| {
+            Error::damaged_block(*name, block_number(at), "the object is cut short")
+        })?;
+        let (out, after) = rest.split_at_mut(index.blocks[at].plain_bytes as usize);
+        opener.open(at, &index, sealed, out)?;
+        rest = after;
+        end = range.end;
+    }
+    if end != object.len() as u64 {
+        return Err(Error::damaged(*name, "there are bytes behind its last block"));
+    }
+    check_content(entry, &index, &plain)?;
+    Ok(Segment { plain: plain.into() })
+}
+
+fn slice<'a>(object: &'a [u8], range: &std::ops::Range<u64>) -> Option<&'a [u8]> {
+    object.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+}
+
+/// Opens the blocks of one segment, one after another, with the same buffers.
+struct Opener<'a> {
+    keys: &'a Keys,
+    seal: &'a ObjectSeal,
+    name: &'a ObjectName,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    frame: Vec<u8>,
+}
+
+impl<'a> Opener<'a> {
+    fn new(keys: &'a Keys, seal: &'a ObjectSeal, name: &'a ObjectName) -> Result<Self> {
+        let decompressor = zstd::bulk::Decompressor::new().map_err(zstd_failed)?;
+        Ok(Self { keys, seal, name, decompressor, frame: Vec::new() })
+    }
+
+    fn open(&mut self, at: usize, index: &Index, sealed: &[u8], out: &mut [u8]) -> Result<()> {
+        let number = block_number(at);
+        open_block(self.seal, self.name, number, sealed, &mut self.frame)?;
+        decompress(&mut self.decompressor, self.name, number, &self.frame, out)?;
+        if self.keys.block_hash(out) != index.blocks[at].hash {
+            return Err(Error::damaged_block(*self.name, number, "its hash is another one"));
+        }
+        Ok(())
+    }
+}
+
+/// Walks all documents: afterwards the walk cannot fail.
+fn check_content(entry: &SegmentEntry, index: &Index, plain: &[u8]) -> Result<()> {
+    let mut content = ContentSum::default();
+    let mut rest = plain;
+    for (at, block) in index.blocks.iter().enumerate() {
+        let (documents, after) = rest.split_at(block.plain_bytes as usize);
+        rest = after;
+        let before = content.documents;
+        for document in raw::documents(documents) {
+            content.add(document.map_err(|e| Error::damaged_block(entry.name, block_number(at), e.0))?);
+        }
+        if content.documents - before != u64::from(block.documents) {
+            return Err(Error::damaged_block(entry.name, block_number(at), "it has another number of documents"));
+        }
+    }
+    if content != entry.content || content.documents != entry.documents {
+        return Err(Error::damaged(entry.name, "count or hash of its documents is not what the manifest says"));
+    }
+    Ok(())
+}
+
+fn check_keys(entry: &SegmentEntry, segment: &Segment) -> Result<()> {
+    if entry.order == Order::Natural {
+        return Ok(());
+    }
+    let damaged = |what| Error::damaged(entry.name, what);
+    let mut last: Option<SortKey> = None;
+    for document in segment.documents() {
+        let key = SortKey::of_document(document).map_err(|e| damaged(e.0))?;
+        match &last {
+            None if key.as_bytes() != entry.first_key => {
+                return Err(damaged("its first key is not what the manifest says"));
+            }
+            Some(before) if *before >= key => return Err(damaged("its documents are not in the order of their keys")),
+            _ => {}
+        }
+        last = Some(key);
+    }
+    if last.is_some_and(|key| key.as_bytes() != entry.last_key) {
+        return Err(damaged("its last key is not what the manifest says"));
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The format does not change by accident: what older versions wrote is read for ever, and today's version, given
+//! the same randomness, writes the same bytes.
+//!
+//! `tests/golden/v1` is a vault as version 1 of the format has it. When a new version of zstd compresses
+//! differently, only `written_again_…` fails: keep the old directory for `…_is_read`, and write a new one beside it.
+//! `EBBTIDE_WRITE_GOLDEN=1 cargo test -p ebbtide-vault golden` writes the directory.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::TryStreamExt as _;
+use model::{ClusterTime, DeploymentKind, Id, WallTime};
+use zeroize::Zeroizing;
+
+use super::{document, key};
+use crate::{
+    ArchiveInfo, ArchiveReader, ArchiveWriter, CollectionKind, CollectionMeta, Location, Manifest, ManifestHeader,
+    ManifestWriter, MasterKey, NoAnnounce, Order, Principals, S3Options, SegmentBuilder, SegmentEntry, Vault, VaultId,
+    crypt::{Keys, Salts},
+};
+
+const WRITE: &str = "EBBTIDE_WRITE_GOLDEN";
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+}
+
+fn location(path: &Path) -> Location {
+    Location::parse(path.to_str().unwrap(), S3Options::default()).unwrap()
+}
+
+fn master() -> MasterKey {
+    MasterKey::from_text(&fs::read_to_string(golden().join("master.key")).unwrap()).unwrap()
+}
+
+/// `{}`: what stands in specifications is of no concern here, they are kept as bytes.
+const EMPTY: &[u8] = b"\x05\0\0\0\0";
+
+fn orders() -> Vec<Vec<u8>> {
+    (0..1500).map(|n| document(n * 3, &format!("order {n} ").repeat(40))).collect()
+}
+
+fn log() -> Vec<Vec<u8>> {
+    [5, 1, 3].into_iter().map(|n| document(n, "logged")).collect()
+}
+
+fn principals() -> Principals {
+    Principals { users: vec![document(1, "user")], roles: vec![document(2, "role")] }
+}
+
+fn archive() -> Vec<u8> {
+    (0..5_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+fn meta(name: &str, kind: CollectionKind, order: Order, as_of: ClusterTime) -> CollectionMeta {
+    CollectionMeta {
+        uuid: (kind != CollectionKind::View).then_some([name.len() as u8; 16]),
+        db: "shop".to_owned(),
+        name: name.to_owned(),
+        kind,
+        order,
+        options: EMPTY.to_vec(),
+        id_index: (kind != CollectionKind::View).then(|| EMPTY.to_vec()),
+        indexes: vec![],
+        as_of,
+    }
+}
+
+fn header() -> ManifestHeader {
+    ManifestHeader {
+        snapshot_id: Id::from_parts(0x6500_0000, [1; 8]),
+        project_id: Id::from_parts(0x6400_0000, [2; 8]),
+        project_name: "golden".to_owned(),
+        deployment_id: Id::from_parts(0x6400_0001, [3; 8]),
+        deployment_name: "rs".to_owned(),
+        deployment_kind: DeploymentKind::ReplicaSet,
+        cluster_time: ClusterTime { seconds: 1_700_000_000, increment: 7 },
+        created_at: WallTime(1_700_000_000_000),
+        mongod_version: "6.0.5".to_owned(),
+        fcv: "6.0".to_owned(),
+        replica_set_name: "rs0".to_owned(),
+        description: Some("kept for ever".to_owned()),
+        expires_at: None,
+        snapshot_type: "onDemand".to_owned(),
+        ebbtide_version: "0.1.0".to_owned(),
+    }
+}
+
+async fn store(vault: &Vault, order: Order, documents: &[Vec<u8>], as_of: ClusterTime) -> SegmentEntry {
+    let mut builder = SegmentBuilder::new(order);
+    documents.iter().for_each(|document| builder.push(&key(document), document));
+    let mut draft = builder.finish(vault).unwrap();
+    draft.entry.as_of = as_of;
+    draft.entry.stored_bytes = vault.put(&draft.seal(vault).unwrap()).await.unwrap();
+    draft.entry
+}
+
+/// Writes the golden vault to a directory.
+async fn write(path: &Path) {
+    let keys = Keys::new(VaultId([0x1D; 16]), Zeroizing::new([0x2E; 32]), Salts::OfName);
+    let vault = Vault::create_or_open_with(&location(path), &master(), keys, &[0x3F; 32]).await.unwrap();
+    let at = header().cluster_time;
+    let log_at = ClusterTime { seconds: at.seconds + 2, increment: 1 };
+    let mut writer = ManifestWriter::new(&vault, header(), Arc::new(NoAnnounce));
+
+    writer.begin_collection(meta("orders", CollectionKind::Plain, Order::Sorted, at)).unwrap();
+    for documents in orders().chunks(1000) {
+        let entry = store(&vault, Order::Sorted, documents, at).await;
+        writer.push_segment(&entry).await.unwrap();
+    }
+    writer.end_collection().await.unwrap();
+
+    writer.begin_collection(meta("log", CollectionKind::Capped, Order::Natural, log_at)).unwrap();
+    let entry = store(&vault, Order::Natural, &log(), log_at).await;
+    writer.push_segment(&entry).await.unwrap();
+    writer.end_collection().await.unwrap();
+
+    writer.begin_collection(meta("recent", CollectionKind::View, Order::Sorted, at)).unwrap();
+    writer.end_collection().await.unwrap();
+    writer.set_principals(&principals()).await.unwrap();
+    writer.finish(WallTime(1_700_000_005_000)).await.unwrap();
+
+    let id = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+    let mut archived = ArchiveWriter::with_id(&vault, id);
+    archived.write(&archive()).await.unwrap();
+    let info = archived.finish().await.unwrap();
+    let mut text = serde_json::to_string_pretty(&info).unwrap();
+    text.push('\n');
+    fs::write(path.parent().unwrap().join("archive.json"), text).unwrap();
+}
+
+/// Every file below a directory.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            files.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn what_version_1_wrote_is_read() {
+    let vault = Vault::open(&location(&golden().join("vault")), &master()).await.unwrap();
+    assert_eq!(vault.id().to_string(), "1d".repeat(16));
+    let manifests: Vec<_> = vault.list_manifests().try_collect().await.unwrap();
+    assert_eq!(manifests.len(), 1);
+    let manifest = Manifest::open(&vault, &manifests[0].name).await.unwrap();
+    assert_eq!(manifest.header(), &header());
+    assert_eq!(manifest.completed_at(), WallTime(1_700_000_005_000));
+    assert_eq!(manifest.principals().await.unwrap(), Some(principals()));
+
+    let mut read = Vec::new();
+    for collection in manifest.collections().try_collect::<Vec<_>>().await.unwrap() {
+        let mut documents = Vec::new();
+        for entry in manifest.segments(&collection).try_collect::<Vec<_>>().await.unwrap() {
+            vault.verify_segment(&entry).await.unwrap();
+            documents.extend(vault.read_segment(&entry).await.unwrap().into_bytes());
+        }
+        read.push((collection.meta, documents));
+    }
+    let at = header().cluster_time;
+    let log_at = ClusterTime { seconds: at.seconds + 2, increment: 1 };
+    let expected = [
+        (meta("orders", CollectionKind::Plain, Order::Sorted, at), orders().concat()),
+        (meta("log", CollectionKind::Capped, Order::Natural, log_at), log().concat()),
+        (meta("recent", CollectionKind::View, Order::Sorted, at), vec![]),
+    ];
+    assert!(read == expected, "the golden vault reads back as something else");
+
+    let info = fs::read_to_string(golden().join("archive.json")).unwrap();
+    let info: ArchiveInfo = serde_json::from_str(&info).unwrap();
+    let reader = ArchiveReader::open(&vault, &info).unwrap();
+    let pieces: Vec<_> = reader.read_range(0, u64::MAX).try_collect().await.unwrap();
+    assert!(pieces.concat() == archive());
+}
+
+#[tokio::test]
+async fn written_again_with_the_same_randomness_the_bytes_are_the_same() {
+    if std::env::var_os(WRITE).is_some() {
+        let path = golden().join("vault");
+        let _ = fs::remove_dir_all(&path);
+        write(&path).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vault");
+    write(&path).await;
+    let (written, kept) = (files(&path), files(&golden().join("vault")));
+    assert_eq!(written.keys().collect::<Vec<_>>(), kept.keys().collect::<Vec<_>>());
+    for (name, bytes) in &written {
+        assert!(kept[name] == *bytes, "{} has other bytes", name.display());
+    }
+    let read = |path: PathBuf| fs::read(path).unwrap();
+    assert!(read(directory.path().join("archive.json")) == read(golden().join("archive.json")));
+}

@@ -1,0 +1,82 @@
+//! Tests of the vault as a whole, on a local directory and in memory.
+#![allow(clippy::unwrap_used)]
+
+mod archives;
+mod golden;
+mod manifests;
+mod segments;
+mod vaults;
+
+use std::path::PathBuf;
+
+use history::SortKey;
+
+use crate::{Location, MasterKey, Order, S3Options, SegmentBuilder, SegmentEntry, Vault};
+
+/// A raw document `{_id: NumberLong(id), d: text}`.
+fn document(id: i64, text: &str) -> Vec<u8> {
+    let length = 4 + (1 + 4 + 8) + (1 + 2 + 4 + text.len() + 1) + 1;
+    let mut document = Vec::with_capacity(length);
+    document.extend(u32::try_from(length).unwrap().to_le_bytes());
+    document.extend(b"\x12_id\0");
+    document.extend(id.to_le_bytes());
+    document.extend(b"\x02d\0");
+    document.extend(u32::try_from(text.len() + 1).unwrap().to_le_bytes());
+    document.extend(text.as_bytes());
+    document.extend([0, 0]);
+    document
+}
+
+fn key(document: &[u8]) -> Vec<u8> {
+    SortKey::of_document(document).unwrap().into_bytes()
+}
+
+/// Text that neither repeats nor compresses well.
+fn noise(seed: u64, bytes: usize) -> String {
+    let mut reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+    let mut noise = vec![0; bytes];
+    reader.fill(&mut noise);
+    noise.into_iter().map(|byte| char::from(b'a' + byte % 26)).collect()
+}
+
+fn builder(documents: &[Vec<u8>]) -> SegmentBuilder {
+    let mut builder = SegmentBuilder::new(Order::Sorted);
+    for document in documents {
+        builder.push(&key(document), document);
+    }
+    builder
+}
+
+/// Stores a segment of these documents.
+async fn store(vault: &Vault, documents: &[Vec<u8>]) -> SegmentEntry {
+    let mut draft = builder(documents).finish(vault).unwrap();
+    draft.entry.stored_bytes = vault.put(&draft.seal(vault).unwrap()).await.unwrap();
+    draft.entry
+}
+
+async fn memory() -> Vault {
+    Vault::create_or_open(&Location::memory(), &MasterKey::generate()).await.unwrap()
+}
+
+/// A vault in a directory that goes away with the test.
+struct Directory {
+    directory: tempfile::TempDir,
+    location: Location,
+    master: MasterKey,
+    vault: Vault,
+}
+
+impl Directory {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        let location = Location::parse(path.to_str().unwrap(), S3Options::default()).unwrap();
+        let master = MasterKey::generate();
+        let vault = Vault::create_or_open(&location, &master).await.unwrap();
+        Self { directory, location, master, vault }
+    }
+
+    fn file(&self, relative: &str) -> PathBuf {
+        self.directory.path().join("vault").join(relative)
+    }
+}

@@ -1,0 +1,302 @@
+//! The vault itself: opened with the master key, then objects in and out.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    Error, Location, MasterKey, ObjectKind, ObjectName, Result, SealedObject, VaultId,
+    crypt::{KEY_BYTES, Key, Keys, Salts, fill_random, random},
+    leftovers::sweep,
+    store::Store,
+};
+
+/// Where the vault says what it is.
+const DESCRIPTION_PATH: &str = "vault.json";
+const DESCRIPTION_FORMAT: &str = "ebbtide-vault";
+/// The version of the layout as a whole.
+const DESCRIPTION_VERSION: u32 = 1;
+/// Below this, objects are put to find out whether one may.
+const PROBE_DIRECTORY: &str = "v1/probes";
+
+/// `vault.json`: which vault this is, and its key, wrapped by the master key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Description {
+    format: String,
+    version: u32,
+    id: VaultId,
+    /// Fingerprint of the master key.
+    master_key: String,
+    /// The vault key, sealed by the master key for this vault.
+    sealed_key: String,
+}
+
+impl Description {
+    fn new(keys: &Keys, master: &MasterKey, salt: &[u8; 32]) -> Self {
+        Self {
+            format: DESCRIPTION_FORMAT.to_owned(),
+            version: DESCRIPTION_VERSION,
+            id: keys.id(),
+            master_key: master.fingerprint(),
+            sealed_key: master.seal_salted(&purpose(keys.id()), &keys.vault_key()[..], salt),
+        }
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        let mut text = serde_json::to_vec_pretty(self).expect("a description is plain data");
+        text.push(b'\n');
+        text.into()
+    }
+
+    fn open(&self, master: &MasterKey, location: &str) -> Result<Key> {
+        if self.version > DESCRIPTION_VERSION {
+            let what = format!("the vault at {location}");
+            return Err(Error::NewerFormat { what, version: self.version, known: DESCRIPTION_VERSION });
+        }
+        let wrong = || Error::WrongKey {
+            location: location.to_owned(),
+            expected: self.master_key.clone(),
+            given: master.fingerprint(),
+        };
+        if self.master_key != master.fingerprint() {
+            return Err(wrong());
+        }
+        let plain = master.open(&purpose(self.id), &self.sealed_key)?;
+        let key: [u8; KEY_BYTES] = plain.as_slice().try_into().map_err(|_| wrong())?;
+        Ok(Zeroizing::new(key))
+    }
+}
+
+/// What the vault key is sealed for. The id in it keeps the key from being moved to another vault.
+fn purpose(id: VaultId) -> String {
+    format!("vault key of {id}")
+}
+
+struct Inner {
+    store: Store,
+    keys: Keys,
+}
+
+/// An open vault. Clones are the same vault.
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({} at {})", self.id(), self.location())
+    }
+}
+
+/// An object that [`Vault::list`] met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its size in the store.
+    pub stored_bytes: u64,
+}
+
+impl Vault {
+    /// Opens the vault at `location`, or makes one when nothing is there.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] when it belongs to another master key, and whatever the store says.
+    pub async fn create_or_open(location: &Location, master: &MasterKey) -> Result<Self> {
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        fill_random(&mut key[..]);
+        let keys = Keys::new(VaultId(random()), key, Salts::Random);
+        Self::create_or_open_with(location, master, keys, &random()).await
+    }
+
+    pub(crate) async fn create_or_open_with(
+        location: &Location,
+        master: &MasterKey,
+        new_keys: Keys,
+        salt: &[u8; 32],
+    ) -> Result<Self> {
+        let salts = new_keys.salts();
+        let store = Store::open(location, true)?;
+        if store.get(DESCRIPTION_PATH, None).await?.is_none() {
+            refuse_orphans(&store).await?;
+            store.put(DESCRIPTION_PATH, Description::new(&new_keys, master, salt).to_bytes()).await?;
+        }
+        // Read back what is there: should two have created the vault at once, both go on with the one that stayed.
+        Self::open_store(store, master, salts).await
+    }
+
+    /// Opens the vault at `location`.
+    ///
+    /// # Errors
+    /// [`Error::NoVault`], [`Error::WrongKey`], and whatever the store says.
+    pub async fn open(location: &Location, master: &MasterKey) -> Result<Self> {
+        Self::open_store(Store::open(location, false)?, master, Salts::Random).await
+    }
+
+    async fn open_store(store: Store, master: &MasterKey, salts: Salts) -> Result<Self> {
+        let description = read_description(&store).await?;
+        let key = description.open(master, store.location())?;
+        Ok(Self(Arc::new(Inner { store, keys: Keys::new(description.id, key, salts) })))
+    }
+
+    /// Which vault this is.
+    pub fn id(&self) -> VaultId {
+        self.0.keys.id()
+    }
+
+    /// Where it is, for people.
+    pub fn location(&self) -> &str {
+        self.0.store.location()
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Wraps the vault key by another master key. Objects stay as they are; the old key opens the vault no more.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] when `old` is not the key of this vault, and whatever the store says.
+    pub async fn rewrap(&self, old: &MasterKey, new: &MasterKey) -> Result<()> {
+        read_description(&self.0.store).await?.open(old, self.location())?;
+        let wrapped = Description::new(self.keys(), new, &random());
+        self.0.store.put(DESCRIPTION_PATH, wrapped.to_bytes()).await?;
+        read_description(&self.0.store).await?.open(new, self.location()).map(drop)
+    }
+
+    /// Finds out whether objects can be put, read and deleted here.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Denied`] or [`Error::Store`] when they cannot.
+    pub async fn check_writable(&self) -> Result<()> {
+        let probe: [u8; 16] = random();
+        let path = format!("{PROBE_DIRECTORY}/{}", hex::encode(probe));
+        self.0.store.put(&path, Bytes::copy_from_slice(&probe)).await?;
+        let read = self.0.store.get(&path, None).await?;
+        self.0.store.delete(&path).await?;
+        if read.as_deref() == Some(&probe) {
+            return Ok(());
+        }
+        let source = "an object that was just written reads back as something else".into();
+        Err(Error::Store { action: "keep an object", location: self.location().to_owned(), source })
+    }
+
+    /// Stores an object and tells how many bytes it takes. It is durable when this returns. Storing it again is
+    /// harmless.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Denied`] or [`Error::Store`].
+    pub async fn put(&self, object: &SealedObject) -> Result<u64> {
+        self.0.store.put(&object.name.path(), object.bytes.clone()).await?;
+        Ok(object.bytes.len() as u64)
+    }
+
+    /// Whether an object is there. Its content is not looked at.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn contains(&self, name: &ObjectName) -> Result<bool> {
+        Ok(self.stored_bytes(name).await?.is_some())
+    }
+
+    /// The size of an object in the store, when it is there.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn stored_bytes(&self, name: &ObjectName) -> Result<Option<u64>> {
+        self.0.store.size(&name.path()).await
+    }
+
+    /// Deletes an object; it may be gone already.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.0.store.delete(&name.path()).await
+    }
+
+    /// Lists the objects of one kind, in no order. What is not ours is passed over.
+    pub fn list(&self, kind: ObjectKind) -> BoxStream<'static, Result<Listed>> {
+        let listed = self.0.store.list(kind.directory());
+        listed
+            .filter_map(move |item| {
+                let listed = match item {
+                    Ok((file, stored_bytes)) => {
+                        ObjectName::from_file(kind, &file).map(|name| Ok(Listed { name, stored_bytes }))
+                    }
+                    Err(e) => Some(Err(e)),
+                };
+                std::future::ready(listed)
+            })
+            .boxed()
+    }
+
+    /// Lists the manifests, in no order: enough to rebuild a catalog.
+    pub fn list_manifests(&self) -> BoxStream<'static, Result<Listed>> {
+        self.list(ObjectKind::Manifest)
+    }
+
+    /// Deletes what killed processes left half-written for at least `min_age`, and gives how many files that were.
+    /// Nothing refers to them. An hour is long enough: a put takes seconds.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the directory cannot be read or written.
+    pub async fn sweep_unfinished(&self, min_age: Duration) -> Result<u64> {
+        let Some(directory) = self.0.store.directory().map(ToOwned::to_owned) else { return Ok(0) };
+        let swept = off_the_runtime(move || sweep(&directory, min_age)).await;
+        swept.map_err(|source| Error::Store {
+            action: "sweep unfinished files",
+            location: self.location().to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// The sealed bytes of an object.
+    pub(crate) async fn get(&self, name: &ObjectName) -> Result<Bytes> {
+        self.get_some(name, None).await
+    }
+
+    /// A range of the sealed bytes of an object.
+    pub(crate) async fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Bytes> {
+        self.get_some(name, Some(range)).await
+    }
+
+    async fn get_some(&self, name: &ObjectName, range: Option<std::ops::Range<u64>>) -> Result<Bytes> {
+        let found = self.0.store.get(&name.path(), range).await?;
+        found.ok_or_else(|| Error::Missing { object: *name, location: self.location().to_owned() })
+    }
+}
+
+async fn read_description(store: &Store) -> Result<Description> {
+    let missing = || Error::NoVault { location: store.location().to_owned() };
+    let bytes = store.get(DESCRIPTION_PATH, None).await?.ok_or_else(missing)?;
+    let refuse = |why: String| Error::Location { text: store.location().to_owned(), why };
+    let description: Description =
+        serde_json::from_slice(&bytes).map_err(|e| refuse(format!("its {DESCRIPTION_PATH} is broken: {e}")))?;
+    if description.format != DESCRIPTION_FORMAT {
+        return Err(refuse(format!("its {DESCRIPTION_PATH} is not that of a vault")));
+    }
+    Ok(description)
+}
+
+/// Objects without a `vault.json` are a vault that lost its key. A new key must not bury that.
+async fn refuse_orphans(store: &Store) -> Result<()> {
+    for kind in ObjectKind::ALL {
+        if store.list(kind.directory()).next().await.transpose()?.is_some() {
+            let why = format!("it holds objects but no {DESCRIPTION_PATH}; put that file back from a copy");
+            return Err(Error::Location { text: store.location().to_owned(), why });
+        }
+    }
+    Ok(())
+}
+
+/// Runs work that would hold up other tasks on a thread of its own.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}

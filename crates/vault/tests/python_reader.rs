@@ -1,0 +1,82 @@
+//! The independent reader in `docs/` gets at the data of the golden vault without any code of ours.
+//!
+//! It runs with `python3`, or with what `EBBTIDE_TEST_PYTHON` names, when that has the modules it needs.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const SNAPSHOT: &str = "650000000101010101010101";
+const ARCHIVE: &str = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn python() -> Option<String> {
+    let python = std::env::var("EBBTIDE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imports = Command::new(&python).args(["-c", "import blake3, cryptography, zstandard"]).output();
+    imports.is_ok_and(|output| output.status.success()).then_some(python)
+}
+
+fn crate_directory() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(python: &str, vault: &Path, arguments: &[&str]) -> Output {
+    let script = crate_directory().join("../../docs/read_vault.py");
+    let key = crate_directory().join("tests/golden/v1/master.key");
+    let mut command = Command::new(python);
+    command.arg(script).arg(vault).arg("--key-file").arg(key).args(arguments).output().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
+
+fn segment_files(vault: &Path) -> Vec<PathBuf> {
+    let fans = std::fs::read_dir(vault.join("v1/segments")).unwrap();
+    fans.flat_map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap()).map(|file| file.unwrap().path()).collect()
+}
+
+#[test]
+fn the_independent_reader_reads_the_golden_vault() {
+    let Some(python) = python() else {
+        eprintln!(
+            "SKIPPED: the_independent_reader_reads_the_golden_vault needs python3 with blake3, cryptography and zstandard"
+        );
+        return;
+    };
+    let vault = crate_directory().join("tests/golden/v1/vault");
+    let text = |arguments: &[&str]| {
+        let output = read(&python, &vault, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(text(&["list"]).starts_with(&format!("{SNAPSHOT} golden rs 1700000000,7 1503 ")), "{}", text(&["list"]));
+    let collections = text(&["show", SNAPSHOT]);
+    let names: Vec<_> = collections.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["shop.orders", "shop.log", "shop.recent"]);
+
+    let orders = read(&python, &vault, &["dump", SNAPSHOT, "shop.orders"]).stdout;
+    let documents: Vec<_> = history::raw::documents(&orders).collect::<Result<_, _>>().unwrap();
+    assert_eq!(documents.len(), 1500);
+    assert_eq!(history::raw::field(documents[7], "_id").unwrap().unwrap().value, 21i64.to_le_bytes());
+    assert!(read(&python, &vault, &["dump", SNAPSHOT, "shop.recent"]).stdout.is_empty());
+    assert_eq!(read(&python, &vault, &["archive", ARCHIVE, "5000"]).stdout.len(), 5000);
+    assert!(!read(&python, &vault, &["dump", SNAPSHOT, "shop.none"]).status.success());
+
+    let damaged = tempfile::tempdir().unwrap();
+    copy(&vault, damaged.path());
+    for file in segment_files(damaged.path()) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let output = read(&python, damaged.path(), &["dump", SNAPSHOT, "shop.orders"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is damaged at block"));
+}

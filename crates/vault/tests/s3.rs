@@ -1,0 +1,152 @@
+//! The vault on S3-compatible storage: a real S3 server, inside the test.
+#![allow(clippy::unwrap_used)]
+
+use ebbtide_vault::{
+    ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Order, S3Options, Secret, SegmentBuilder,
+    Vault,
+};
+use futures::TryStreamExt as _;
+use history::SortKey;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use model::id::RestoreJobId;
+use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+const ID: &str = "AKIDTEST";
+const SECRET: &str = "a secret that nobody logs";
+const BUCKET: &str = "backups";
+
+/// An S3 server over a directory; gone with the test.
+struct Server {
+    directory: tempfile::TempDir,
+    endpoint: String,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(ID, SECRET));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let accepting = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let http = auto::Builder::new(TokioExecutor::new());
+                    // A client that goes away is no failure of the server.
+                    let _ = http.serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        Self { directory, endpoint, accepting }
+    }
+
+    fn options(&self) -> S3Options {
+        S3Options {
+            endpoint: Some(self.endpoint.clone()),
+            region: None,
+            access_key_id: Some(ID.to_owned()),
+            secret_access_key: Some(Secret::new(SECRET)),
+            allow_http: true,
+        }
+    }
+
+    fn location(&self, options: S3Options) -> Location {
+        Location::parse(&format!("s3://{BUCKET}/some/prefix"), options).unwrap()
+    }
+
+    fn file(&self, path: &str) -> std::path::PathBuf {
+        self.directory.path().join(BUCKET).join("some/prefix").join(path)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// `{_id: NumberLong(id)}`.
+fn document(id: i64) -> Vec<u8> {
+    [&18u32.to_le_bytes()[..], b"\x12_id\0", &id.to_le_bytes(), b"\0"].concat()
+}
+
+#[tokio::test]
+async fn a_vault_lives_in_a_bucket() {
+    let server = Server::start().await;
+    let location = server.location(server.options());
+    let master = MasterKey::generate();
+    assert!(matches!(Vault::open(&location, &master).await, Err(Error::NoVault { .. })));
+    let vault = Vault::create_or_open(&location, &master).await.unwrap();
+    vault.check_writable().await.unwrap();
+    assert_eq!(Vault::open(&location, &master).await.unwrap().id(), vault.id());
+    assert!(matches!(Vault::open(&location, &MasterKey::generate()).await, Err(Error::WrongKey { .. })));
+
+    let mut builder = SegmentBuilder::new(Order::Sorted);
+    for id in 0..50_000 {
+        let document = document(id);
+        builder.push(SortKey::of_document(&document).unwrap().as_bytes(), &document);
+    }
+    let draft = builder.finish(&vault).unwrap();
+    assert!(!vault.contains(&draft.entry.name).await.unwrap());
+    for _twice in 0..2 {
+        let stored_bytes = vault.put(&draft.seal(&vault).unwrap()).await.unwrap();
+        assert_eq!(vault.stored_bytes(&draft.entry.name).await.unwrap(), Some(stored_bytes));
+    }
+    vault.verify_segment(&draft.entry).await.unwrap();
+    let key = SortKey::of_document(&document(31_337)).unwrap();
+    let found = vault.read_document(&draft.entry, key.as_bytes()).await.unwrap();
+    assert_eq!(found, Some(document(31_337)));
+
+    let listed: Vec<_> = vault.list(ObjectKind::Segment).try_collect().await.unwrap();
+    assert_eq!(listed.iter().map(|object| object.name).collect::<Vec<_>>(), [draft.entry.name]);
+    assert!(server.file(&draft.entry.name.path()).exists(), "below the prefix");
+
+    let mut bytes = std::fs::read(server.file(&draft.entry.name.path())).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(server.file(&draft.entry.name.path()), bytes).unwrap();
+    assert!(matches!(vault.read_segment(&draft.entry).await, Err(Error::Damaged { block: Some(_), .. })));
+    vault.delete(&draft.entry.name).await.unwrap();
+    vault.delete(&draft.entry.name).await.unwrap();
+    assert!(matches!(vault.read_segment(&draft.entry).await, Err(Error::Missing { .. })));
+}
+
+#[tokio::test]
+async fn an_archive_goes_through_a_bucket() {
+    let server = Server::start().await;
+    let vault = Vault::create_or_open(&server.location(server.options()), &MasterKey::generate()).await.unwrap();
+    let content: Vec<u8> = (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut writer = ArchiveWriter::new(&vault, RestoreJobId::from_parts(1, [1; 8]));
+    writer.write(&content).await.unwrap();
+    let info = writer.finish().await.unwrap();
+    let reader = ArchiveReader::open(&vault, &info).unwrap();
+    let pieces: Vec<_> = reader.read_range(4_000_000, 8_999_999).try_collect().await.unwrap();
+    assert!(pieces.concat() == content[4_000_000..8_999_999]);
+    vault.delete_archive(&info).await.unwrap();
+    assert!(vault.list(ObjectKind::Archive).try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_and_never_shown() {
+    let server = Server::start().await;
+    let options = S3Options { secret_access_key: Some(Secret::new("not the secret")), ..server.options() };
+    let error = Vault::create_or_open(&server.location(options), &MasterKey::generate()).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("not the secret"));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_told() {
+    let server = Server::start().await;
+    let location = Location::parse("s3://nothing-here/prefix", server.options()).unwrap();
+    let error = Vault::create_or_open(&location, &MasterKey::generate()).await.unwrap_err();
+    assert!(error.to_string().contains("s3://nothing-here/prefix"), "{error}");
+}

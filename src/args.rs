@@ -122,6 +122,9 @@ pub(crate) struct Serve {
     /// Address to listen on.
     #[arg(long, env = "EBBTIDE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve the API only; jobs wait for another process on the same catalog and vault.
+    #[arg(long)]
+    pub(crate) no_jobs: bool,
     /// How logs are written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,

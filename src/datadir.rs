@@ -32,8 +32,29 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
     let (master_key, key_is_new) = master_key_or_new(config)?;
     let catalog = open_catalog(config).await?;
     let location = location(config)?;
-    let vault = Vault::create_or_open(&location, &master_key).await.context("open the vault")?;
+    let vault = open_vault(&catalog, &location, &master_key).await?;
     Ok(Opened { catalog, vault, master_key: Arc::new(master_key), key_is_new })
+}
+
+/// Opens the vault that the catalog is about; makes one only for a catalog that has none yet. An unmounted disk is
+/// an empty directory, and must not be taken for a new vault.
+async fn open_vault(catalog: &Catalog, location: &Location, key: &MasterKey) -> anyhow::Result<Vault> {
+    const VAULT_ID: &str = "vault-id";
+    let known = catalog.settings().get(VAULT_ID).await.context("read the catalog")?;
+    let vault = match &known {
+        Some(_) => Vault::open(location, key).await.context("open the vault (is its disk mounted?)")?,
+        None => Vault::create_or_open(location, key).await.context("open the vault")?,
+    };
+    let found = vault.id().to_string();
+    let expected = catalog.settings().get_or_set(VAULT_ID, &found).await.context("write the catalog")?;
+    if found != expected {
+        bail!(
+            "{} holds vault {found}, but this catalog is about vault {expected}: name the right one with --vault, or make \
+             a catalog for this one with `ebbtide admin rebuild-catalog`",
+            vault.location()
+        );
+    }
+    Ok(vault)
 }
 
 /// The catalog alone: SQLite in the data directory unless a PostgreSQL URL is configured.

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
         opened.catalog.clone(),
         opened.vault.clone(),
         Arc::clone(&opened.master_key),
-        engine_settings(&config),
+        engine_settings(&config, args.no_jobs),
     );
     let state = api_state(&config, &opened, &engine);
     info!(%address, data_dir = %config.data_dir.display(), "serving on http://{address}");
@@ -65,10 +65,10 @@ async fn taking_down<T>(half: JoinHandle<T>, shutdown: &CancellationToken) -> Re
     ended
 }
 
-fn engine_settings(config: &Config) -> engine::Settings {
+fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
     let jobs = &config.file.jobs;
     engine::Settings {
-        workers: jobs.concurrent,
+        workers: if no_jobs { 0 } else { jobs.concurrent },
         lease_ms: i64::from(jobs.lease_seconds) * 1000,
         spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
         ..engine::Settings::default()

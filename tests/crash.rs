@@ -30,7 +30,8 @@ fn points(prefix: &str) -> Vec<String> {
 }
 
 async fn source() -> Server {
-    let server = Server::start(Options::default()).await.unwrap();
+    // With access control, so that the write block is raised and its points are reached.
+    let server = Server::start(Options::default().with_auth()).await.unwrap();
     let database = server.client().await.unwrap().database("shop");
     for name in ["one", "two", "three"] {
         let documents = (0..500).map(|n| doc! { "_id": n, "text": format!("{name} {n}"), "n": n % 10 });
@@ -48,6 +49,10 @@ async fn source() -> Server {
     server
 }
 
+fn without(points: Vec<String>, part: &str) -> Vec<String> {
+    points.into_iter().filter(|name| !name.contains(part)).collect()
+}
+
 /// A server whose leases run out soon, so that a test need not wait for them.
 fn impatient(place: &Path) -> Ebbtide {
     let config = place.join("config.toml");
@@ -58,7 +63,7 @@ fn impatient(place: &Path) -> Ebbtide {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_survives_a_crash_at_every_point() {
     let server = source().await;
-    for point in points("snapshot.") {
+    for point in without(points("snapshot."), "-window") {
         let place = tempfile::tempdir().unwrap();
         let mut ebbtide = impatient(place.path());
         ebbtide.serve(&[]);
@@ -85,7 +90,7 @@ async fn a_restore_survives_a_crash_at_every_point() {
     ebbtide.serve(&[]);
     ebbtide.add("main", &server.uri());
     let snapshot = ebbtide.snapshot("main");
-    for point in points("restore.") {
+    for point in without(points("restore."), ".cancel.") {
         let shop = client.database("shop");
         shop.collection::<Document>("one").delete_many(doc! { "n": 1 }).await.unwrap();
         shop.collection::<Document>("two").drop().await.unwrap();
@@ -104,6 +109,71 @@ async fn a_restore_survives_a_crash_at_every_point() {
         let differences = oracle::diff(&before, &oracle::state(&client).await.unwrap());
         assert!(differences.is_empty(), "after a crash at {point}: {differences:#?}");
     }
+}
+
+/// A cancel that is interrupted is finished by the next attempt, and the target stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_survives_a_crash_at_every_point() {
+    let server = source().await;
+    let client = server.client().await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut ebbtide = impatient(place.path());
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    client.database("shop").collection::<Document>("two").drop().await.unwrap();
+    let damaged = oracle::state(&client).await.unwrap();
+    for point in points("restore.cancel.") {
+        ebbtide.stop();
+        // The first death leaves the job staged, so that the cancel surely comes before the cut-over.
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", "restore.after-stage")]);
+        let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
+        let job = text(&ebbtide.cli(&start), "id");
+        ebbtide.wait_for_death();
+        // No jobs run here, so that the cancel is accepted before anybody takes the job over.
+        ebbtide.serve_idle();
+        ebbtide.cli(&["restore", "cancel", "main", &job]);
+        let shown = ebbtide.cli(&["restore", "show", "main", &job]);
+        assert_eq!(shown["state"], "cancelling", "cancelled is told only when nobody can write any more");
+        ebbtide.stop();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let watched = ebbtide.try_cli(&["restore", "watch", "main", &job]);
+        assert_eq!(watched.status.code(), Some(3), "a cancelled job did not end well");
+        let ended: serde_json::Value = serde_json::from_slice(&watched.stdout).unwrap();
+        assert_eq!(ended["state"], "cancelled", "after a crash at {point}: {ended}");
+        let differences = oracle::diff(&damaged, &oracle::state(&client).await.unwrap());
+        assert!(differences.is_empty(), "after a crash at {point}: {differences:#?}");
+    }
+}
+
+/// The window that a job raised is put back, wherever the process died.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raised_history_window_is_put_back_after_a_crash() {
+    let name = "minSnapshotHistoryWindowInSeconds";
+    let server = Server::start(Options::default().set_parameter(name, "0")).await.unwrap();
+    let database = server.client().await.unwrap().database("shop");
+    for from in (0..40).map(|n| n * 2000) {
+        let documents = (from..from + 2000).map(|n| doc! { "_id": n, "text": "x".repeat(1000) });
+        database.collection::<Document>("large").insert_many(documents).await.unwrap();
+    }
+    let load =
+        testbed::load::Load::start(&server.client().await.unwrap(), &testbed::load::LoadOptions::default());
+    for point in points("snapshot.").into_iter().filter(|name| name.contains("-window")) {
+        let place = tempfile::tempdir().unwrap();
+        let mut ebbtide = impatient(place.path());
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        ebbtide.add("main", &server.uri());
+        let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
+        assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
+        let now = server.admin(doc! { "getParameter": 1, name: 1 }).await.unwrap();
+        assert_eq!(now.get_i32(name).unwrap(), 0, "after a crash at {point} the window is not what it was");
+    }
+    load.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

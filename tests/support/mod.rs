@@ -1,5 +1,11 @@
 //! A server process under test, driven through its own command line.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test file uses a part of it"
+)]
 
 use std::{
     path::{Path, PathBuf},
@@ -73,9 +79,16 @@ impl Ebbtide {
     }
 
     pub fn serve(&mut self, environment: &[(&str, &str)]) {
+        self.spawn(&[], environment);
+    }
+
+    fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = program();
-        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)]).args(self.data_flags());
+        command
+            .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(self.data_flags())
+            .args(arguments);
         command.envs(environment.iter().copied()).env("EBBTIDE_LOG", "info").stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
@@ -86,6 +99,11 @@ impl Ebbtide {
             assert!(started.elapsed() < PATIENCE, "the server did not come up: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Serves the API and runs no jobs.
+    pub fn serve_idle(&mut self) {
+        self.spawn(&["--no-jobs"], &[]);
     }
 
     /// Ends the server as an operator does, and waits for it.

@@ -41,7 +41,8 @@ async fn d2_the_challenge_and_its_body_are_atlass_byte_for_byte() {
     let expected = format!(
         "Digest realm=\"MMS Public API\", domain=\"\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\", stale=false"
     );
-    let challenges: Vec<_> = response.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("www-authenticate")).collect();
+    let challenges: Vec<_> =
+        response.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("www-authenticate")).collect();
     assert_eq!(challenges.len(), 1, "the Go client reads the first one only");
     assert_eq!(challenges[0].1, expected);
     assert_eq!(
@@ -59,7 +60,8 @@ async fn curl_sends_an_empty_first_post_and_go_a_full_one() {
     let path = app.backup("/snapshots");
     for first_body in ["", r#"{"description":"x","retentionInDays":1}"#] {
         let mut connection = http::Connection::open(app.address).await;
-        let request = Request::new("POST", &path).header("Accept", ACCEPT).body("application/json", first_body);
+        let request =
+            Request::new("POST", &path).header("Accept", ACCEPT).body("application/json", first_body);
         let first = connection.send(&request).await;
         assert_eq!(first.status, 401);
         let authorization = http::answer(&app.owner, "POST", &path, &http::nonce(&first), 1);
@@ -122,10 +124,12 @@ async fn the_uri_and_the_method_are_part_of_the_proof() {
     let app = App::start().await;
     let nonce = http::nonce(&app.plain(Request::new("GET", "/api/atlas/v2")).await);
     let other = http::answer(&app.owner, "GET", "/api/atlas/v2/groups", &nonce, 1);
-    let request = Request::new("GET", "/api/atlas/v2").header("Accept", ACCEPT).header("Authorization", &other);
+    let request =
+        Request::new("GET", "/api/atlas/v2").header("Accept", ACCEPT).header("Authorization", &other);
     assert_eq!(app.plain(request).await.status, 401);
     let head = http::answer(&app.owner, "HEAD", "/api/atlas/v2", &nonce, 2);
-    let request = Request::new("GET", "/api/atlas/v2").header("Accept", ACCEPT).header("Authorization", &head);
+    let request =
+        Request::new("GET", "/api/atlas/v2").header("Accept", ACCEPT).header("Authorization", &head);
     assert_eq!(app.plain(request).await.status, 401);
     // The npm client ends its targets in a question mark.
     app.send(&app.owner, Request::new("GET", "/api/atlas/v2/groups?")).await.expect(200);
@@ -145,15 +149,21 @@ fn form(path: &str, body: &str) -> Request {
 async fn a_service_account_gets_a_token_uses_it_and_gives_it_back() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupReadOnly]).await;
-    let request = form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
+    let request =
+        form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
     let granted = app.plain(request).await;
     let body = granted.expect(200);
     let token = body["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(granted.text(), format!(r#"{{"access_token":"{token}","expires_in":3600,"token_type":"Bearer"}}"#));
+    assert_eq!(
+        granted.text(),
+        format!(r#"{{"access_token":"{token}","expires_in":3600,"token_type":"Bearer"}}"#)
+    );
     assert_eq!(granted.header("cache-control"), Some("no-store"));
     let use_it = || {
         let path = app.group("");
-        Request::new("GET", &path).header("Accept", ACCEPT).header("Authorization", &format!("Bearer {token}"))
+        Request::new("GET", &path)
+            .header("Accept", ACCEPT)
+            .header("Authorization", &format!("Bearer {token}"))
     };
     app.plain(use_it()).await.expect(200);
     // A token of another account cannot be revoked, and to try is no error.
@@ -175,7 +185,8 @@ async fn a_service_account_gets_a_token_uses_it_and_gives_it_back() {
 async fn a_token_dies_after_its_hour() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupReadOnly]).await;
-    let request = form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
+    let request =
+        form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
     let token = app.plain(request).await.expect(200)["access_token"].as_str().unwrap().to_owned();
     app.pass_seconds(3_601);
     let request = Request::new("GET", "/api/atlas/v2")
@@ -189,11 +200,16 @@ async fn a_token_dies_after_its_hour() {
 async fn d15_client_credentials_in_the_header_or_in_the_body() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupReadOnly]).await;
-    let body = format!("grant_type=client_credentials&client_id={}&client_secret={}", account.public, account.private);
+    let body = format!(
+        "grant_type=client_credentials&client_id={}&client_secret={}",
+        account.public, account.private
+    );
     app.plain(form("/api/oauth/token", &body)).await.expect(200);
     // The Go SDK percent-encodes what it puts into the header.
-    let escaped = Key { public: account.public.replace('_', "%5F"), private: account.private.replace('_', "%5F") };
-    let request = form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&escaped));
+    let escaped =
+        Key { public: account.public.replace('_', "%5F"), private: account.private.replace('_', "%5F") };
+    let request =
+        form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&escaped));
     app.plain(request).await.expect(200);
     app.stop().await;
 }
@@ -205,7 +221,8 @@ async fn oauth_errors_have_their_own_form() {
     let wrong = Key { private: "wrong".into(), ..account.clone() };
     let unknown = Key { public: "mdb_sa_id_000000000000000000000000".into(), private: "x".into() };
     for key in [wrong, unknown] {
-        let request = form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&key));
+        let request =
+            form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&key));
         let response = app.plain(request).await;
         assert_eq!(response.status, 401);
         assert_eq!(
@@ -213,10 +230,7 @@ async fn oauth_errors_have_their_own_form() {
             r#"{"error_description":"Invalid credentials provided.","error":"invalid_client"}"#
         );
     }
-    for (body, error) in [
-        ("grant_type=password", "unsupported_grant_type"),
-        ("scope=x", "invalid_request"),
-    ] {
+    for (body, error) in [("grant_type=password", "unsupported_grant_type"), ("scope=x", "invalid_request")] {
         let request = form("/api/oauth/token", body).header("Authorization", &basic(&account));
         assert_eq!(app.plain(request).await.expect(400)["error"], error);
     }
@@ -228,7 +242,10 @@ async fn oauth_errors_have_their_own_form() {
 #[tokio::test]
 async fn a_key_deleted_here_is_out_at_once_and_one_deleted_elsewhere_within_seconds() {
     let app = App::start().await;
-    let made = app.post(&app.own("/credentials"), serde_json::json!({"roles": ["GROUP_READ_ONLY"]})).await.expect(201);
+    let made = app
+        .post(&app.own("/credentials"), serde_json::json!({"roles": ["GROUP_READ_ONLY"]}))
+        .await
+        .expect(201);
     let key = Key {
         public: made["publicKey"].as_str().unwrap().into(),
         private: made["privateKey"].as_str().unwrap().into(),
@@ -241,7 +258,8 @@ async fn a_key_deleted_here_is_out_at_once_and_one_deleted_elsewhere_within_seco
 
     let key = app.key(&[Role::GroupReadOnly]).await;
     app.send(&key, Request::new("GET", &path)).await.expect(200);
-    let row = app.catalog.credentials().by_public_name(catalog::CredentialKind::ApiKey, &key.public).await.unwrap();
+    let row =
+        app.catalog.credentials().by_public_name(catalog::CredentialKind::ApiKey, &key.public).await.unwrap();
     app.catalog.credentials().delete(row.unwrap().id).await.unwrap();
     app.pass_seconds(5);
     assert_eq!(app.send(&key, Request::new("GET", &path)).await.status, 401);
@@ -252,7 +270,8 @@ async fn a_key_deleted_here_is_out_at_once_and_one_deleted_elsewhere_within_seco
 async fn a_stolen_catalog_lets_nobody_in() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupOwner]).await;
-    let request = form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
+    let request =
+        form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
     let token = app.plain(request).await.expect(200)["access_token"].as_str().unwrap().to_owned();
     let snapshot = app.snapshot().await;
     let body = serde_json::json!({"deliveryType": "download", "snapshotId": snapshot.id.to_string()});

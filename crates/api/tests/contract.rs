@@ -26,7 +26,12 @@ async fn d4_d6_versions_are_chosen_and_told() {
         assert_eq!(response.header("sunset").is_some(), deprecated, "{accept}");
         assert_eq!(response.header("deprecation").is_some(), deprecated, "{accept}");
     }
-    for accept in ["*/*", "application/json", "application/vnd.atlas.2022-01-01+json", "application/vnd.atlas.preview+json"] {
+    for accept in [
+        "*/*",
+        "application/json",
+        "application/vnd.atlas.2022-01-01+json",
+        "application/vnd.atlas.preview+json",
+    ] {
         let response = app.send(&app.owner, Request::new("GET", &path).header("Accept", accept)).await;
         response.refused(406, "INVALID_VERSION_DATE");
         assert_eq!(
@@ -83,7 +88,13 @@ async fn the_recorded_headers_are_on_every_answer() {
         ] {
             assert_eq!(response.header(name), Some(value), "{name}");
         }
-        for name in ["strict-transport-security", "vary", "x-java-method", "x-envoy-upstream-service-time", "x-request-id"] {
+        for name in [
+            "strict-transport-security",
+            "vary",
+            "x-java-method",
+            "x-envoy-upstream-service-time",
+            "x-request-id",
+        ] {
             assert!(response.header(name).is_some(), "{name}");
         }
     }
@@ -110,9 +121,16 @@ async fn envelopes_and_pretty_printing() {
     assert_eq!(error.json()["status"], 404);
     assert_eq!(error.json()["content"]["errorCode"], "CLUSTER_NOT_FOUND");
     let pretty = app.get(&app.group("/clusters/c1/status?pretty=true")).await;
-    assert!(pretty.text().starts_with("{\n  \"changeStatus\" : \"APPLIED\",\n  \"links\" : [ {\n    \"href\" : "), "{}", pretty.text());
+    assert!(
+        pretty.text().starts_with("{\n  \"changeStatus\" : \"APPLIED\",\n  \"links\" : [ {\n    \"href\" : "),
+        "{}",
+        pretty.text()
+    );
     for bad in ["envelope=x", "pretty=1"] {
-        let body = app.get(&app.group(&format!("/clusters/c1/status?{bad}"))).await.refused(400, "INVALID_QUERY_PARAMETER");
+        let body = app
+            .get(&app.group(&format!("/clusters/c1/status?{bad}")))
+            .await
+            .refused(400, "INVALID_QUERY_PARAMETER");
         assert_eq!(body["parameters"], json!([bad.split('=').next().unwrap()]));
     }
     app.stop().await;
@@ -156,9 +174,11 @@ async fn ids_are_checked_before_membership_and_existence() {
     app.get(&app.group("/clusters/a_b")).await.refused(404, "CLUSTER_NOT_FOUND");
     app.get(&app.backup("/restoreJobs/xyz")).await.refused(404, "INVALID_JOB_ID");
     app.get(&app.backup("/snapshots/XYZ")).await.refused(404, "INVALID_SNAPSHOT_ID");
-    let body = app.get(&app.backup(&format!("/restoreJobs/{unknown}"))).await.refused(404, "RESTORE_JOB_NOT_FOUND");
+    let body =
+        app.get(&app.backup(&format!("/restoreJobs/{unknown}"))).await.refused(404, "RESTORE_JOB_NOT_FOUND");
     assert_eq!(body["detail"], format!("No restore job with ID {unknown} exists for cluster c1."));
-    let body = app.get(&app.backup(&format!("/snapshots/{unknown}"))).await.refused(404, "SNAPSHOT_NOT_FOUND");
+    let body =
+        app.get(&app.backup(&format!("/snapshots/{unknown}"))).await.refused(404, "SNAPSHOT_NOT_FOUND");
     assert_eq!(body["parameters"], json!([unknown, "c1"]));
     app.stop().await;
 }
@@ -175,14 +195,17 @@ async fn strangers_get_401_and_members_without_the_role_403() {
     let reader = app.key(&[Role::GroupReadOnly]).await;
     app.send(&reader, Request::new("GET", &path)).await.refused(403, "ACCESS_FORBIDDEN");
     app.send(&reader, Request::new("GET", &app.group("/clusters/c1/restoreJobs"))).await.expect(200);
-    for role in [Role::GroupBackupManager, Role::GroupBackupRecoveryOperator, Role::GroupBackupExportOperator] {
+    for role in [Role::GroupBackupManager, Role::GroupBackupRecoveryOperator, Role::GroupBackupExportOperator]
+    {
         let key = app.key(&[role]).await;
         app.send(&key, Request::new("GET", &path)).await.expect(200);
     }
     let organization = app.key_in(&[Role::OrgOwner], None).await;
     app.send(&organization, Request::new("GET", &path)).await.expect(200);
     // The order: role before parent.
-    app.send(&reader, Request::new("GET", &app.group("/clusters/zz/backup/restoreJobs"))).await.refused(403, "ACCESS_FORBIDDEN");
+    app.send(&reader, Request::new("GET", &app.group("/clusters/zz/backup/restoreJobs")))
+        .await
+        .refused(403, "ACCESS_FORBIDDEN");
     app.stop().await;
 }
 
@@ -201,7 +224,11 @@ async fn head_answers_like_get_without_a_body() {
 async fn d5_bodies_by_any_json_name_and_nothing_else() {
     let app = App::start().await;
     let path = app.backup("/restoreJobs");
-    for name in ["application/json", "application/vnd.atlas.2023-01-01+json", "application/vnd.atlas.2025-03-12+json; charset=utf-8"] {
+    for name in [
+        "application/json",
+        "application/vnd.atlas.2023-01-01+json",
+        "application/vnd.atlas.2025-03-12+json; charset=utf-8",
+    ] {
         let request = Request::new("POST", &path).body(name, "{}");
         app.send(&app.owner, request).await.refused(400, "MISSING_ATTRIBUTE");
     }
@@ -240,11 +267,14 @@ async fn d7_flex_paths_say_what_the_atlas_cli_waits_for() {
     ] {
         app.get(&app.group(&rest)).await.refused(400, "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API");
     }
-    app.post(&app.group("/flexClusters/c1/backup/restoreJobs"), json!({})).await.refused(400, "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API");
+    app.post(&app.group("/flexClusters/c1/backup/restoreJobs"), json!({}))
+        .await
+        .refused(400, "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API");
     app.get(&app.group("/flexClusters/zz/backup/restoreJobs")).await.refused(404, "CLUSTER_NOT_FOUND");
     assert_eq!(app.get(&app.group("/flexClusters")).await.expect(200)["totalCount"], 0);
     // Flex has a version of its own, and none before it.
-    let old = Request::new("GET", &app.group("/flexClusters/c1")).header("Accept", "application/vnd.atlas.2023-01-01+json");
+    let old = Request::new("GET", &app.group("/flexClusters/c1"))
+        .header("Accept", "application/vnd.atlas.2023-01-01+json");
     app.send(&app.owner, old).await.refused(406, "INVALID_VERSION_DATE");
     app.stop().await;
 }
@@ -253,11 +283,17 @@ async fn d7_flex_paths_say_what_the_atlas_cli_waits_for() {
 async fn d8_links_follow_the_host_or_the_public_url() {
     let app = App::start().await;
     let body = app.get(&app.group("")).await.expect(200);
-    assert_eq!(body["links"][0]["href"], format!("http://api.test:8080/api/atlas/v2/groups/{}", app.project.id));
+    assert_eq!(
+        body["links"][0]["href"],
+        format!("http://api.test:8080/api/atlas/v2/groups/{}", app.project.id)
+    );
     app.stop().await;
     let app = App::start_with(|settings| settings.public_url = Some("https://backup.example/".into())).await;
     let body = app.get(&app.group("")).await.expect(200);
-    assert_eq!(body["links"][0]["href"], format!("https://backup.example/api/atlas/v2/groups/{}", app.project.id));
+    assert_eq!(
+        body["links"][0]["href"],
+        format!("https://backup.example/api/atlas/v2/groups/{}", app.project.id)
+    );
     let list = app.get(&app.backup("/restoreJobs")).await.expect(200);
     let href = format!("https://backup.example{}?pageNum=1&itemsPerPage=100", app.backup("/restoreJobs"));
     assert_eq!(list["links"], json!([{"href": href, "rel": "self"}]));
@@ -293,7 +329,9 @@ async fn the_rate_limit_is_told_and_kept() {
     assert_eq!(body["parameters"], json!([path.trim_start_matches('/'), 60, 3, 1, 60]));
     assert_eq!(response.header("retry-after"), Some("60"));
     // Before the version and everything after it, but after who is asking.
-    app.send(&app.owner, Request::new("GET", &path).header("Accept", "*/*")).await.refused(429, "RATE_LIMITED_TOKEN_BUCKET");
+    app.send(&app.owner, Request::new("GET", &path).header("Accept", "*/*"))
+        .await
+        .refused(429, "RATE_LIMITED_TOKEN_BUCKET");
     assert_eq!(app.plain(Request::new("GET", &path)).await.status, 401);
     // A stranger cannot use up the project's allowance, and other endpoints have their own.
     app.get(&app.group("/clusters/c1")).await.expect(200);
@@ -310,7 +348,8 @@ async fn groups_and_clusters_are_those_that_the_caller_may_see() {
     assert_eq!((&listed["totalCount"], &listed["results"][0]["name"]), (&json!(1), &json!("p1")));
     assert_eq!(listed["results"][0]["clusterCount"], 1);
     let all = app.key_in(&[Role::OrgReadOnly], None).await;
-    let everything = app.send(&all, Request::new("GET", "/api/atlas/v2/groups?itemsPerPage=1")).await.expect(200);
+    let everything =
+        app.send(&all, Request::new("GET", "/api/atlas/v2/groups?itemsPerPage=1")).await.expect(200);
     assert_eq!(everything["totalCount"], 2);
     assert_eq!(everything["links"][1]["rel"], "next");
     app.get("/api/atlas/v2/groups/byName/p1").await.expect(200);
@@ -320,6 +359,7 @@ async fn groups_and_clusters_are_those_that_the_caller_may_see() {
     let cluster = app.get(&app.group("/clusters/c1")).await.expect(200);
     assert_eq!((&cluster["stateName"], &cluster["mongoDBVersion"]), (&json!("IDLE"), &json!("6.0.5")));
     assert_eq!(app.get(&app.group("/clusters")).await.expect(200)["totalCount"], 1);
+    app.get(&app.group("/clusters/c1/processArgs")).await.expect(200);
     let orgs = app.get("/api/atlas/v2/orgs").await.expect(200);
     let org = orgs["results"][0]["id"].as_str().unwrap();
     app.get(&format!("/api/atlas/v2/orgs/{org}")).await.expect(200);

@@ -138,7 +138,7 @@ impl Credentials<'_> {
         let credential = Credential {
             id: new_id(now),
             kind: new.kind,
-            public_name: new.public_name,
+            public_name: plain(&new.public_name),
             secret: new.secret,
             description: plain(&new.description),
             grants: new.grants,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, ConnectOptions, Executor, SqlSafeStr, Transaction,
+    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, SqlSafeStr, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
@@ -52,24 +52,31 @@ impl Database {
     }
 
     async fn open_postgres(url: &str) -> Result<Self> {
+        let options = options(url)?;
+        // Alone first: a pool would go on trying and then say only that it took too long.
+        let mut connection = options.connect().await?;
+        migrate(&mut connection).await?;
+        connection.close().await?;
         let pool = AnyPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
-            .connect_with(options(url)?)
+            .connect_with(options)
             .await?;
-        let mut connection = pool.acquire().await?;
-        migrate(&mut connection).await?;
         Ok(Self { backend: Backend::Postgres, readers: pool.clone(), writers: pool })
     }
 
     async fn open_sqlite(path: &Path) -> Result<Self> {
         prepare_file(path)?;
         let options = options(&sqlite_url(path))?;
-        let writers = sqlite_pool(1, false).connect_with(options.clone()).await?;
-        // Another process may be opening the same file: one of us makes the schema, the other finds it made.
-        let mut transaction = writers.begin_with("BEGIN IMMEDIATE").await?;
+        // Alone first, as above. Another process may be opening the same file: whoever has the lock makes the
+        // schema, the other one finds it made.
+        let mut connection = options.connect().await?;
+        configure(&mut connection, false).await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         migrate(&mut transaction).await?;
         transaction.commit().await?;
+        connection.close().await?;
+        let writers = sqlite_pool(1, false).connect_with(options.clone()).await?;
         let readers = sqlite_pool(SQLITE_READERS, true).connect_with(options).await?;
         Ok(Self { backend: Backend::Sqlite, readers, writers })
     }
@@ -125,17 +132,18 @@ fn sqlite_pool(connections: u32, read_only: bool) -> AnyPoolOptions {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                let pragmas = format!(
-                    "PRAGMA busy_timeout = {SQLITE_BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                     PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
-                    u8::from(read_only)
-                );
-                connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
-                Ok(())
-            })
-        })
+        .after_connect(move |connection, _| Box::pin(configure(connection, read_only)))
+}
+
+async fn configure(connection: &mut AnyConnection, read_only: bool) -> sqlx::Result<()> {
+    // `journal_mode` and `synchronous`: an acknowledged transaction survives a loss of power.
+    let pragmas = format!(
+        "PRAGMA busy_timeout = {SQLITE_BUSY_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
+        u8::from(read_only)
+    );
+    connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+    Ok(())
 }
 
 /// The path in `sqlite:PATH`, `sqlite://PATH` or `PATH`, absolute.
@@ -242,5 +250,30 @@ mod tests {
         assert!(sqlite_path("mysql://localhost/x").is_err());
         assert!(sqlite_path("").is_err());
         assert_eq!(sqlite_url(Path::new("/a/b ?#é.db")), "sqlite:///a/b%20%3F%23%C3%A9.db");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_loses_nothing_that_was_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = crate::Catalog::open(directory.path().join("c.db").to_str().unwrap()).await.unwrap();
+        let now = model::WallTime(1);
+        // The file may not grow: what a full disk says to SQLite.
+        sqlx::query("PRAGMA max_page_count = 100").execute(catalog.database.writer()).await.unwrap();
+        let mut acknowledged = 0_u64;
+        let error = loop {
+            match catalog.projects().create(&format!("{acknowledged:0>1000}"), now).await {
+                Ok(_) => acknowledged += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        assert!(acknowledged > 10);
+        let count = async || catalog.projects().list(crate::Page::default()).await.unwrap().total;
+        assert_eq!(count().await, Some(acknowledged), "reading goes on");
+
+        sqlx::query("PRAGMA max_page_count = 1000000").execute(catalog.database.writer()).await.unwrap();
+        catalog.projects().create("room again", now).await.unwrap();
+        assert_eq!(count().await, Some(acknowledged + 1));
     }
 }

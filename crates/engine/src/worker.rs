@@ -183,3 +183,92 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use catalog::{Catalog, DeploymentFacts, NewDeployment, NewSnapshot, Sealed, SnapshotType};
+    use vault::{Location, MasterKey, S3Options, Vault};
+
+    use super::*;
+    use crate::engine::{Engine, Settings, wall_clock};
+
+    const LEASE_MS: i64 = 900;
+
+    /// A claimed job over a catalog and a vault of its own.
+    async fn claimed(dir: &std::path::Path) -> JobContext {
+        let catalog = Catalog::open(dir.join("catalog.sqlite").to_str().unwrap()).await.unwrap();
+        let master = Arc::new(MasterKey::generate());
+        let place = Location::parse(dir.join("vault").to_str().unwrap(), S3Options::default()).unwrap();
+        let vault = Vault::create_or_open(&place, &master).await.unwrap();
+        let now = wall_clock();
+        let project_id = catalog.projects().create("test", now).await.unwrap().id;
+        let new = NewDeployment {
+            project_id,
+            name: "nowhere".parse().unwrap(),
+            kind: model::DeploymentKind::ReplicaSet,
+            uri_sealed: Sealed(String::new()),
+            options: serde_json::json!({}),
+            facts: DeploymentFacts::default(),
+        };
+        let deployment_id = catalog.deployments().add(new, now).await.unwrap().id;
+        let new = NewSnapshot { deployment_id, snapshot_type: SnapshotType::OnDemand, description: None, retention_days: None };
+        catalog.snapshots().request(new, now).await.unwrap();
+        let lease = catalog.jobs().claim("first", &[], now, LEASE_MS).await.unwrap().unwrap();
+        let settings = Settings { lease_ms: LEASE_MS, spill_dir: dir.join("spill"), ..Settings::default() };
+        let engine = Engine::new(catalog, vault, master, settings);
+        JobContext::new(engine.services().clone(), lease)
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_kept_alive_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = claimed(dir.path()).await;
+        let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
+        tokio::time::sleep(Duration::from_millis(LEASE_MS as u64 * 3)).await;
+        assert!(ctx.check().is_ok());
+        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LEASE_MS).await.unwrap();
+        assert_eq!(other, None);
+        beating.abort();
+    }
+
+    #[tokio::test]
+    async fn a_job_that_another_worker_has_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = claimed(dir.path()).await;
+        let later = ctx.now().plus_ms(LEASE_MS * 2);
+        let other = ctx.catalog().jobs().claim("second", &[], later, LEASE_MS * 100).await.unwrap();
+        assert!(other.is_some());
+        let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
+        assert_eq!(ctx.stopped().await, Stop::Lost);
+        assert!(matches!(ctx.check(), Err(JobError::Lost)));
+        assert!(matches!(ctx.checkpoint(&1).await, Err(JobError::Lost)), "it could write after it had lost the lease");
+        beating.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_lease_cannot_be_renewed_fences_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = claimed(dir.path()).await;
+        ctx.catalog().close().await;
+        let began = Instant::now();
+        let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
+        assert_eq!(ctx.stopped().await, Stop::Lost);
+        assert!(began.elapsed() >= Duration::from_millis(LEASE_MS as u64), "it gave up while the lease still held");
+        beating.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_stops_the_job_and_the_lease_lives_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = claimed(dir.path()).await;
+        let shutdown = CancellationToken::new();
+        let beating = tokio::spawn(keep_alive(ctx.clone(), shutdown.clone()));
+        shutdown.cancel();
+        assert_eq!(ctx.stopped().await, Stop::Shutdown);
+        tokio::time::sleep(Duration::from_millis(LEASE_MS as u64 * 2)).await;
+        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LEASE_MS).await.unwrap();
+        assert_eq!(other, None, "a job that still cleans up must keep its lease");
+        beating.abort();
+    }
+}

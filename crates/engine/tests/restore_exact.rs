@@ -4,11 +4,11 @@
 mod restore_support;
 mod support;
 
-use bson::doc;
+use bson::{Document, doc};
 use restore_support::{assert_no_staging, damage, data, register, restore, server};
 use serde_json::json;
 use support::Bench;
-use testbed::{Options, data::Set, oracle};
+use testbed::{Options, Server, data::Set, oracle};
 
 async fn onto_itself(version: &str, options: serde_json::Value) {
     let server = server(Options::version(version), &Set::ALL).await;
@@ -62,7 +62,77 @@ async fn into_another_deployment_of_a_higher_version() {
     let target = register(&bench, "other", &other.uri()).await;
 
     restore(&bench, &snapshot, target, json!({})).await;
-    oracle::assert_same(&data(&bench.client).await, &data(&client).await);
+    let (mut wanted, mut found) = (data(&bench.client).await, data(&client).await);
+    for database in wanted.databases.values_mut().chain(found.databases.values_mut()) {
+        // How a version words the view below a time series is its own business; the options are compared.
+        database.hashes.remove("system.views");
+    }
+    oracle::assert_same(&wanted, &found);
     assert_eq!(users, oracle::state(&client).await.unwrap().users, "users stay unless asked for");
     assert_no_staging(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn expired_documents_stay_until_somebody_says_otherwise() {
+    for version in ["6.0.5", "5.0.4"] {
+        let server = Server::start(Options::version(version).set_parameter("ttlMonitorSleepSecs", "1")).await.unwrap();
+        let client = server.client().await.unwrap();
+        let admin = client.database("admin");
+        let ttl = |on: bool| admin.run_command(doc! {"setParameter": 1, "ttlMonitorEnabled": on});
+        ttl(false).await.unwrap();
+        let old = bson::DateTime::from_millis(1_600_000_000_000);
+        let app = client.database("app");
+        app.collection("expired").insert_many((0..50).map(|n| doc! {"_id": n, "at": old})).await.unwrap();
+        app.collection("fresh").insert_one(doc! {"at": bson::DateTime::now()}).await.unwrap();
+        for (name, seconds) in [("expired", 60), ("fresh", 1_000_000)] {
+            let index = doc! {"key": {"at": 1}, "name": "ttl", "expireAfterSeconds": seconds};
+            app.run_command(doc! {"createIndexes": name, "indexes": [index]}).await.unwrap();
+        }
+        let series = doc! {"create": "series", "timeseries": {"timeField": "at"}, "expireAfterSeconds": 60_i64};
+        app.run_command(series).await.unwrap();
+        app.collection("series").insert_many((0..50).map(|n| doc! {"n": n, "at": old})).await.unwrap();
+        let uri = server.uri();
+        let bench = Bench::over(server, &uri).await;
+        let before = data(&client).await;
+        let snapshot = bench.snapshot().await;
+        app.drop().await.unwrap();
+        ttl(true).await.unwrap();
+
+        let job = restore(&bench, &snapshot, bench.deployment, json!({})).await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        let after = data(&client).await;
+        assert_ne!(before, after, "the lifetimes are put aside");
+        oracle::assert_same(&before.clone().without_ttl(), &after.without_ttl());
+        let receipt = job.receipt.unwrap();
+        let parked: Vec<_> = receipt["parkedTtl"].as_array().unwrap().iter().map(|p| p["ns"].as_str().unwrap()).collect();
+        assert_eq!(parked, ["app.expired", "app.system.buckets.series"], "{receipt:#}");
+
+        let job = restore(&bench, &snapshot, bench.deployment, json!({"parkTtl": false})).await;
+        assert_eq!(job.receipt.unwrap()["parkedTtl"], json!([]));
+        let definitions = |mut state: oracle::State| {
+            for database in state.databases.values_mut() {
+                database.hashes.clear();
+            }
+            state
+        };
+        oracle::assert_same(&definitions(before), &definitions(data(&client).await));
+        while app.collection::<Document>("expired").count_documents(doc! {}).await.unwrap() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn users_and_roles_come_back_when_asked_for() {
+    let server = server(Options::version("6.0.5"), &[Set::Principals]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let before = oracle::state(&bench.client).await.unwrap();
+    let snapshot = bench.snapshot().await;
+    let name = before.users.keys().next().unwrap().split_once('.').unwrap();
+    bench.client.database(name.0).run_command(doc! {"dropUser": name.1}).await.unwrap();
+    assert!(!oracle::diff(&before, &oracle::state(&bench.client).await.unwrap()).is_empty());
+    let job = restore(&bench, &snapshot, bench.deployment, json!({"withUsers": true})).await;
+    oracle::assert_same(&before, &oracle::state(&bench.client).await.unwrap());
+    assert!(job.receipt.unwrap()["users"]["users"].as_u64().unwrap() > 0);
 }

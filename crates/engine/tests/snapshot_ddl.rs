@@ -131,7 +131,7 @@ async fn a_collection_that_is_dropped_every_time_fails_the_snapshot_by_name() {
     assert_eq!(snapshot.state, SnapshotState::Failed);
     assert!(snapshot.manifest.is_none());
     let error = snapshot.error.unwrap();
-    assert!(error.contains("app.victim") && error.contains("drop"), "{error}");
+    assert!(error.contains("app.victim") && error.contains("8 attempts") && error.contains("catalog changes"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

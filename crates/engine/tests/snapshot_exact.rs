@@ -58,7 +58,7 @@ fn mixed(n: u64) -> Bson {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_reading_orders_give_identical_segments() {
-    for (version, count) in [("6.0.5", 25_000), ("5.0.4", 8_000)] {
+    for (version, count, segments_min) in [("6.0.5", 25_000, 5), ("5.0.4", 8_000, 2)] {
         let bench = Bench::start(Options::version(version)).await;
         // Large enough for several strong cuts, since those are what parallel readers meet at.
         bench.fill("app", "increasing", documents(count, 4_000, |n| Bson::Int64(n as i64))).await;
@@ -83,7 +83,7 @@ async fn all_reading_orders_give_identical_segments() {
                 let entries = bench.segments(&snapshot, namespace).await;
                 segments.push(entries.into_iter().map(|e| (e.name, e.first_key, e.last_key, e.documents)).collect::<Vec<_>>());
             }
-            assert!(segments[0].len() >= 3, "too few segments to prove anything: {}", segments[0].len());
+            assert!(segments[0].len() >= segments_min, "too few segments to prove anything: {}", segments[0].len());
             bench.assert_exact(&snapshot, "app.mixed").await;
             bench.assert_exact(&snapshot, "app.edges").await;
             bench.assert_verifies(&snapshot).await;

@@ -1,20 +1,19 @@
 //! The control plane: finding a deployment, refusing what cannot be backed up, and opening data-plane connections.
-//!
-//! The seeds are asked first, directly and without logging in: only so can a closed port, a standalone and a wrong
-//! password be told apart, which the driver reports alike as "no server found in 30 seconds".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use bson::{Document, doc, rawdoc};
-use mongodb::options::{ClientOptions, SelectionCriteria, ServerAddress};
+use bson::{Document, doc};
+use mongodb::options::{ClientOptions, SelectionCriteria};
 
 use crate::{
     Error, Facts, Result, Uri,
-    wire::{self, Address, ReplyExt as _},
+    identify::{identify, seeds},
+    wire::{self, Address},
 };
 
-/// Wire version of 5.0; what reports less lacks snapshot reads outside of transactions.
-const WIRE_VERSION_MIN: i64 = 13;
 /// Pooled control-plane connections per member. Bulk data never goes this way.
 const CONTROL_CONNECTIONS_MAX: u32 = 8;
 
@@ -68,6 +67,8 @@ struct Inner {
     /// The one address that a `directConnection` goes to, whatever the member calls itself.
     direct: Option<Address>,
     reads_go_to: Option<SelectionCriteria>,
+    /// The member chosen by it. Kept, so that all readers of a job read from the one whose history window was raised.
+    reads_come_from: Mutex<Option<Address>>,
     /// For messages.
     hosts: String,
 }
@@ -92,7 +93,15 @@ impl Deployment {
         let direct = if driver.direct_connection == Some(true) { seeds.into_iter().next() } else { None };
         let client = mongodb::Client::with_options(driver)
             .map_err(|error| Error::from_driver(&hosts, "the client", &error))?;
-        let deployment = Self(Arc::new(Inner { client, identity, settings, direct, reads_go_to, hosts }));
+        let deployment = Self(Arc::new(Inner {
+            client,
+            identity,
+            settings,
+            direct,
+            reads_go_to,
+            reads_come_from: Mutex::default(),
+            hosts,
+        }));
         // Proves that a primary is there and that the account is accepted, by the driver and by the data plane alike.
         deployment.run_admin(doc! { "ping": 1 }).await?;
         deployment.primary_wire().await?;
@@ -161,17 +170,27 @@ impl Deployment {
         Ok(connection)
     }
 
-    /// A new authenticated data-plane connection to the member that reads go to: the connection string's
-    /// `readPreference`, by default the primary.
+    /// A new authenticated data-plane connection to the member that reads go to: chosen once by the connection
+    /// string's `readPreference` (by default the primary), and again only when that member is away.
     ///
     /// # Errors
     /// `Unreachable`, `Authentication`.
     pub async fn read_wire(&self) -> Result<wire::Connection> {
-        let address = match &self.0.direct {
-            Some(address) => address.clone(),
-            None => self.member(self.0.reads_go_to.clone()).await?,
-        };
-        self.wire_to(&address).await
+        if let Some(address) = &self.0.direct {
+            return self.wire_to(address).await;
+        }
+        let chosen = self.0.reads_come_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(address) = chosen {
+            match self.wire_to(&address).await {
+                Ok(connection) if connection.hello().holds_data() => return Ok(connection),
+                Ok(_) | Err(Error::Unreachable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let address = self.member(self.0.reads_go_to.clone()).await?;
+        let connection = self.wire_to(&address).await?;
+        *self.0.reads_come_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+        Ok(connection)
     }
 
     /// A new authenticated data-plane connection to one member, named as [`wire::Connection::host`] names it.
@@ -227,182 +246,14 @@ async fn parse(uri: &Uri) -> Result<ClientOptions> {
     })
 }
 
-fn seeds(driver: &ClientOptions) -> Result<Vec<Address>> {
-    let address = |host: &ServerAddress| match host {
-        ServerAddress::Tcp { host, port } => Ok(Address { host: host.clone(), port: port.unwrap_or(27_017) }),
-        _ => Err(Error::InvalidUri("Unix sockets are not supported; name host and port".to_owned())),
-    };
-    driver.hosts.iter().map(address).collect()
-}
-
-/// Asks the seeds in turn what they are; the first data-bearing one decides.
-async fn identify(
-    seeds: &[Address],
-    settings: &wire::Settings,
-    driver: &ClientOptions,
-    allow_untested: bool,
-) -> Result<Identity> {
-    let anonymous = settings.anonymous();
-    let mut failed = None;
-    let mut arbiters = 0;
-    for seed in seeds {
-        let mut connection = match wire::Connection::open(seed, &anonymous).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                failed = failed.or(Some(error));
-                continue;
-            }
-        };
-        if connection.hello().is_arbiter {
-            arbiters += 1;
-            continue;
-        }
-        return inspect(&mut connection, settings, driver, allow_untested).await;
-    }
-    if arbiters > 0 {
-        return Err(Error::Unsupported(
-            "the connection string names only an arbiter, which holds no data; name the other members"
-                .to_owned(),
-        ));
-    }
-    Err(failed.unwrap_or_else(|| Error::InvalidUri("no hosts".to_owned())))
-}
-
-async fn inspect(
-    connection: &mut wire::Connection,
-    settings: &wire::Settings,
-    driver: &ClientOptions,
-    allow_untested: bool,
-) -> Result<Identity> {
-    let host = connection.host().to_owned();
-    let (version, version_text) = version(connection).await?;
-    let hello = connection.hello();
-    let untested = supported(&host, version, &version_text, hello.wire_version_max, allow_untested)?;
-    let replica_set_name = replica_set(&host, hello, driver.repl_set_name.as_deref())?;
-    let auth_enabled = asks_who_we_are(connection).await?;
-    if auth_enabled && driver.credential.is_none() {
-        return Err(Error::Authentication(format!(
-            "{host} wants users to log in, and the connection string names no user"
-        )));
-    }
-    Ok(Identity {
-        version,
-        version_text,
-        replica_set_name,
-        untested,
-        auth_enabled,
-        tls: settings.is_encrypted(),
-    })
-}
-
-async fn version(connection: &mut wire::Connection) -> Result<((u32, u32, u32), String)> {
-    let reply = connection.command(&rawdoc! { "buildInfo": 1, "$db": "admin" }).await?;
-    let text = reply.text("version").unwrap_or_default().to_owned();
-    let mut numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());
-    match (numbers.next(), numbers.next(), numbers.next()) {
-        (Some(major), Some(minor), Some(patch)) => Ok(((major, minor, patch), text)),
-        _ => Err(Error::protocol(format!("{text:?} is not a version"))),
-    }
-}
-
-/// Whether the version is newer than what the tests run on; older ones are refused, newer ones unless allowed.
-fn supported(
-    host: &str,
-    version: (u32, u32, u32),
-    text: &str,
-    wire_version: i64,
-    allow_untested: bool,
-) -> Result<bool> {
-    if version < (5, 0, 0) || wire_version < WIRE_VERSION_MIN {
-        return Err(Error::Unsupported(format!(
-            "{host} runs MongoDB {text}, which cannot be read exactly: Ebbtide needs 5.0 or 6.0; upgrade the deployment"
-        )));
-    }
-    let tested = matches!((version.0, version.1), (5 | 6, 0));
-    if !tested && !allow_untested {
-        return Err(Error::Unsupported(format!(
-            "{host} runs MongoDB {text}; Ebbtide is tested with 5.0 and 6.0. Allow untested versions to go on at your own risk"
-        )));
-    }
-    Ok(!tested)
-}
-
-fn replica_set(host: &str, hello: &wire::Hello, wanted: Option<&str>) -> Result<String> {
-    let refuse = |why: &str| Err(Error::Unsupported(format!("{host} {why}")));
-    if hello.is_mongos {
-        return refuse("is a mongos; sharded clusters are not supported yet: name a replica set");
-    }
-    if hello.is_config_server {
-        return refuse("is a config server of a sharded cluster; sharded clusters are not supported yet");
-    }
-    let Some(name) = &hello.replica_set_name else {
-        if hello.is_uninitiated {
-            return refuse("was started with --replSet but never initiated; run rs.initiate() on it");
-        }
-        return refuse(
-            "is a standalone, which has no oplog to read exactly from; start it with --replSet and run rs.initiate(): \
-             a replica set of one member will do",
-        );
-    };
-    match wanted {
-        Some(wanted) if wanted != name => Err(Error::InvalidUri(format!(
-            "replicaSet={wanted}, but {host} belongs to the replica set {name}"
-        ))),
-        _ => Ok(name.clone()),
-    }
-}
-
-/// Whether the server checks privileges: found out by asking for something that needs one, without logging in.
-async fn asks_who_we_are(anonymous: &mut wire::Connection) -> Result<bool> {
-    let ask = rawdoc! { "getParameter": 1, "featureCompatibilityVersion": 1, "$db": "admin" };
-    match anonymous.command(&ask).await {
-        Ok(_) => Ok(false),
-        Err(Error::Privilege(_)) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn versions_are_supported_tested_or_refused() {
-        let check = |version, wire, allow| supported("h:1", version, "x", wire, allow);
-        for tested in [(5, 0, 0), (5, 0, 32), (6, 0, 27)] {
-            assert!(!check(tested, 13, false).unwrap());
-        }
-        for untested in [(5, 1, 0), (5, 3, 1), (6, 1, 0), (7, 0, 1), (8, 0, 0)] {
-            assert!(check(untested, 21, false).is_err());
-            assert!(check(untested, 21, true).unwrap());
-        }
-        for old in [(4, 4, 2), (4, 2, 0), (3, 6, 0)] {
-            assert!(check(old, 9, true).is_err());
-        }
-        // Something that claims to be new, and does not speak the protocol.
-        assert!(check((6, 0, 0), 9, true).is_err());
-    }
-
-    #[test]
     fn a_term_is_the_end_of_an_election_id() {
         let election = bson::oid::ObjectId::parse_str("7fffffff0000000000000102").unwrap();
         assert_eq!(term_of(election), 0x102);
-    }
-
-    #[test]
-    fn says_what_a_server_is_that_is_no_replica_set() {
-        let of = |change: fn(&mut wire::Hello)| {
-            let mut hello = wire::Hello::default();
-            change(&mut hello);
-            replica_set("h:1", &hello, Some("rs0"))
-        };
-        let text = |result: Result<String>| result.unwrap_err().to_string();
-        assert!(text(of(|_| ())).contains("standalone"));
-        assert!(text(of(|hello| hello.is_mongos = true)).contains("mongos"));
-        assert!(text(of(|hello| hello.is_uninitiated = true)).contains("rs.initiate"));
-        assert!(text(of(|hello| hello.is_config_server = true)).contains("config server"));
-        assert!(text(of(|hello| hello.replica_set_name = Some("other".to_owned()))).contains("other"));
-        assert_eq!(of(|hello| hello.replica_set_name = Some("rs0".to_owned())).unwrap(), "rs0");
     }
 }

@@ -209,11 +209,8 @@ fn read_operation(
         }
         return Ok(());
     }
-    if let Some(found) = read_command(operation, at, db, name.as_str(), value, command) {
-        if found.databases().iter().any(|db| !never_taken_database(db)) {
-            events.push(found);
-        }
-    }
+    let found = read_command(operation, at, db, name.as_str(), value, command);
+    events.extend(found.filter(|event| event.databases().iter().any(|db| !never_taken_database(db))));
     Ok(())
 }
 

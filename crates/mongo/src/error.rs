@@ -99,11 +99,11 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
     /// The server did not finish in time (code 50 or 64), or the reply did not come.
-    #[error("{what} took longer than {limit_seconds} s")]
+    #[error("{}", timed_out(what, *limit_seconds))]
     TimedOut {
         /// The operation.
         what: String,
-        /// The limit.
+        /// The limit; 0 when the server set it.
         limit_seconds: u64,
     },
     /// Any other error that the server reports.
@@ -206,6 +206,13 @@ impl Error {
 /// HostUnreachable, HostNotFound, NetworkTimeout, SocketException, ExceededTimeLimit, WriteConflict, LockTimeout,
 /// ReadConcernMajorityNotAvailableYet, NetworkInterfaceExceededTimeLimit, Interrupted, InterruptedDueToReplStateChange.
 const TRANSIENT_CODES: [i32; 11] = [6, 7, 24, 89, 112, 134, 202, 262, 9001, 11601, 225];
+
+fn timed_out(what: &str, limit_seconds: u64) -> String {
+    match limit_seconds {
+        0 => format!("{what} took longer than the server allows"),
+        limit => format!("{what} took longer than {limit} s"),
+    }
+}
 
 /// What a person needs of an IO error, without the operating system's number.
 fn plain_reason(error: &io::Error) -> String {

@@ -12,6 +12,7 @@ pub mod ddl;
 pub mod error;
 pub mod facts;
 pub mod fence;
+mod identify;
 pub mod listing;
 pub mod namespace;
 pub mod principals;

@@ -37,9 +37,7 @@ impl Namespace {
         if self.collection.starts_with(STAGING_PREFIX) {
             return Some("a staging collection of a restore");
         }
-        let Some(system) = self.collection.strip_prefix("system.") else {
-            return None;
-        };
+        let system = self.collection.strip_prefix("system.")?;
         if self.db == "admin"
             && !system.starts_with("js")
             && !system.starts_with("views")

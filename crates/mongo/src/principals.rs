@@ -90,7 +90,7 @@ async fn read_all(connection: &mut Connection, namespace: &Namespace) -> Result<
 /// Makes the target's users and roles those of a backup.
 ///
 /// # Errors
-/// The server's, sorted; run it again then. What fails leaves the users as they were.
+/// The server's, sorted; run it again then. A user that somebody makes while this runs may be removed again.
 pub async fn restore(
     deployment: &Deployment,
     backup: &Principals,

@@ -25,6 +25,9 @@ const OPTIONS_SHOWN: [&str; 12] = [
     "tlscertificatekeyfile",
 ];
 
+const ENCODE: &str =
+    "malformed; characters such as : / ? # [ ] @ in user name, password and options must be percent-encoded";
+
 /// A connection string that is known to be well formed. Never shown whole: see [`Uri::display_redacted`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Uri(Zeroizing<String>);
@@ -49,6 +52,10 @@ impl Uri {
             return Err(Error::InvalidUri(
                 "a % is not followed by two hexadecimal digits; write a plain % as %25".to_owned(),
             ));
+        }
+        // Either an unescaped ? in a password, which would then be taken for options and shown, or carelessness.
+        if text.split_once('?').is_some_and(|(_, options)| options.contains('@')) {
+            return Err(Error::InvalidUri(ENCODE.to_owned()));
         }
         ConnectionString::parse(text).map_err(|error| Error::InvalidUri(reason(text, &error)))?;
         Ok(Self(Zeroizing::new(text.to_owned())))
@@ -89,14 +96,19 @@ fn percent_signs_are_whole(text: &str) -> bool {
 }
 
 /// The parser's own words quote parts of the text, and with a `@` or `:` that should have been percent-encoded such a
-/// part may be half of a password. So they are passed on only where there is no user information at all.
+/// part may be half of a password. So they are passed on only where they are the same without any user information.
 fn reason(text: &str, error: &mongodb::error::Error) -> String {
-    if text.contains('@') {
-        return "malformed; characters such as : / ? # [ ] @ in user name and password must be percent-encoded".to_owned();
-    }
-    match error.kind.as_ref() {
+    let words = |error: &mongodb::error::Error| match error.kind.as_ref() {
         mongodb::error::ErrorKind::InvalidArgument { message, .. } => message.clone(),
         other => other.to_string(),
+    };
+    let Some((before, after)) = text.rsplit_once('@') else {
+        return words(error);
+    };
+    let scheme = before.split_once("://").map_or("mongodb", |(scheme, _)| scheme);
+    match ConnectionString::parse(format!("{scheme}://{after}")) {
+        Err(same) if !after.to_ascii_lowercase().contains("password") => words(&same),
+        _ => ENCODE.to_owned(),
     }
 }
 
@@ -129,6 +141,11 @@ mod tests {
                 assert!(!error.to_string().contains("s3c"), "{error}");
             }
         }
+        let text = "mongodb://ann:12?a=s3c@host";
+        assert!(!Uri::parse(text).unwrap_err().to_string().contains("s3c"));
+        // What is wrong elsewhere is told all the same.
+        let error = Uri::parse("mongodb://ann:s3cret@host/?connectTimeoutMS=soon").unwrap_err().to_string();
+        assert!(error.to_ascii_lowercase().contains("connecttimeoutms") && !error.contains("s3c"), "{error}");
         for text in ["mongodb://%ࠀ0@h", "mongodb://a%2@h", "mongodb://h/?appName=%"] {
             assert!(matches!(Uri::parse(text), Err(Error::InvalidUri(_))), "{text}");
         }

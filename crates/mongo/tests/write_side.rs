@@ -32,6 +32,10 @@ macro_rules! on_versions {
                 super::$name("6.0.5").await;
             }
             #[tokio::test]
+            async fn mongod_6_0_27() {
+                super::$name("6.0.27").await;
+            }
+            #[tokio::test]
             async fn mongod_5_0_4() {
                 super::$name("5.0.4").await;
             }
@@ -66,11 +70,25 @@ async fn connect_with(server: &Server, privileges: Vec<Document>, roles: Vec<&st
 
 /// All documents in natural order, through the official driver.
 async fn documents(deployment: &Deployment, namespace: &Namespace) -> Vec<Vec<u8>> {
-    let collection = deployment.driver().database(&namespace.db).collection::<RawDocumentBuf>(&namespace.collection);
-    let found: Vec<_> = collection.find(doc! {}).hint(mongodb::options::Hint::Keys(doc! { "$natural": 1 })).await.unwrap().try_collect().await.unwrap();
+    let collection =
+        deployment.driver().database(&namespace.db).collection::<RawDocumentBuf>(&namespace.collection);
+    let found: Vec<_> = collection
+        .find(doc! {})
+        .hint(mongodb::options::Hint::Keys(doc! { "$natural": 1 }))
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     found.into_iter().map(RawDocumentBuf::into_bytes).collect()
 }
 
 async fn insert(deployment: &Deployment, namespace: &Namespace, documents: Vec<Document>) {
-    deployment.driver().database(&namespace.db).collection(&namespace.collection).insert_many(documents).await.unwrap();
+    deployment
+        .driver()
+        .database(&namespace.db)
+        .collection(&namespace.collection)
+        .insert_many(documents)
+        .await
+        .unwrap();
 }

@@ -56,7 +56,8 @@ impl MasterKey {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let refuse = |why: String| Error::MasterKey { from: path.display().to_string(), why };
-        let file = fs::File::open(path).map_err(|e| refuse(format!("{e}; give the file with --master-key-file")))?;
+        let file =
+            fs::File::open(path).map_err(|e| refuse(format!("{e}; give the file with --master-key-file")))?;
         // The opened file is asked, not the path, so that a symlink is judged by what it leads to.
         let metadata = file.metadata().map_err(|e| refuse(e.to_string()))?;
         if !metadata.is_file() {
@@ -78,7 +79,8 @@ impl MasterKey {
     /// [`Error::MasterKey`] when the file exists or cannot be written durably.
     pub fn create_file(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let refuse = |e: std::io::Error| Error::MasterKey { from: path.display().to_string(), why: e.to_string() };
+        let refuse =
+            |e: std::io::Error| Error::MasterKey { from: path.display().to_string(), why: e.to_string() };
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(refuse)?;
         file.write_all(self.to_text().as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(refuse)?;
@@ -152,7 +154,11 @@ impl MasterKey {
         let key = aead(&derive(&self.0[..], salt, INFO_SECRET));
         // The key is used for this one message, so its nonce may be constant.
         let tag = key
-            .seal_in_place_separate_tag(nonce(0), Aad::from(purpose.as_bytes()), &mut sealed[1 + SALT_BYTES..])
+            .seal_in_place_separate_tag(
+                nonce(0),
+                Aad::from(purpose.as_bytes()),
+                &mut sealed[1 + SALT_BYTES..],
+            )
             .expect("a secret is far below the limit of AES-GCM");
         sealed.extend(tag.as_ref());
         BASE64.encode(sealed)

@@ -3,11 +3,7 @@
 //! An object is written beside its place as `name#1` and then renamed. A kill in between leaves that file: no
 //! reader ever sees it, but it takes space. Buckets have none, for objects are put there in one request.
 
-use std::{
-    fs, io,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
 /// Deletes staged files below `root` that have not been written to for `min_age`. Gives how many.
 pub(crate) fn sweep(root: &Path, min_age: Duration) -> io::Result<u64> {

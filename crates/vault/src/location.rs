@@ -173,7 +173,16 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for text in ["", "s3://", "s3:///p", "s3://u:p@h/b", "file://host/p", "file:///a%20b", "gopher://x", "s3://b/p?x=1"] {
+        for text in [
+            "",
+            "s3://",
+            "s3:///p",
+            "s3://u:p@h/b",
+            "file://host/p",
+            "file:///a%20b",
+            "gopher://x",
+            "s3://b/p?x=1",
+        ] {
             let error = Location::parse(text, S3Options::default()).unwrap_err();
             assert!(matches!(error, Error::Location { .. }), "{text}");
         }

@@ -86,7 +86,12 @@ pub(crate) fn seal_single(keys: &Keys, name: ObjectName, plain: &[u8]) -> Result
 }
 
 /// Opens an object of one block whose content is `plain_bytes_max` long at most.
-pub(crate) fn open_single(keys: &Keys, name: &ObjectName, bytes: &[u8], plain_bytes_max: usize) -> Result<Vec<u8>> {
+pub(crate) fn open_single(
+    keys: &Keys,
+    name: &ObjectName,
+    bytes: &[u8],
+    plain_bytes_max: usize,
+) -> Result<Vec<u8>> {
     let header = Header::read(name, bytes)?;
     let sealed = &bytes[HEADER_BYTES..];
     if sealed.len() != header.first_bytes {
@@ -98,7 +103,13 @@ pub(crate) fn open_single(keys: &Keys, name: &ObjectName, bytes: &[u8], plain_by
         let length = frame_length(&plain).filter(|&length| length <= plain_bytes_max);
         let length = length.ok_or_else(|| Error::damaged_block(*name, 0, "it says to be too long"))?;
         let mut content = vec![0; length];
-        decompress(&mut zstd::bulk::Decompressor::new().map_err(zstd_failed)?, name, 0, &plain, &mut content)?;
+        decompress(
+            &mut zstd::bulk::Decompressor::new().map_err(zstd_failed)?,
+            name,
+            0,
+            &plain,
+            &mut content,
+        )?;
         plain = content;
     }
     if plain.len() > plain_bytes_max {
@@ -129,7 +140,11 @@ pub(crate) fn open_block(
     sealed: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    if seal.open(block, sealed, out) { Ok(()) } else { Err(Error::damaged_block(*name, block, DOES_NOT_OPEN)) }
+    if seal.open(block, sealed, out) {
+        Ok(())
+    } else {
+        Err(Error::damaged_block(*name, block, DOES_NOT_OPEN))
+    }
 }
 
 /// Fills `out` with the content of a zstd frame, which must have exactly that length.

@@ -3,19 +3,22 @@
 //! Puts overwrite and are durable when they return: a local directory is synced, file and directory. Nothing here
 //! is conditional, for some stores ignore conditions silently.
 
-use std::{fs, os::unix::fs::DirBuilderExt as _, path::{Path as FsPath, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path as FsPath, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, RetryConfig,
-    aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
+    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
+    local::LocalFileSystem, path::Path,
 };
 
-use crate::{
-    Error, Location, Result, S3Options,
-    location::Place,
-};
+use crate::{Error, Location, Result, S3Options, location::Place};
 
 /// Larger than any object that we write. What is larger is not ours and is not read into memory.
 pub(crate) const OBJECT_BYTES_MAX: u64 = 160 << 20;
@@ -48,7 +51,9 @@ impl Store {
     pub(crate) fn open(location: &Location, create: bool) -> Result<Self> {
         let (store, prefix): (Arc<dyn ObjectStore>, &str) = match &location.place {
             Place::Directory(path) => (Arc::new(open_directory(path, create, location)?), ""),
-            Place::S3 { bucket, prefix, options } => (Arc::new(open_bucket(bucket, options, location)?), prefix),
+            Place::S3 { bucket, prefix, options } => {
+                (Arc::new(open_bucket(bucket, options, location)?), prefix)
+            }
             #[cfg(any(test, feature = "testing"))]
             Place::Memory(store) => (Arc::clone(store) as _, ""),
         };
@@ -92,7 +97,10 @@ impl Store {
             (Some(bytes), None) => bytes,
             (torn, failure) => {
                 if let Some(torn) = torn {
-                    self.store.put(&self.path(path), torn.into()).await.map_err(|e| self.error("write", path, e))?;
+                    self.store
+                        .put(&self.path(path), torn.into())
+                        .await
+                        .map_err(|e| self.error("write", path, e))?;
                 }
                 return failure.map_or(Ok(()), |e| Err(self.error("write", path, e)));
             }
@@ -161,7 +169,10 @@ fn open_directory(path: &FsPath, create: bool, location: &Location) -> Result<Lo
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            return Err(Error::Location { text: location.text.clone(), why: "it is not a directory".to_owned() });
+            return Err(Error::Location {
+                text: location.text.clone(),
+                why: "it is not a directory".to_owned(),
+            });
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::NoVault { location: location.text.clone() });
@@ -190,8 +201,15 @@ fn open_bucket(bucket: &str, options: &S3Options, location: &Location) -> Result
     }
     let region = options.region.clone().or_else(region_of_environment);
     builder = builder.with_region(region.as_deref().unwrap_or(S3_DEFAULT_REGION));
-    if let (Some(id), Some(secret)) = (&options.access_key_id, &options.secret_access_key) {
-        builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
+    match (&options.access_key_id, &options.secret_access_key) {
+        (Some(id), Some(secret)) => {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
+        }
+        (None, None) => {}
+        _ => {
+            let why = "an access key id and a secret access key go together; give both or neither".to_owned();
+            return Err(Error::Location { text: location.text.clone(), why });
+        }
     }
     builder.build().map_err(|e| Error::from_store(e, "open the bucket", &location.text))
 }

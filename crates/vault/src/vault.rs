@@ -274,8 +274,8 @@ async fn read_description(store: &Store) -> Result<Description> {
     let missing = || Error::NoVault { location: store.location().to_owned() };
     let bytes = store.get(DESCRIPTION_PATH, None).await?.ok_or_else(missing)?;
     let refuse = |why: String| Error::Location { text: store.location().to_owned(), why };
-    let description: Description =
-        serde_json::from_slice(&bytes).map_err(|e| refuse(format!("its {DESCRIPTION_PATH} is broken: {e}")))?;
+    let description: Description = serde_json::from_slice(&bytes)
+        .map_err(|e| refuse(format!("its {DESCRIPTION_PATH} is broken: {e}")))?;
     if description.format != DESCRIPTION_FORMAT {
         return Err(refuse(format!("its {DESCRIPTION_PATH} is not that of a vault")));
     }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use ebbtide_vault::{
-    CollectionKind, CollectionMeta, Location, Manifest, ManifestHeader, ManifestWriter, MasterKey, NoAnnounce,
-    ObjectName, Order, S3Options, SegmentEntry, Vault,
+    CollectionKind, CollectionMeta, Location, Manifest, ManifestHeader, ManifestWriter, MasterKey,
+    NoAnnounce, ObjectName, Order, S3Options, SegmentEntry, Vault,
 };
 use futures::TryStreamExt as _;
 use history::ContentSum;

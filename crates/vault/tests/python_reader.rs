@@ -39,7 +39,9 @@ fn copy(from: &Path, to: &Path) {
 
 fn segment_files(vault: &Path) -> Vec<PathBuf> {
     let fans = std::fs::read_dir(vault.join("v1/segments")).unwrap();
-    fans.flat_map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap()).map(|file| file.unwrap().path()).collect()
+    fans.flat_map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect()
 }
 
 #[test]
@@ -56,7 +58,11 @@ fn the_independent_reader_reads_the_golden_vault() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(text(&["list"]).starts_with(&format!("{SNAPSHOT} golden rs 1700000000,7 1503 ")), "{}", text(&["list"]));
+    assert!(
+        text(&["list"]).starts_with(&format!("{SNAPSHOT} golden rs 1700000000,7 1503 ")),
+        "{}",
+        text(&["list"])
+    );
     let collections = text(&["show", SNAPSHOT]);
     let names: Vec<_> = collections.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(names, ["shop.orders", "shop.log", "shop.recent"]);

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use ebbtide_vault::{
-    ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Order, S3Options, Secret, SegmentBuilder,
-    Vault,
+    ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Order, S3Options, Secret,
+    SegmentBuilder, Vault,
 };
 use futures::TryStreamExt as _;
 use history::SortKey;
@@ -122,7 +122,8 @@ async fn a_vault_lives_in_a_bucket() {
 #[tokio::test]
 async fn an_archive_goes_through_a_bucket() {
     let server = Server::start().await;
-    let vault = Vault::create_or_open(&server.location(server.options()), &MasterKey::generate()).await.unwrap();
+    let vault =
+        Vault::create_or_open(&server.location(server.options()), &MasterKey::generate()).await.unwrap();
     let content: Vec<u8> = (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut writer = ArchiveWriter::new(&vault, RestoreJobId::from_parts(1, [1; 8]));
     writer.write(&content).await.unwrap();
@@ -141,6 +142,14 @@ async fn wrong_credentials_are_told_and_never_shown() {
     let error = Vault::create_or_open(&server.location(options), &MasterKey::generate()).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("not the secret"));
+}
+
+#[tokio::test]
+async fn half_of_the_credentials_is_refused() {
+    let server = Server::start().await;
+    let options = S3Options { secret_access_key: None, ..server.options() };
+    let error = Vault::create_or_open(&server.location(options), &MasterKey::generate()).await.unwrap_err();
+    assert!(matches!(error, Error::Location { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -24,6 +24,10 @@ const VERSIONS: &[Version] = &[
     Version::current(2023, 2, 1).deprecated("Mon, 5 Aug 2024 00:00:00 GMT", SUNSET),
     Version::current(2024, 8, 5),
 ];
+const PROCESS_ARGS_VERSIONS: &[Version] = &[
+    Version::current(2023, 1, 1).deprecated("Mon, 5 Aug 2024 00:00:00 GMT", SUNSET),
+    Version::current(2024, 8, 5),
+];
 /// The version whose description is the legacy one.
 const LEGACY: Date = Date::new(2023, 1, 1);
 
@@ -55,7 +59,22 @@ pub(super) static OPERATIONS: &[Operation] = &[
         limit: Set::Clusters,
         run: |call| Box::pin(status(call)),
     },
+    Operation {
+        id: "getGroupClusterProcessArgs",
+        method: Method::GET,
+        path: "/groups/{groupId}/clusters/{clusterName}/processArgs",
+        versions: PROCESS_ARGS_VERSIONS,
+        scope: Scope::Project(&[Action::Read]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(process_args(call)),
+    },
 ];
+
+/// Nothing is known of the server's parameters: every member of the schema is optional, and all are absent.
+async fn process_args(call: Call) -> Answer<Reply> {
+    cluster(&call).await?;
+    Ok(Reply::object(json!({})))
+}
 
 /// The replica set of the path, or the error that says what is wrong with it.
 pub(super) async fn cluster(call: &Call) -> Answer<Arc<Deployment>> {

@@ -68,7 +68,10 @@ pub struct Response {
 
 impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> &str {
@@ -112,6 +115,11 @@ impl Connection {
 
     pub async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Writes what the other side takes before it closes.
+    pub async fn write_anyway(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
     }
 
     pub async fn send(&mut self, request: &Request) -> Response {
@@ -183,7 +191,10 @@ pub async fn once(address: SocketAddr, request: &Request) -> Response {
 pub fn challenge(response: &Response) -> Vec<(String, String)> {
     let header = response.header("www-authenticate").expect("a challenge");
     let fields = header.strip_prefix("Digest ").expect("Digest").split(", ");
-    fields.map(|field| field.split_once('=').unwrap()).map(|(n, v)| (n.into(), v.trim_matches('"').into())).collect()
+    fields
+        .map(|field| field.split_once('=').unwrap())
+        .map(|(n, v)| (n.into(), v.trim_matches('"').into()))
+        .collect()
 }
 
 pub fn nonce(response: &Response) -> String {

@@ -13,12 +13,14 @@ use std::{
     },
 };
 
-use ebbtide_api as api;
-use ebbtide_api::{ArchiveError, ArchiveSource, CheckFinding, CheckReport, Registrar, Secret, SecretError, SecretOpener};
 use bytes::Bytes;
 use catalog::{
-    Catalog, Completion, Deployment, DeploymentFacts, Grant, NewDeployment, NewSnapshot, Outcome, Project, RestoreJob,
-    Sealed, Snapshot, SnapshotType,
+    Catalog, Completion, Deployment, DeploymentFacts, Grant, NewDeployment, NewSnapshot, Outcome, Project,
+    RestoreJob, Sealed, Snapshot, SnapshotType,
+};
+use ebbtide_api as api;
+use ebbtide_api::{
+    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Registrar, Secret, SecretError, SecretOpener,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use model::{ClusterTime, DeploymentKind, WallTime, job::Work, role::Role};
@@ -291,7 +293,11 @@ impl App {
             added_bytes: 400,
             notes: json!({}),
         };
-        self.catalog.jobs().finish(&lease, Outcome::SnapshotCompleted(Box::new(completion)), self.now()).await.unwrap();
+        self.catalog
+            .jobs()
+            .finish(&lease, Outcome::SnapshotCompleted(Box::new(completion)), self.now())
+            .await
+            .unwrap();
     }
 
     pub async fn claim(&self, kinds: &[&str]) -> catalog::Lease {
@@ -320,7 +326,12 @@ impl App {
     }
 }
 
-pub async fn deployment(catalog: &Catalog, project: &Project, name: &str, kind: DeploymentKind) -> Deployment {
+pub async fn deployment(
+    catalog: &Catalog,
+    project: &Project,
+    name: &str,
+    kind: DeploymentKind,
+) -> Deployment {
     let new = NewDeployment {
         project_id: project.id,
         name: name.parse().unwrap(),

@@ -13,7 +13,7 @@ use sqlx::{Any, Transaction, any::AnyRow};
 use super::{ATTEMPTS_MAX, CLAIMABLE_AT, Jobs, Lease, of_kinds, outcome, subject};
 use crate::{
     Result,
-    row::{Columns, statement},
+    row::{Columns, plain, statement},
     transition,
 };
 
@@ -118,7 +118,7 @@ async fn take(
          WHERE id = $1 RETURNING lease_epoch, attempts, checkpoint",
     )
     .bind(id.to_string())
-    .bind(worker)
+    .bind(plain(worker))
     .bind(lease_until.0)
     .bind(now.0)
     .fetch_one(&mut **transaction)

@@ -237,42 +237,54 @@ pub(crate) async fn a_pin_and_a_mark_at_the_same_time(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     let collector = catalog.collector();
     let (mut reused, mut deleted) = (0, 0);
+    const NAMES: usize = 200;
     for round in 0..40 {
-        let wanted: Vec<String> = (0..20).map(|n| format!("r{round}-{n}")).collect();
+        let wanted: Vec<String> = (0..NAMES).map(|n| format!("r{round}-{n}")).collect();
         let now = at(10_000 * round);
         support::request_snapshot(&catalog, &deployment, now).await;
         let cycle = collector.begin_cycle(now, CYCLE_MS).await.unwrap().unwrap();
         collector.adopt(&cycle, &wanted.iter().map(|name| stored(name)).collect::<Vec<_>>()).await.unwrap();
-        assert_eq!(collector.mark(&cycle, &wanted).await.unwrap(), 20);
+        assert_eq!(collector.mark(&cycle, &wanted).await.unwrap(), NAMES as u64);
         collector.end_cycle(&cycle).await.unwrap();
         let cycle = collector.begin_cycle(now, CYCLE_MS).await.unwrap().unwrap();
         let lease = support::claim(&catalog, "w", now).await;
 
         let backwards: Vec<String> = wanted.iter().rev().cloned().collect();
-        let pin = tokio::spawn({
+        let pin = {
             let (catalog, lease) = (catalog.clone(), lease.clone());
             async move { catalog.objects().pin(&lease, &backwards).await.unwrap() }
-        });
-        let delete = tokio::spawn({
+        };
+        let delete = {
             let (catalog, cycle, wanted) = (catalog.clone(), cycle.clone(), wanted.clone());
             async move {
                 catalog.collector().mark(&cycle, &wanted).await.unwrap();
                 catalog.collector().begin_delete(&cycle, &wanted).await.unwrap()
             }
-        });
-        let (report, granted) = (pin.await.unwrap(), delete.await.unwrap());
-        assert_eq!(report.stored.len() + report.deleting.len(), 20);
+        };
+        // Both start at once, in the one order and in the other.
+        let (report, granted) = if round % 2 == 0 {
+            let (pin, delete) = (tokio::spawn(pin), tokio::spawn(delete));
+            (pin.await.unwrap(), delete.await.unwrap())
+        } else {
+            let (delete, pin) = (tokio::spawn(delete), tokio::spawn(pin));
+            (pin.await.unwrap(), delete.await.unwrap())
+        };
+        assert_eq!(report.stored.len() + report.deleting.len(), NAMES);
         for name in &granted {
             assert!(
                 !report.stored.contains(name),
                 "{name} was promised to the job and granted to the collector"
             );
         }
+        for row in collector.candidates(Some(&format!("r{round}-")), 1000).await.unwrap() {
+            let promised = report.stored.contains(&row.object.name);
+            assert!(!(promised && row.marked), "{} is marked although it is pinned", row.object.name);
+        }
         reused += report.stored.len();
         deleted += granted.len();
         collector.finish_delete(&cycle, &granted).await.unwrap();
         let report = catalog.objects().pin(&lease, &wanted).await.unwrap();
-        assert!(report.deleting.is_empty() && report.stored.len() + granted.len() == 20);
+        assert!(report.deleting.is_empty() && report.stored.len() + granted.len() == NAMES);
         collector.end_cycle(&cycle).await.unwrap();
         catalog.jobs().finish(&lease, support::failed("x"), now).await.unwrap();
     }

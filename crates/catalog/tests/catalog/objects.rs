@@ -45,3 +45,25 @@ pub(crate) async fn pins_hold_and_end_with_the_job(catalog: Catalog) {
     assert_eq!(collector.mark(&cycle, &many).await.unwrap(), 500, "pins end with the job");
     assert_eq!(objects.stats().await.unwrap().marked, 500);
 }
+
+/// Workers run on any thread. What does not fit there is refused by the compiler, here and not in the engine.
+#[tokio::test]
+async fn futures_can_be_sent_between_threads() {
+    fn sendable<F: Future + Send>(future: F) {
+        drop(future);
+    }
+    let (catalog, _directory) = support::sqlite().await;
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    let cycle = catalog.collector().begin_cycle(at(3), 1000).await.unwrap().unwrap();
+    let (objects, collector) = (catalog.objects(), catalog.collector());
+    sendable(catalog::Catalog::open("x"));
+    sendable(catalog.jobs().finish(&lease, support::failed("x"), at(4)));
+    sendable(objects.pin(&lease, &[]));
+    sendable(objects.stored(&lease, &[]));
+    sendable(collector.mark(&cycle, &[]));
+    sendable(collector.begin_delete(&cycle, &[]));
+    sendable(collector.finish_delete(&cycle, &[]));
+    sendable(collector.adopt(&cycle, &[]));
+}

@@ -44,6 +44,11 @@ impl RunBuffer {
             key: key.len() as u32,
             document: document.len() as u32,
         });
+        let more = key.len() + document.len();
+        if self.bytes.capacity() - self.bytes.len() < more && self.bytes.len() > self.limit / 4 {
+            // From here on growing by doubling would overshoot the limit.
+            self.bytes.reserve_exact(self.limit.saturating_sub(self.bytes.len()).max(more));
+        }
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(document);
     }

@@ -40,6 +40,12 @@ impl DocumentId {
         ours.kind == theirs.kind && ours.value == theirs.value
     }
 
+    /// Whether this is the greatest value there is.
+    pub(super) fn is_max_key(&self) -> bool {
+        const MAX_KEY: u8 = 0x7f;
+        matches!(field(self.as_bytes(), "_id"), Ok(Some(id)) if id.kind == MAX_KEY)
+    }
+
     /// `{_id: {operator: …}}`.
     pub(super) fn comparison(&self, operator: &str) -> RawDocumentBuf {
         let compared = field(self.as_bytes(), "_id")

@@ -94,6 +94,9 @@ pub async fn sorted<'c>(
     let Some(from) = by_min else {
         return Cursor::open(connection, namespace, find, None).await;
     };
+    if from.is_max_key() {
+        return Cursor::open(connection, namespace, at_max_key(namespace, at), None).await;
+    }
     find.append(cstr!("min"), from.as_document());
     // To the server `min` alone means "below MaxKey": the document whose `_id` is MaxKey must be asked for by name.
     Ok(Cursor::open(connection, namespace, find, None).await?.followed_by(at_max_key(namespace, at)))
@@ -103,7 +106,6 @@ fn at_max_key(namespace: &Namespace, at: ClusterTime) -> RawDocumentBuf {
     let mut last = find(namespace);
     last.append(cstr!("filter"), rawdoc! { "_id": bson::raw::RawBsonRef::MaxKey });
     last.append(cstr!("limit"), 1);
-    last.append(cstr!("singleBatch"), true);
     last.append(cstr!("readConcern"), snapshot(at));
     last
 }

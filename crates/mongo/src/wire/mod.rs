@@ -265,6 +265,11 @@ impl Connection {
 }
 
 impl Hello {
+    /// Whether it can be read now: not starting, recovering or rolling back.
+    pub(crate) fn holds_data(&self) -> bool {
+        self.is_primary || self.is_secondary
+    }
+
     fn of(reply: &RawDocument) -> Self {
         let mechanisms = match reply.get_array("saslSupportedMechs") {
             Ok(array) => array.into_iter().filter_map(|item| Some(item.ok()?.as_str()?.to_owned())).collect(),

@@ -11,6 +11,9 @@ use crate::{Deployment, Error, Namespace, Result, namespace::never_taken_databas
 /// Fields of an `_id` index specification that older servers write and newer ones refuse.
 pub(super) const OUTDATED_INDEX_FIELDS: [&str; 1] = ["ns"];
 
+/// Options that listings show and `create` refuses: a collection that `$out` was just writing comes back as a plain one.
+pub(super) const UNSAID_OPTIONS: [&str; 1] = ["temp"];
+
 /// Collections listed in one reply; a database with more of them is listed by several.
 const LISTING_BATCH: i32 = 10_000;
 
@@ -26,7 +29,7 @@ pub async fn create(
     id_index: Option<&[u8]>,
 ) -> Result<()> {
     let mut create = RawBuilder::new().text("create", name);
-    for option in history::raw::elements(options) {
+    for option in history::raw::elements(&super::raw::without(options, &UNSAID_OPTIONS)?) {
         create = create.element(&option.map_err(malformed)?);
     }
     if let Some(id_index) = id_index {

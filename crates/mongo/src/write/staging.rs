@@ -3,7 +3,7 @@
 //! The names are short, so that they fit wherever the final name fits, begin with a prefix that a backup never takes,
 //! and hold the job's id, so that what a dead job left is found and swept without any other record.
 
-use crate::{Deployment, Namespace, Result, STAGING_PREFIX};
+use crate::{Deployment, Namespace, Result, STAGING_PREFIX, namespace::never_taken_database};
 
 use super::collections;
 
@@ -40,7 +40,8 @@ fn job_prefix(job_hex: &str) -> String {
 pub async fn sweep_staging(deployment: &Deployment, job_hex: &str) -> Result<Vec<Namespace>> {
     let prefix = job_prefix(job_hex);
     let mut swept = Vec::new();
-    for db in collections::database_names(deployment).await? {
+    let databases = collections::database_names(deployment).await?;
+    for db in databases.into_iter().filter(|db| !never_taken_database(db)) {
         for name in collections::collection_names_with_prefix(deployment, &db, &prefix).await? {
             collections::drop(deployment, &db, &name).await?;
             swept.push(Namespace::new(db.as_str(), name));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest;
 use bson::RawDocumentBuf;
 use history::{
     content::ContentSum,
@@ -9,7 +10,7 @@ use history::{
 };
 
 use super::{
-    collections::OUTDATED_INDEX_FIELDS,
+    collections::{OUTDATED_INDEX_FIELDS, UNSAID_OPTIONS},
     raw::{self, RawBuilder, malformed},
     ttl::ParkedTtl,
 };
@@ -73,6 +74,45 @@ pub(crate) async fn for_each_document(
             Some(id) => command = get_more(namespace, id)?,
         }
     }
+}
+
+/// A hash that depends on the order of the documents, for capped collections, whose order is data.
+#[derive(Clone)]
+pub struct SequenceHash(digest::Context);
+
+impl std::fmt::Debug for SequenceHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SequenceHash(..)")
+    }
+}
+
+impl Default for SequenceHash {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl SequenceHash {
+    /// Adds the next document. Documents know their length, so no two sequences are the same bytes.
+    pub fn add(&mut self, document: &[u8]) {
+        self.0.update(document);
+    }
+
+    /// The hash as hexadecimal digits.
+    pub fn finish(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
+/// The hash of all documents of a collection in natural order, as a majority knows them now.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn sequence(deployment: &Deployment, namespace: &Namespace) -> Result<String> {
+    let mut hash = SequenceHash::default();
+    let mut connection = deployment.primary_wire().await?;
+    for_each_document(&mut connection, namespace, None, |document| hash.add(document)).await?;
+    Ok(hash.finish())
 }
 
 fn find(namespace: &Namespace, at: Option<ClusterTime>) -> Result<RawDocumentBuf> {
@@ -147,7 +187,7 @@ fn by_name(specs: &[Vec<u8>]) -> BTreeMap<String, &[u8]> {
 
 /// Compares byte for byte, and says which fields differ when they do.
 fn compare(what: &str, expected: &[u8], found: &[u8], lifetime_parked: bool, differences: &mut Vec<String>) {
-    let mut ignored = OUTDATED_INDEX_FIELDS.to_vec();
+    let mut ignored = [OUTDATED_INDEX_FIELDS, UNSAID_OPTIONS].concat();
     if lifetime_parked {
         ignored.push("expireAfterSeconds");
     }

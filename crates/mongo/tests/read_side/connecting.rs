@@ -192,6 +192,17 @@ async fn reads_go_where_the_connection_string_says_and_writes_follow_the_primary
     };
     assert_ne!(after.host(), primary.host());
     assert!(deployment.term().await.unwrap() > term);
+    // All readers of a job stay with one member, until it goes away.
+    assert_eq!(deployment.read_wire().await.unwrap().host(), secondary.host());
+    let gone = server.index_of(secondary.host()).unwrap();
+    server.kill(gone).await.unwrap();
+    let elsewhere = loop {
+        match deployment.read_wire().await {
+            Ok(wire) => break wire,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    };
+    assert_ne!(elsewhere.host(), secondary.host());
     // The old connection is to a secondary now, or closed; either way the caller knows what to do.
     let mut old = primary;
     let (error, text) = said(mongo::time::majority_now_on(&mut old).await);

@@ -5,8 +5,8 @@ use mongo::{
     ConnectOptions, Deployment, Namespace, Uri,
     privileges::{Purpose, role_definition},
     write::{
-        Barrier, BuildOptions, ConnectionPool, LoadOptions, Loader, TtlPolicy, collections, indexes, staging, system_js,
-        timeseries, verify, views,
+        Barrier, BuildOptions, ConnectionPool, LoadOptions, Loader, TtlPolicy, collections, indexes, staging,
+        system_js, timeseries, verify, views,
     },
 };
 use testbed::{
@@ -24,7 +24,13 @@ async fn everything_arrives_byte_for_byte(version: &str) {
     let source = Server::start(Options::version(version)).await.unwrap();
     let target = Server::start(Options::version(version).with_auth()).await.unwrap();
     let source_client = source.client().await.unwrap();
-    load(&source_client, SEED, &Set::ALL.into_iter().filter(|set| *set != Set::Principals).collect::<Vec<_>>()).await.unwrap();
+    load(
+        &source_client,
+        SEED,
+        &Set::ALL.into_iter().filter(|set| *set != Set::Principals).collect::<Vec<_>>(),
+    )
+    .await
+    .unwrap();
     let wanted = oracle::state(&source_client).await.unwrap().without_principals();
     let from = crate::connect(&source.uri()).await;
     let to = connect_as_documented(&target).await;
@@ -53,7 +59,9 @@ async fn copy_database(from: &Deployment, to: &Deployment, db: &str, state: &Dat
     let pool = ConnectionPool::new(to);
     let barrier = Barrier::begin(to).await.unwrap();
     let mut staged = Vec::new();
-    let plain = |(name, state): &(&String, &CollectionState)| state.kind == "collection" && !name.starts_with("system.");
+    let plain = |(name, state): &(&String, &CollectionState)| {
+        state.kind == "collection" && !name.starts_with("system.")
+    };
     for (ordinal, (name, collection)) in (0..).zip(state.collections.iter().filter(plain)) {
         let staging = Namespace::new(db, staging::staging_name(JOB, ordinal));
         copy_collection(from, &pool, barrier, name, &staging, collection).await;
@@ -64,7 +72,8 @@ async fn copy_database(from: &Deployment, to: &Deployment, db: &str, state: &Dat
         let source = Namespace::new(db, name.as_str());
         let is_capped = state.capped_sequences.contains_key(name);
         let at = (!is_capped).then_some(durable_at);
-        let (wanted, found) = (verify::content(from, &source, None).await, verify::content(to, &staging, at).await);
+        let (wanted, found) =
+            (verify::content(from, &source, None).await, verify::content(to, &staging, at).await);
         assert_eq!(wanted.unwrap(), found.unwrap(), "{source}");
         let uuid = collections::uuid_of(to, &staging).await.unwrap();
         for _again in 0..2 {
@@ -84,10 +93,19 @@ async fn copy_database(from: &Deployment, to: &Deployment, db: &str, state: &Dat
     }
 }
 
-async fn copy_collection(from: &Deployment, pool: &ConnectionPool, barrier: Barrier, name: &str, staging: &Namespace, state: &CollectionState) {
+async fn copy_collection(
+    from: &Deployment,
+    pool: &ConnectionPool,
+    barrier: Barrier,
+    name: &str,
+    staging: &Namespace,
+    state: &CollectionState,
+) {
     let to = pool.deployment();
     let id_index = state.id_index.as_ref().map(|raw| raw.0.as_bytes());
-    collections::create_anew(to, &staging.db, &staging.collection, state.options.0.as_bytes(), id_index).await.unwrap();
+    collections::create_anew(to, &staging.db, &staging.collection, state.options.0.as_bytes(), id_index)
+        .await
+        .unwrap();
     let capped = history::raw::field(state.options.0.as_bytes(), "capped").unwrap().is_some();
     let options = LoadOptions { insertion_order: capped, ..LoadOptions::default() };
     let mut loader = Loader::open_behind(pool, staging, options, barrier);
@@ -112,7 +130,10 @@ async fn build(to: &Deployment, namespace: &Namespace, state: &CollectionState, 
 async fn copy_series(from: &Deployment, to: &Deployment, series: &Namespace, state: &DatabaseState) {
     let buckets = timeseries::buckets_of(series);
     timeseries::create(to, series, state.collections[&series.collection].options.0.as_bytes()).await.unwrap();
-    let mut loader = Loader::open(to, &buckets, LoadOptions { mark_as: Some(JOB.to_owned()), ..LoadOptions::default() }).await.unwrap();
+    let mut loader =
+        Loader::open(to, &buckets, LoadOptions { mark_as: Some(JOB.to_owned()), ..LoadOptions::default() })
+            .await
+            .unwrap();
     loader.insert(Bytes::from(documents(from, &buckets).await.concat())).await.unwrap();
     loader.finish().await.unwrap();
     build(to, &buckets, &state.collections[&buckets.collection], BuildOptions::default()).await;

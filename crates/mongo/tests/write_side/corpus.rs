@@ -30,7 +30,10 @@ fn corpus() -> Vec<Vec<u8>> {
         start(6).timestamp("", 0, 0),
         RawBuilder::new().int("_id", 7).element(0x11, &[0xff, 0xfe], &[0; 8]).string("s", &[0xff, 0x80]),
         start(8).timestamp("0", 0, 0).int("$ref", 1).int("$id", 2).int("$db", 3),
-        start(9).timestamp("z", 0, 0).element(0x06, b"undefined", b"").double_bits("nan", 0x7ff0_0000_0000_0001),
+        start(9)
+            .timestamp("z", 0, 0)
+            .element(0x06, b"undefined", b"")
+            .double_bits("nan", 0x7ff0_0000_0000_0001),
         start(10).timestamp("z", 0, 0).document("deep", deep),
         start(11).document("only inside", RawBuilder::new().timestamp("z", 0, 0).timestamp("z", 0, 0)),
         RawBuilder::new().timestamp("_id", 0, 0).int("x", 1),
@@ -48,7 +51,11 @@ async fn arrives(deployment: &Deployment, name: &str, options: Document, order: 
     let namespace = Namespace::new("app", name);
     let options = bson::RawDocumentBuf::try_from(options).unwrap();
     collections::create(deployment, "app", name, options.as_bytes(), None).await.unwrap();
-    let options = LoadOptions { insertion_order: order, mark_as: mark.then(|| "job".to_owned()), ..LoadOptions::default() };
+    let options = LoadOptions {
+        insertion_order: order,
+        mark_as: mark.then(|| "job".to_owned()),
+        ..LoadOptions::default()
+    };
     let mut loader = Loader::open(deployment, &namespace, options).await.unwrap();
     let mut wanted = corpus();
     loader.insert(Bytes::from(wanted.concat())).await.unwrap();
@@ -61,7 +68,12 @@ async fn arrives(deployment: &Deployment, name: &str, options: Document, order: 
         found.sort();
     }
     for (wanted, found) in wanted.iter().zip(&found) {
-        assert!(wanted == found, "{name}: {:x?} became {:x?}", &wanted[..wanted.len().min(200)], &found[..found.len().min(200)]);
+        assert!(
+            wanted == found,
+            "{name}: {:x?} became {:x?}",
+            &wanted[..wanted.len().min(200)],
+            &found[..found.len().min(200)]
+        );
     }
     assert_eq!(found.len(), wanted.len());
 }
@@ -72,7 +84,14 @@ async fn the_corpus_arrives_in_every_kind_of_collection(version: &str) {
     arrives(&deployment, "marked", doc! {}, false, true).await;
     arrives(&deployment, "capped", doc! { "capped": true, "size": 64 << 20 }, true, false).await;
     let validator = doc! { "nobody has this": 1 };
-    arrives(&deployment, "refusing", doc! { "validator": validator, "collation": { "locale": "de" } }, false, false).await;
+    arrives(
+        &deployment,
+        "refusing",
+        doc! { "validator": validator, "collation": { "locale": "de" } },
+        false,
+        false,
+    )
+    .await;
     if deployment.version() >= (6, 0, 0) {
         let clustered = doc! { "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
         arrives(&deployment, "clustered", clustered, false, false).await;

@@ -21,7 +21,10 @@ fn fence_privileges(actions: &[&str]) -> Vec<Document> {
 }
 
 async fn connect_plain(server: &Server) -> Deployment {
-    server.admin(doc! { "createUser": "plain", "pwd": "p", "roles": ["readWriteAnyDatabase"] }).await.unwrap();
+    server
+        .admin(doc! { "createUser": "plain", "pwd": "p", "roles": ["readWriteAnyDatabase"] })
+        .await
+        .unwrap();
     connect(&server.uri_for("plain", "p")).await
 }
 
@@ -45,7 +48,9 @@ async fn keeps_others_out_and_lets_us_write() {
     // A restore that finds it on leaves it alone.
     let found = WriteBlock::state(&root).await.unwrap();
     assert_eq!(found, BlockState::On);
-    assert!(matches!(WriteBlock::raise(&root, Duration::from_secs(10)).await.unwrap(), FenceOutcome::AlreadyOn { fenced_at: later } if later > fenced_at));
+    assert!(
+        matches!(WriteBlock::raise(&root, Duration::from_secs(10)).await.unwrap(), FenceOutcome::AlreadyOn { fenced_at: later } if later > fenced_at)
+    );
     WriteBlock::lift(&root, &found).await.unwrap();
     assert!(!may_write(&plain).await);
 
@@ -55,7 +60,8 @@ async fn keeps_others_out_and_lets_us_write() {
     let until = majority_now(&root).await.unwrap();
     let own = OwnWrites { ddl: ["app.x".to_owned()].into(), ..OwnWrites::default() };
     let found = foreign_writes(&root, fenced_at, until, &own).await.unwrap();
-    let told: Vec<_> = found.first.iter().map(|write| (write.operation.as_str(), write.namespace.as_str())).collect();
+    let told: Vec<_> =
+        found.first.iter().map(|write| (write.operation.as_str(), write.namespace.as_str())).collect();
     assert_eq!(told, [("insert", "app.x"), ("create", "app.orders"), ("insert", "app.orders")]);
     assert_eq!(found.count, 3);
 
@@ -91,7 +97,8 @@ async fn is_unavailable_where_it_would_stop_us() {
     assert!(reason(WriteBlock::state(&old).await.unwrap()).contains("5.0.4"));
     drop(old_server);
     let (server, _root) = start_with_auth("6.0.5").await;
-    let lacking = connect_with(&server, fence_privileges(&["setUserWriteBlockMode", "serverStatus"]), vec![]).await;
+    let lacking =
+        connect_with(&server, fence_privileges(&["setUserWriteBlockMode", "serverStatus"]), vec![]).await;
     assert!(reason(WriteBlock::state(&lacking).await.unwrap()).contains("bypassWriteBlockingMode"));
     let outcome = WriteBlock::raise(&lacking, Duration::from_secs(1)).await.unwrap();
     assert!(matches!(outcome, FenceOutcome::Unavailable { .. }));
@@ -106,7 +113,14 @@ async fn our_own_writes_are_known_by_their_sessions(version: &str) {
     let mut loader = Loader::open(&deployment, &namespace, options).await.unwrap();
     let zero = bson::Timestamp { time: 0, increment: 0 };
     let documents: Vec<_> = (0..5000)
-        .map(|n| if n % 2 == 0 { bson::rawdoc! { "_id": n } } else { bson::rawdoc! { "_id": n, "t": zero } }.into_bytes())
+        .map(|n| {
+            if n % 2 == 0 {
+                bson::rawdoc! { "_id": n }
+            } else {
+                bson::rawdoc! { "_id": n, "t": zero }
+            }
+            .into_bytes()
+        })
         .collect();
     loader.insert(Bytes::from(documents.concat())).await.unwrap();
     loader.finish().await.unwrap();
@@ -124,7 +138,8 @@ async fn our_own_writes_are_known_by_their_sessions(version: &str) {
     x.delete_one(doc! { "_id": 1 }).session(&mut session).await.unwrap();
     x.insert_one(doc! { "_id": 1 }).session(&mut session).await.unwrap();
     session.commit_transaction().await.unwrap();
-    let found = foreign_writes(&deployment, until, majority_now(&deployment).await.unwrap(), &own).await.unwrap();
+    let found =
+        foreign_writes(&deployment, until, majority_now(&deployment).await.unwrap(), &own).await.unwrap();
     let told: Vec<_> = found.first.iter().map(|write| write.operation.as_str()).collect();
     assert_eq!(told, ["delete", "insert"]);
     let long_ago = bson::Timestamp { time: 1, increment: 1 };

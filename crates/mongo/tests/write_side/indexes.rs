@@ -27,7 +27,8 @@ fn shape_of(indexes: &[Vec<u8>]) -> verify::Shape<'_> {
 }
 
 async fn names(deployment: &Deployment, namespace: &Namespace) -> Vec<String> {
-    let name = |spec: &Vec<u8>| bson::RawDocument::from_bytes(spec).unwrap().get_str("name").unwrap().to_owned();
+    let name =
+        |spec: &Vec<u8>| bson::RawDocument::from_bytes(spec).unwrap().get_str("name").unwrap().to_owned();
     listed(deployment, namespace).await.iter().map(name).collect()
 }
 
@@ -40,15 +41,26 @@ async fn a_member_that_is_down_is_named_and_nothing_is_left() {
     let primary = server.primary().await.unwrap();
     let victim = (primary + 1) % 3;
     server.kill(victim).await.unwrap();
-    let specs = [raw(doc! { "v": 2, "key": { "a": 1 }, "name": "a" }), raw(doc! { "v": 2, "key": { "b": 1 }, "name": "b" })];
+    let specs = [
+        raw(doc! { "v": 2, "key": { "a": 1 }, "name": "a" }),
+        raw(doc! { "v": 2, "key": { "b": 1 }, "name": "b" }),
+    ];
 
-    let all = BuildOptions { commit_quorum: CommitQuorum::VotingMembers, members_down_max: Duration::from_secs(3), ..BuildOptions::default() };
+    let all = BuildOptions {
+        commit_quorum: CommitQuorum::VotingMembers,
+        members_down_max: Duration::from_secs(3),
+        ..BuildOptions::default()
+    };
     let error = indexes::build(&deployment, &namespace, &specs, &all).await.unwrap_err();
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     assert!(error.to_string().contains(&server.host_port_of(victim)), "{error}");
     assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
 
-    let hurried = BuildOptions { commit_quorum: CommitQuorum::Members(3), deadline: Some(Duration::from_secs(3)), ..BuildOptions::default() };
+    let hurried = BuildOptions {
+        commit_quorum: CommitQuorum::Members(3),
+        deadline: Some(Duration::from_secs(3)),
+        ..BuildOptions::default()
+    };
     let error = indexes::build(&deployment, &namespace, &specs, &hurried).await.unwrap_err();
     assert!(error.to_string().contains(&server.host_port_of(victim)), "{error}");
     assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
@@ -93,8 +105,13 @@ async fn ttl_indexes_are_parked_when_they_would_delete(version: &str) {
     };
 
     let report = indexes::build(&deployment, &namespace, &specs, &BuildOptions::default()).await.unwrap();
-    let parked = ParkedTtl { namespace: namespace.clone(), index: Some("old".to_owned()), field: Some("old".to_owned()), expire_after_seconds: 60 };
-    assert_eq!(report.parked, [parked.clone()]);
+    let parked = ParkedTtl {
+        namespace: namespace.clone(),
+        index: Some("old".to_owned()),
+        field: Some("old".to_owned()),
+        expire_after_seconds: 60,
+    };
+    assert_eq!(report.parked, std::slice::from_ref(&parked));
     assert_eq!(differences(&report.parked).await, [""; 0]);
     assert_eq!(differences(&[]).await.len(), 1);
     assert!(ttl::would_delete_now(&deployment, &parked).await.unwrap());
@@ -131,6 +148,9 @@ async fn indexes_keep_the_simple_collation_where_another_is_the_default(version:
     let wanted = listed(&deployment, &one).await;
     assert_eq!(wanted.len(), 6);
     indexes::build(&deployment, &two, &wanted, &BuildOptions::default()).await.unwrap();
-    assert_eq!(verify::differences(&shape_of(&wanted), &shape_of(&listed(&deployment, &two).await), &[]), [""; 0]);
+    assert_eq!(
+        verify::differences(&shape_of(&wanted), &shape_of(&listed(&deployment, &two).await), &[]),
+        [""; 0]
+    );
 }
 on_versions!(indexes_keep_the_simple_collation_where_another_is_the_default);

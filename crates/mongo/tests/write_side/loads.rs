@@ -4,13 +4,14 @@ use bson::{doc, rawdoc};
 use bytes::Bytes;
 use mongo::{
     Error, Namespace,
-    write::{LoadOptions, Loader, collections},
+    write::{LoadOptions, Loader, collections, verify},
 };
 
 use crate::{documents, insert, on_versions, start};
 
 fn numbered(from: i32, to: i32, padding: usize) -> Bytes {
-    let documents: Vec<_> = (from..to).map(|id| rawdoc! { "_id": id, "p": "x".repeat(padding) }.into_bytes()).collect();
+    let documents: Vec<_> =
+        (from..to).map(|id| rawdoc! { "_id": id, "p": "x".repeat(padding) }.into_bytes()).collect();
     Bytes::from(documents.concat())
 }
 
@@ -32,6 +33,9 @@ async fn capped_collections_keep_their_order(version: &str) {
     }
     assert_eq!(loader.finish().await.unwrap().mended, 240);
     assert!(documents(&deployment, &namespace).await == wanted);
+    let mut hash = verify::SequenceHash::default();
+    wanted.iter().for_each(|document| hash.add(document));
+    assert_eq!(verify::sequence(&deployment, &namespace).await.unwrap(), hash.finish());
 }
 on_versions!(capped_collections_keep_their_order);
 
@@ -52,7 +56,10 @@ async fn an_error_reaches_whoever_goes_on_inserting() {
     let (_server, deployment) = start("6.0.5").await;
     let namespace = Namespace::new("app", "x");
     insert(&deployment, &namespace, vec![doc! { "_id": 5 }]).await;
-    let mut loader = Loader::open(&deployment, &namespace, LoadOptions { connections: 2, ..LoadOptions::default() }).await.unwrap();
+    let mut loader =
+        Loader::open(&deployment, &namespace, LoadOptions { connections: 2, ..LoadOptions::default() })
+            .await
+            .unwrap();
     let mut refused = None;
     for n in 0..200 {
         if let Err(error) = loader.insert(numbered(n * 10, n * 10 + 10, 200_000)).await {

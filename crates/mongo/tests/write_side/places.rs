@@ -19,12 +19,20 @@ const NO_OPTIONS: &[u8] = b"\x05\0\0\0\0";
 #[tokio::test]
 async fn sweeping_drops_what_the_job_left_and_nothing_else() {
     let (_server, deployment) = start("6.0.5").await;
-    for (db, name) in [("a", staging_name(JOB, 1)), ("a", staging_name(OTHER, 1)), ("b", staging_name(JOB, 255)), ("a", "orders".to_owned())] {
+    for (db, name) in [
+        ("a", staging_name(JOB, 1)),
+        ("a", staging_name(OTHER, 1)),
+        ("b", staging_name(JOB, 255)),
+        ("a", "orders".to_owned()),
+    ] {
         collections::create(&deployment, db, &name, NO_OPTIONS, None).await.unwrap();
     }
     let mut swept = sweep_staging(&deployment, JOB).await.unwrap();
     swept.sort();
-    assert_eq!(swept, [Namespace::new("a", staging_name(JOB, 1)), Namespace::new("b", staging_name(JOB, 255))]);
+    assert_eq!(
+        swept,
+        [Namespace::new("a", staging_name(JOB, 1)), Namespace::new("b", staging_name(JOB, 255))]
+    );
     assert_eq!(sweep_staging(&deployment, JOB).await.unwrap(), []);
     assert!(collections::exists(&deployment, &Namespace::new("a", staging_name(OTHER, 1))).await.unwrap());
     assert!(collections::exists(&deployment, &Namespace::new("a", "orders")).await.unwrap());
@@ -40,18 +48,31 @@ async fn renames_over_whatever_is_there(version: &str) {
     for (ordinal, to) in (0..).zip(["view", "series", "plain", "new"]) {
         let from = staging_name(JOB, ordinal);
         collections::create(&deployment, "app", &from, NO_OPTIONS, None).await.unwrap();
-        insert(&deployment, &Namespace::new("app", from.as_str()), vec![doc! { "_id": ordinal as i32 }]).await;
+        insert(&deployment, &Namespace::new("app", from.as_str()), vec![doc! { "_id": ordinal as i32 }])
+            .await;
         let uuid = collections::uuid_of(&deployment, &Namespace::new("app", from.as_str())).await.unwrap();
         assert!(uuid.is_some());
         for _again in 0..2 {
             collections::rename_over(&deployment, "app", &from, to, uuid).await.unwrap();
         }
         assert_eq!(collections::uuid_of(&deployment, &Namespace::new("app", to)).await.unwrap(), uuid);
-        assert_eq!(crate::documents(&deployment, &Namespace::new("app", to)).await, [rawdoc! { "_id": ordinal as i32 }.into_bytes()]);
+        assert_eq!(
+            crate::documents(&deployment, &Namespace::new("app", to)).await,
+            [rawdoc! { "_id": ordinal as i32 }.into_bytes()]
+        );
         let gone = collections::rename_over(&deployment, "app", &from, to, Some([0; 16])).await.unwrap_err();
         assert!(matches!(gone, Error::NamespaceNotFound(_)), "{gone:?}");
     }
-    assert_eq!(deployment.driver().database("app").list_collection_names().filter(doc! { "name": { "$regex": "^system.buckets" } }).await.unwrap(), [""; 0]);
+    assert_eq!(
+        deployment
+            .driver()
+            .database("app")
+            .list_collection_names()
+            .filter(doc! { "name": { "$regex": "^system.buckets" } })
+            .await
+            .unwrap(),
+        [""; 0]
+    );
 }
 on_versions!(renames_over_whatever_is_there);
 
@@ -59,7 +80,10 @@ on_versions!(renames_over_whatever_is_there);
 async fn dropping_is_done_once_or_twice_and_never_to_the_server() {
     let (_server, deployment) = start("6.0.5").await;
     collections::create(&deployment, "app", "x", NO_OPTIONS, None).await.unwrap();
-    assert_eq!(collections::create(&deployment, "app", "x", NO_OPTIONS, None).await.unwrap_err().code(), Some(48));
+    assert_eq!(
+        collections::create(&deployment, "app", "x", NO_OPTIONS, None).await.unwrap_err().code(),
+        Some(48)
+    );
     collections::create_anew(&deployment, "app", "x", NO_OPTIONS, None).await.unwrap();
     for _again in 0..2 {
         collections::drop(&deployment, "app", "x").await.unwrap();
@@ -81,14 +105,21 @@ async fn views_are_made_whatever_their_order_and_bad_ones_named(version: &str) {
         ("bad", rawdoc! { "viewOn": "bottom", "pipeline": [{ "$noSuchStage": 1 }] }),
         ("collated", rawdoc! { "viewOn": "base", "pipeline": [], "collation": { "locale": "de" } }),
     ];
-    let all: Vec<_> = definitions.iter().map(|(name, options)| views::View { name, options: options.as_bytes() }).collect();
+    let all: Vec<_> =
+        definitions.iter().map(|(name, options)| views::View { name, options: options.as_bytes() }).collect();
     for _again in 0..2 {
         let refused = views::create_in_order(&deployment, "app", &all).await.unwrap();
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[0].0.to_string(), "app.bad");
         assert!(refused[0].1.to_string().contains("noSuchStage"), "{}", refused[0].1);
     }
-    let mut names = deployment.driver().database("app").list_collection_names().filter(doc! { "type": "view" }).await.unwrap();
+    let mut names = deployment
+        .driver()
+        .database("app")
+        .list_collection_names()
+        .filter(doc! { "type": "view" })
+        .await
+        .unwrap();
     names.sort();
     assert_eq!(names, ["bottom", "collated", "middle", "top"]);
 }
@@ -97,7 +128,10 @@ on_versions!(views_are_made_whatever_their_order_and_bad_ones_named);
 async fn lifetimes_of_whole_collections_are_parked(version: &str) {
     let (_server, deployment) = start(version).await;
     let series = Namespace::new("app", "weather");
-    let mut parked_kinds = vec![(series.clone(), rawdoc! { "timeseries": { "timeField": "t" }, "expireAfterSeconds": 3600_i64 })];
+    let mut parked_kinds = vec![(
+        series.clone(),
+        rawdoc! { "timeseries": { "timeField": "t" }, "expireAfterSeconds": 3600_i64 },
+    )];
     if deployment.version() >= (6, 0, 0) {
         let clustered = rawdoc! { "clusteredIndex": { "key": { "_id": 1 }, "unique": true }, "expireAfterSeconds": 3600_i64 };
         parked_kinds.push((Namespace::new("app", "clustered"), clustered));
@@ -109,7 +143,10 @@ async fn lifetimes_of_whole_collections_are_parked(version: &str) {
         let lifetime = async || {
             let list = doc! { "listCollections": 1, "filter": { "name": &namespace.collection } };
             let reply = deployment.run("app", list).await.unwrap();
-            let found = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap()[0].as_document().unwrap().clone();
+            let found = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap()[0]
+                .as_document()
+                .unwrap()
+                .clone();
             found.get_document("options").unwrap().get("expireAfterSeconds").cloned()
         };
         assert_eq!(lifetime().await, None);

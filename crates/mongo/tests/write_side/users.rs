@@ -75,5 +75,6 @@ on_versions!(users_come_back_with_their_passwords);
 
 async fn find(root: &Deployment, user: &str) -> Option<Vec<u8>> {
     let all = crate::documents(root, &Namespace::new("admin", "system.users")).await;
-    all.into_iter().find(|document| bson::RawDocument::from_bytes(document).unwrap().get_str("user").unwrap() == user)
+    all.into_iter()
+        .find(|document| bson::RawDocument::from_bytes(document).unwrap().get_str("user").unwrap() == user)
 }

@@ -80,7 +80,9 @@ impl FromStr for ArchiveId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        fixed_hex(text).map(Self).ok_or_else(|| format!("an archive id is 48 hexadecimal digits, got {text:?}"))
+        fixed_hex(text)
+            .map(Self)
+            .ok_or_else(|| format!("an archive id is 48 hexadecimal digits, got {text:?}"))
     }
 }
 
@@ -135,8 +137,6 @@ impl Vault {
     }
 
     async fn delete_all(&self, names: futures::stream::BoxStream<'_, Result<ObjectName>>) -> Result<()> {
-        names
-            .try_for_each_concurrent(DELETES_AT_A_TIME, |name| async move { self.delete(&name).await })
-            .await
+        names.try_for_each_concurrent(DELETES_AT_A_TIME, |name| async move { self.delete(&name).await }).await
     }
 }

@@ -52,7 +52,13 @@ impl Manifest {
         };
         let collection_pages = pages(&root.collection_pages)?;
         let principal_pages = root.principal_pages.as_deref().map(pages).transpose()?;
-        Ok(Self { vault: vault.clone(), name: *name, root: Arc::new(root), collection_pages, principal_pages })
+        Ok(Self {
+            vault: vault.clone(),
+            name: *name,
+            root: Arc::new(root),
+            collection_pages,
+            principal_pages,
+        })
     }
 
     /// The name of the root.

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, sync::Arc};
 
 use futures::future::BoxFuture;
 use history::ContentSum;
-use model::{ClusterTime, WallTime};
+use model::WallTime;
 
 use super::{
     CollectionEntry, CollectionMeta, ManifestHeader, PageRef, Principals, Totals,
@@ -187,7 +187,7 @@ impl ManifestWriter {
     /// # Errors
     /// [`Error::Announce`] and whatever the store says.
     pub async fn set_principals(&mut self, principals: &Principals) -> Result<()> {
-        let as_of = ClusterTime::default();
+        let as_of = self.header.cluster_time;
         let mut pages = PageWriter::new(self.vault.clone(), Arc::clone(&self.announce), as_of);
         for document in &principals.users {
             pages.push(&PrincipalLine::user(document), draw(blake3::hash(document).as_bytes())).await?;

@@ -80,7 +80,13 @@ impl SegmentBuilder {
         let full = self.blocks.last().is_none_or(|block| block.plain_bytes as usize >= BLOCK_BYTES_TARGET);
         if full {
             let first_key = key[..key.len().min(INDEX_KEY_BYTES_MAX)].to_vec();
-            self.blocks.push(BlockEntry { plain_bytes: 0, sealed_bytes: 0, documents: 0, hash: [0; 32], first_key });
+            self.blocks.push(BlockEntry {
+                plain_bytes: 0,
+                sealed_bytes: 0,
+                documents: 0,
+                hash: [0; 32],
+                first_key,
+            });
         }
         let last = self.blocks.len() - 1;
         &mut self.blocks[last]

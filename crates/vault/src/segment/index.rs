@@ -135,7 +135,13 @@ mod tests {
     use super::*;
 
     fn block(first_key: &[u8]) -> BlockEntry {
-        BlockEntry { plain_bytes: 10, sealed_bytes: 20, documents: 1, hash: [7; 32], first_key: first_key.to_vec() }
+        BlockEntry {
+            plain_bytes: 10,
+            sealed_bytes: 20,
+            documents: 1,
+            hash: [7; 32],
+            first_key: first_key.to_vec(),
+        }
     }
 
     proptest! {

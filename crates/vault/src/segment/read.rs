@@ -100,7 +100,13 @@ fn block_number(at: usize) -> u32 {
     u32::try_from(at + 1).unwrap_or(u32::MAX)
 }
 
-fn open_index(keys: &Keys, seal: &ObjectSeal, name: &ObjectName, header: &Header, object: &[u8]) -> Result<Index> {
+fn open_index(
+    keys: &Keys,
+    seal: &ObjectSeal,
+    name: &ObjectName,
+    header: &Header,
+    object: &[u8],
+) -> Result<Index> {
     let sealed = object.get(HEADER_BYTES..HEADER_BYTES + header.first_bytes);
     let sealed = sealed.ok_or_else(|| Error::damaged_block(*name, 0, "it is cut short"))?;
     let mut plain = Vec::new();
@@ -125,9 +131,8 @@ fn open_segment(keys: &Keys, entry: &SegmentEntry, object: &[u8]) -> Result<Segm
     let mut opener = Opener::new(keys, &seal, name)?;
     let mut end = 0;
     for (at, range) in index.ranges().enumerate() {
-        let sealed = slice(object, &range).ok_or_else(|| {
-            Error::damaged_block(*name, block_number(at), "the object is cut short")
-        })?;
+        let sealed = slice(object, &range)
+            .ok_or_else(|| Error::damaged_block(*name, block_number(at), "the object is cut short"))?;
         let (out, after) = rest.split_at_mut(index.blocks[at].plain_bytes as usize);
         opener.open(at, &index, sealed, out)?;
         rest = after;
@@ -182,11 +187,18 @@ fn check_content(entry: &SegmentEntry, index: &Index, plain: &[u8]) -> Result<()
             content.add(document.map_err(|e| Error::damaged_block(entry.name, block_number(at), e.0))?);
         }
         if content.documents - before != u64::from(block.documents) {
-            return Err(Error::damaged_block(entry.name, block_number(at), "it has another number of documents"));
+            return Err(Error::damaged_block(
+                entry.name,
+                block_number(at),
+                "it has another number of documents",
+            ));
         }
     }
     if content != entry.content || content.documents != entry.documents {
-        return Err(Error::damaged(entry.name, "count or hash of its documents is not what the manifest says"));
+        return Err(Error::damaged(
+            entry.name,
+            "count or hash of its documents is not what the manifest says",
+        ));
     }
     Ok(())
 }
@@ -203,7 +215,9 @@ fn check_keys(entry: &SegmentEntry, segment: &Segment) -> Result<()> {
             None if key.as_bytes() != entry.first_key => {
                 return Err(damaged("its first key is not what the manifest says"));
             }
-            Some(before) if *before >= key => return Err(damaged("its documents are not in the order of their keys")),
+            Some(before) if *before >= key => {
+                return Err(damaged("its documents are not in the order of their keys"));
+            }
             _ => {}
         }
         last = Some(key);

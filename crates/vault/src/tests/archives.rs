@@ -5,7 +5,10 @@ use futures::TryStreamExt as _;
 use model::id::RestoreJobId;
 
 use super::{Directory, memory};
-use crate::{ArchiveInfo, ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Vault, archive::PART_BYTES, faults::Faults};
+use crate::{
+    ArchiveInfo, ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Vault,
+    archive::PART_BYTES, faults::Faults,
+};
 
 fn job(n: u8) -> RestoreJobId {
     RestoreJobId::from_parts(1, [n; 8])

@@ -18,8 +18,9 @@ use zeroize::Zeroizing;
 
 use super::{document, key};
 use crate::{
-    ArchiveInfo, ArchiveReader, ArchiveWriter, CollectionKind, CollectionMeta, Location, Manifest, ManifestHeader,
-    ManifestWriter, MasterKey, NoAnnounce, Order, Principals, S3Options, SegmentBuilder, SegmentEntry, Vault, VaultId,
+    ArchiveInfo, ArchiveReader, ArchiveWriter, CollectionKind, CollectionMeta, Location, Manifest,
+    ManifestHeader, ManifestWriter, MasterKey, NoAnnounce, Order, Principals, S3Options, SegmentBuilder,
+    SegmentEntry, Vault, VaultId,
     crypt::{Keys, Salts},
 };
 

@@ -11,9 +11,9 @@ use model::{ClusterTime, DeploymentKind, Id, WallTime};
 
 use super::{Directory, memory};
 use crate::{
-    Announce, CollectionEntry, CollectionKind, CollectionMeta, Error, Location, Manifest, ManifestHeader, ManifestRef,
-    ManifestWriter, MasterKey, NoAnnounce, ObjectKind, ObjectName, Order, Principals, SegmentEntry, Vault,
-    faults::Faults,
+    Announce, CollectionEntry, CollectionKind, CollectionMeta, Error, Location, Manifest, ManifestHeader,
+    ManifestRef, ManifestWriter, MasterKey, NoAnnounce, ObjectKind, ObjectName, Order, Principals,
+    SegmentEntry, Vault, faults::Faults,
 };
 
 fn header(seconds: u32) -> ManifestHeader {
@@ -100,19 +100,28 @@ async fn a_manifest_reads_back_as_it_was_written() {
     // Two lists grow at the same time; the collections come in the order in which they are handed over.
     let (mut orders, mut log) = (writer.segment_list(), writer.segment_list());
     let order_segments: Vec<_> = (0..3000).map(|n| segment(n, as_of)).collect();
-    let log_segment = SegmentEntry { order: Order::Natural, first_key: vec![], last_key: vec![], ..segment(7, earlier) };
+    let log_segment =
+        SegmentEntry { order: Order::Natural, first_key: vec![], last_key: vec![], ..segment(7, earlier) };
     for entry in &order_segments {
         orders.push(entry).await.unwrap();
     }
     log.push(&log_segment).await.unwrap();
     let log = log.finish().await.unwrap();
-    let capped = CollectionMeta { kind: CollectionKind::Capped, order: Order::Natural, ..collection("log", earlier) };
-    let view = CollectionMeta { uuid: None, kind: CollectionKind::View, id_index: None, indexes: vec![], ..collection("v", as_of) };
+    let capped =
+        CollectionMeta { kind: CollectionKind::Capped, order: Order::Natural, ..collection("log", earlier) };
+    let view = CollectionMeta {
+        uuid: None,
+        kind: CollectionKind::View,
+        id_index: None,
+        indexes: vec![],
+        ..collection("v", as_of)
+    };
     writer.push_collection(capped.clone(), log).await.unwrap();
     let orders = orders.finish().await.unwrap();
     writer.push_collection(collection("orders", as_of), orders).await.unwrap();
     writer.push_collection(view.clone(), Default::default()).await.unwrap();
-    let principals = Principals { users: vec![b"root".to_vec(), b"app".to_vec()], roles: vec![b"r".to_vec()] };
+    let principals =
+        Principals { users: vec![b"root".to_vec(), b"app".to_vec()], roles: vec![b"r".to_vec()] };
     writer.set_principals(&principals).await.unwrap();
     let stored = writer.finish(WallTime(77)).await.unwrap();
 
@@ -129,7 +138,10 @@ async fn a_manifest_reads_back_as_it_was_written() {
     assert!(all[2].1.is_empty());
     let sum: u64 = order_segments.iter().map(|entry| entry.documents).sum();
     assert_eq!((all[1].0.documents, all[1].0.segments), (sum, 3000));
-    assert_eq!((stored.totals.collections, stored.totals.segments, stored.totals.documents), (3, 3001, sum + 7));
+    assert_eq!(
+        (stored.totals.collections, stored.totals.segments, stored.totals.documents),
+        (3, 3001, sum + 7)
+    );
 }
 
 #[tokio::test]
@@ -143,7 +155,8 @@ async fn what_did_not_change_is_the_same_page_in_the_next_snapshot() {
     let first = write(&vault, 10, 0..20_000).await;
     let same = write(&vault, 20, 0..20_000).await;
     let changed = write(&vault, 30, (0..20_000).map(|n| if n == 10_000 { 99_999 } else { n })).await;
-    let (first_pages, same_pages, changed_pages) = (names(&first).await, names(&same).await, names(&changed).await);
+    let (first_pages, same_pages, changed_pages) =
+        (names(&first).await, names(&same).await, names(&changed).await);
     assert!(first_pages.len() > 10);
     assert_eq!(first_pages, same_pages, "only the root is new");
     assert_ne!(first.name, same.name);
@@ -160,7 +173,8 @@ async fn every_object_is_among_the_names() {
     let vault = memory().await;
     let stored = write(&vault, 10, 0..2500).await;
     let manifest = Manifest::open(&vault, &stored.name).await.unwrap();
-    let names: BTreeSet<_> = manifest.object_names().try_collect::<Vec<_>>().await.unwrap().into_iter().collect();
+    let names: BTreeSet<_> =
+        manifest.object_names().try_collect::<Vec<_>>().await.unwrap().into_iter().collect();
     assert_eq!(names.iter().filter(|name| name.kind == ObjectKind::Segment).count(), 2500);
     let mut listed = BTreeSet::new();
     for kind in [ObjectKind::Page, ObjectKind::Manifest] {
@@ -236,7 +250,8 @@ async fn a_line_as_long_as_the_server_lets_it_be_is_kept() {
     let mut writer = ManifestWriter::new(&vault, header(10), Arc::new(NoAnnounce));
     let pipeline = CollectionMeta { options: vec![0xA5; 15 << 20], ..collection("view", as_of) };
     writer.push_collection(pipeline.clone(), Default::default()).await.unwrap();
-    let long = SegmentEntry { first_key: vec![1; 17 << 20], last_key: vec![2; 17 << 20], ..segment(1, as_of) };
+    let long =
+        SegmentEntry { first_key: vec![1; 17 << 20], last_key: vec![2; 17 << 20], ..segment(1, as_of) };
     writer.begin_collection(collection("keys", as_of)).unwrap();
     writer.push_segment(&long).await.unwrap();
     writer.end_collection().await.unwrap();

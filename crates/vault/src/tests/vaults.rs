@@ -21,7 +21,10 @@ async fn a_vault_opens_with_its_own_key_only() {
         let error = opened.unwrap_err();
         assert!(matches!(error, Error::WrongKey { .. }));
         let text = error.to_string();
-        assert!(text.contains(&stranger.fingerprint()) && text.contains(&directory.master.fingerprint()), "{text}");
+        assert!(
+            text.contains(&stranger.fingerprint()) && text.contains(&directory.master.fingerprint()),
+            "{text}"
+        );
     }
 }
 
@@ -170,7 +173,8 @@ impl Drop for Mount {
 /// A file system of 256 KiB, where that is allowed.
 fn small_disk(path: &std::path::Path) -> Option<Mount> {
     let mut mount = std::process::Command::new("mount");
-    let status = mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(path).stderr(std::process::Stdio::null());
+    let status =
+        mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(path).stderr(std::process::Stdio::null());
     status.status().is_ok_and(|status| status.success()).then(|| Mount(path.to_owned()))
 }
 

@@ -43,6 +43,7 @@ pub(super) async fn feed(
         ctx.progress().message(format!("{}.{}", entry.meta.db, entry.meta.name));
         out.collection(manifest, &entry).await?;
         ctx.progress().collection_done();
+        ctx.services().probe("download.collection", &entry.meta.name).await;
     }
     out.principals(manifest).await
 }

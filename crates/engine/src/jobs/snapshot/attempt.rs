@@ -9,11 +9,12 @@ use std::{
 use futures::{StreamExt, stream};
 use mongo::{CollectionInfo, Namespace, read::Size};
 use tokio_util::task::AbortOnDropHandle;
-use vault::{ManifestHeader, ManifestWriter};
+use vault::{ManifestHeader, ManifestWriter, Principals};
 
 use super::{
-    collection::{self, CollectionRead, Reading},
+    collection::{self, CollectionRead, Reading, SPARE_LISTS},
     guard::{Guard, Hit, Read},
+    principals,
     sorted::SPLIT_BYTES_MIN,
     source::{ReadError, Source},
 };
@@ -39,6 +40,8 @@ pub(super) struct Why {
     pub(super) cause: String,
     /// The history window was too short.
     pub(super) too_old: bool,
+    /// The deployment is in trouble, such as an election, and needs a while.
+    pub(super) needs_time: bool,
     /// How long the attempt had been reading.
     pub(super) after: Duration,
 }
@@ -57,6 +60,7 @@ pub(super) struct Everything {
     /// By namespace, views included.
     pub(super) collections: Vec<CollectionRead>,
     pub(super) excluded: Vec<(Namespace, String)>,
+    pub(super) principals: Principals,
 }
 
 pub(super) struct Attempt<'a> {
@@ -100,10 +104,11 @@ impl Attempt<'_> {
         let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
 
         ctx.progress().phase("read");
+        let principals = principals::read(ctx, &source).await.map_err(|(namespace, error)| sort_out(namespace, error, began))?;
         let mut collections = self.read_all(&source, planned, &manifest, began).await?;
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
-        Ok(Everything { manifest, pinner, at, collections, excluded: pinned.excluded })
+        Ok(Everything { manifest, pinner, at, collections, excluded: pinned.excluded, principals })
     }
 
     /// Reads the collections in the order given, some at a time, and looks behind each.
@@ -154,9 +159,9 @@ async fn read_one(
     manifest: &ManifestWriter,
 ) -> (Namespace, Result<CollectionRead, ReadError>) {
     let namespace = info.namespace.clone();
-    // The second list is for a second reading, if the first comes in another order than was hoped for.
-    let lists = [manifest.segment_list(), manifest.segment_list()];
-    let task = AbortOnDropHandle::new(tokio::spawn(collection::read(reading, info, bytes, lists)));
+    let spare = (0..SPARE_LISTS).map(|_| manifest.segment_list()).collect();
+    let read = collection::read(reading, info, bytes, manifest.segment_list(), spare);
+    let task = AbortOnDropHandle::new(tokio::spawn(read));
     let panicked = |e| Err(JobError::failed_by("a bug in Ebbtide stopped the reading of a collection", e).into());
     (namespace, task.await.unwrap_or_else(panicked))
 }
@@ -165,7 +170,7 @@ async fn read_one(
 fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<(), Again> {
     match looked {
         Ok(None) => Ok(()),
-        Ok(Some(hit)) => Err(Again::Later(Why { namespace: hit.namespace, cause: hit.cause, too_old: false, after: began.elapsed() })),
+        Ok(Some(hit)) => Err(Again::Later(Why { namespace: hit.namespace, cause: hit.cause, too_old: false, needs_time: false, after: began.elapsed() })),
         Err(error) => Err(later(Namespace::new("local", "oplog.rs"), error, began)),
     }
 }
@@ -183,8 +188,9 @@ fn later(namespace: Namespace, error: mongo::Error, began: Instant) -> Again {
     use mongo::Error as E;
     let too_old = matches!(error, E::SnapshotTooOld { .. });
     let gone = matches!(error, E::SnapshotUnavailable { .. } | E::NamespaceNotFound(_) | E::Unstable { .. } | E::OplogGap { .. });
+    let needs_time = error.is_transient() && !matches!(error, E::CursorLost { .. });
     if too_old || gone || error.is_transient() {
-        Again::Later(Why { namespace, cause: error.to_string(), too_old, after: began.elapsed() })
+        Again::Later(Why { namespace, cause: error.to_string(), too_old, needs_time, after: began.elapsed() })
     } else {
         Again::Stop(JobError::failed_by(format!("{namespace} cannot be read"), error))
     }

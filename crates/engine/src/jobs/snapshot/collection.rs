@@ -46,12 +46,16 @@ impl CollectionRead {
     }
 }
 
-/// Reads one collection of about `bytes` and stores its segments. The second list is for a second reading.
+/// So many spare lists [`read`] has use for: a capped collection may have to be begun again.
+pub(super) const SPARE_LISTS: usize = 4;
+
+/// Reads one collection of about `bytes` and stores its segments. The spare lists are for second readings.
 pub(super) async fn read(
     reading: Reading,
     info: CollectionInfo,
     bytes: u64,
-    [list, again]: [SegmentList; 2],
+    list: SegmentList,
+    mut spare: Vec<SegmentList>,
 ) -> Result<CollectionRead, ReadError> {
     let at = to_model(reading.source.at);
     let order = match reading.order {
@@ -60,15 +64,15 @@ pub(super) async fn read(
     };
     let pages = match order {
         read::Order::Capped => {
-            let (as_of, pages) = natural::read_capped(&reading, &info, list).await?;
+            let (as_of, pages) = natural::read_capped(&reading, &info, list, spare).await?;
             return Ok(CollectionRead { info, as_of, order: Order::Natural, pages });
         }
         read::Order::NaturalThenSort => natural::read_and_sort(&reading, &info, bytes, list).await?,
         read::Order::SortedRanges | read::Order::StoredSorted => {
             match sorted::read_sorted(&reading, &info, bytes, list).await {
-                Err(ReadError::OutOfOrder) => {
+                Err(ReadError::OutOfOrder) if !spare.is_empty() => {
                     tracing::warn!(namespace = %info.namespace, "{} was not given in the order of its _id; reading it again and sorting it", info.namespace);
-                    natural::read_and_sort(&reading, &info, bytes, again).await?
+                    natural::read_and_sort(&reading, &info, bytes, spare.swap_remove(0)).await?
                 }
                 read => read?,
             }

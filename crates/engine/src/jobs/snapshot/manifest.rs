@@ -3,7 +3,7 @@
 use catalog::Completion;
 use mongo::Facts;
 use serde_json::json;
-use vault::{CollectionKind, CollectionMeta, Manifest, ManifestHeader, Order, Principals};
+use vault::{CollectionKind, CollectionMeta, Manifest, ManifestHeader, Order};
 
 use super::{attempt::Everything, collection::CollectionRead};
 use crate::{
@@ -48,15 +48,13 @@ pub(super) async fn header(
 /// Writes the manifest, reads its root back and says what the snapshot is.
 pub(super) async fn write(
     ctx: &JobContext,
-    connected: &Connected,
     header: &ManifestHeader,
     everything: Everything,
     store: &SegmentStore,
 ) -> Result<Completion, JobError> {
-    let Everything { mut manifest, pinner, at, collections, excluded } = everything;
+    let Everything { mut manifest, pinner, at, collections, excluded, principals } = everything;
     ctx.progress().phase("manifest");
     crash::point("snapshot.before-manifest");
-    let principals = ctx.or_stop(mongo::principals::dump(&connected.deployment)).await??;
     let count = collections.len() as u64;
     let capped: Vec<_> = collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
     for read in collections {
@@ -64,7 +62,7 @@ pub(super) async fn write(
         let meta = meta_of(&read);
         manifest.push_collection(meta, read.pages).await?;
     }
-    manifest.set_principals(&Principals { users: principals.users, roles: principals.roles }).await?;
+    manifest.set_principals(&principals).await?;
     ctx.check()?;
     let written = manifest.finish(ctx.now()).await?;
     crash::point("snapshot.after-manifest");

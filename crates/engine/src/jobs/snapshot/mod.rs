@@ -15,11 +15,12 @@ mod filler;
 mod guard;
 mod manifest;
 mod natural;
+mod principals;
 mod sorted;
 mod source;
 mod window;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use catalog::Completion;
 use model::id::SnapshotId;
@@ -40,6 +41,12 @@ pub const READ_ATTEMPTS_MAX: u32 = 8;
 /// A read may turn out so many times longer than the speed so far tells.
 const WINDOW_MARGIN: u64 = 3;
 
+/// Wait before everything is read again when the deployment is in trouble; doubled each time. All waits together
+/// outlast an election.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// The longest such wait.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
 /// Takes the snapshot.
 ///
 /// # Errors
@@ -50,6 +57,10 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     ctx.progress().phase("connect");
     let connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
     let taken = take(ctx, &snapshot, &connected).await;
+    if let Err(JobError::Lost) = taken {
+        // Whoever has the job now also has the window that it raised.
+        return Err(JobError::Lost);
+    }
     let put_back = window::put_back(ctx, connected.row.id, &connected.deployment).await;
     let completion = taken?;
     if let Err(hindrance) = put_back {
@@ -76,13 +87,17 @@ async fn take(ctx: &JobContext, snapshot: &catalog::Snapshot, connected: &Connec
         ctx.progress().restart();
         let attempt = Attempt { ctx, connected, store: &store, header: &header, cache_bytes: facts.cache_bytes, hot: &hot };
         match attempt.run(&mut sizes).await {
-            Ok(everything) => return manifest::write(ctx, connected, &header, everything, &store).await,
+            Ok(everything) => return manifest::write(ctx, &header, everything, &store).await,
             Err(Again::Stop(error)) => return Err(error),
             Err(Again::Later(why)) => {
                 tracing::warn!(snapshot.id = %snapshot.id, attempt = number, namespace = %why.namespace, cause = why.cause, "reading {} failed: {}; starting again at a later time", why.namespace, why.cause);
                 ctx.progress().message(format!("{}: {}; reading again at a later time", why.namespace, why.cause));
                 if why.too_old && !widen(ctx, connected, &why).await? {
                     return Err(history_is_too_short(&why));
+                }
+                if why.needs_time {
+                    let pause = (PAUSE_FIRST * 2_u32.pow(number)).min(PAUSE_MAX);
+                    ctx.or_stop(tokio::time::sleep(pause)).await?;
                 }
                 hot.retain(|namespace| *namespace != why.namespace);
                 hot.insert(0, why.namespace.clone());

@@ -26,8 +26,26 @@ const SPLIT_BYTES_MIN: u64 = 64 << 20;
 /// Each reader fills one buffer while another of its own is sorted and spilled.
 const BUFFERS_PER_READER: usize = 2;
 
-/// Reads a capped collection at its own time, which is given back.
+/// Reads a capped collection at its own time, which is given back. A collection whose writers overtake the reader is
+/// begun again, once for each list.
 pub(super) async fn read_capped(
+    reading: &Reading,
+    info: &CollectionInfo,
+    list: SegmentList,
+    spare: Vec<SegmentList>,
+) -> Result<(ClusterTime, SegmentPages), ReadError> {
+    let mut ended = read_capped_once(reading, info, list).await;
+    for list in spare {
+        // Overtaken: a matter of this collection alone, which has a time of its own anyway.
+        if !matches!(ended, Err(ReadError::Mongo(mongo::Error::CursorLost { .. }))) {
+            break;
+        }
+        ended = read_capped_once(reading, info, list).await;
+    }
+    ended
+}
+
+async fn read_capped_once(
     reading: &Reading,
     info: &CollectionInfo,
     mut list: SegmentList,

@@ -118,31 +118,46 @@ impl Plan {
         policy: TtlPolicy,
     ) -> Result<Self> {
         let mut plan = Self { specs: Vec::new(), names: Vec::new(), parked: Vec::new() };
-        for spec in specs.iter().filter(|spec| !comes_with_the_collection(spec)) {
+        let specs: Vec<_> = specs.iter().filter(|spec| !comes_with_the_collection(spec)).collect();
+        let in_collation = !specs.is_empty() && collections::has_collation(deployment, namespace).await?;
+        for spec in specs {
             let spec = raw::without(spec, &OUTDATED_INDEX_FIELDS)?;
+            let spec = if in_collation { with_explicit_collation(spec)? } else { spec };
             let name = raw::text_field(&spec, "name")
                 .ok_or_else(|| Error::Protocol("an index without a name".to_owned()))?;
-            let spec = match ttl::lifetime(&spec)? {
-                Some(seconds) if policy != TtlPolicy::Keep => {
+            let lifetime = ttl::lifetime(&spec)?.filter(|_| policy != TtlPolicy::Keep);
+            let spec = match lifetime {
+                Some(seconds) => {
                     let parked_seconds = ttl::parked_seconds(deployment).await?;
-                    if seconds >= parked_seconds.into() {
-                        spec
-                    } else {
-                        plan.parked.push(ParkedTtl {
-                            namespace: namespace.clone(),
-                            index: Some(name.clone()),
-                            field: first_key(&spec)?,
-                            expire_after_seconds: seconds,
-                        });
-                        ttl::with_lifetime(&spec, parked_seconds)?
-                    }
+                    plan.park(namespace, &name, spec, seconds, parked_seconds)?
                 }
-                _ => spec,
+                None => spec,
             };
             plan.specs.push(spec);
             plan.names.push(name);
         }
         Ok(plan)
+    }
+
+    /// The specification with the parking lifetime, unless its own is as long.
+    fn park(
+        &mut self,
+        namespace: &Namespace,
+        name: &str,
+        spec: Vec<u8>,
+        seconds: i64,
+        parked_seconds: i32,
+    ) -> Result<Vec<u8>> {
+        if seconds >= parked_seconds.into() {
+            return Ok(spec);
+        }
+        self.parked.push(ParkedTtl {
+            namespace: namespace.clone(),
+            index: Some(name.to_owned()),
+            field: first_key(&spec)?,
+            expire_after_seconds: seconds,
+        });
+        ttl::with_lifetime(&spec, parked_seconds)
     }
 }
 
@@ -299,7 +314,10 @@ mod tests {
         let explicit = |spec: bson::RawDocumentBuf| with_explicit_collation(spec.into_bytes()).unwrap();
         let simple = rawdoc! { "v": 2, "name": "a", "collation": { "locale": "simple" } };
         assert_eq!(explicit(rawdoc! { "v": 2, "name": "a" }), simple.as_bytes());
-        for kept in [rawdoc! { "v": 1, "name": "a" }, rawdoc! { "v": 2, "name": "a", "collation": { "locale": "de" } }] {
+        for kept in [
+            rawdoc! { "v": 1, "name": "a" },
+            rawdoc! { "v": 2, "name": "a", "collation": { "locale": "de" } },
+        ] {
             assert_eq!(explicit(kept.clone()), kept.as_bytes());
         }
     }

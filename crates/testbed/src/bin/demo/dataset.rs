@@ -157,7 +157,8 @@ pub(crate) struct Damage {
 pub(crate) async fn stage_accident(client: &Client) -> anyhow::Result<Damage> {
     let database = client.database(DATABASE);
     database.collection::<Document>("airports").drop().await.context("drop the airports")?;
-    let tenth = doc! { "$expr": { "$eq": [{ "$mod": ["$flight", 10] }, 3] } };
+    let tenth =
+        doc! { "$expr": { "$eq": [{ "$mod": [{ "$add": ["$flight", "$day", "$minute"] }, 10] }, 3] } };
     let deleted =
         database.collection::<Document>("flights").delete_many(tenth).await.context("delete flights")?;
     Ok(Damage { flights: deleted.deleted_count })

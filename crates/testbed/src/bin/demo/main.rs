@@ -3,6 +3,7 @@
 //! The demonstration uses Ebbtide as a user would: the program as a subprocess, the API by HTTP. That everything is
 //! back is told by MongoDB itself ([`testbed::oracle`]).
 
+mod account;
 mod api;
 mod archive;
 mod args;

@@ -100,9 +100,12 @@ impl Drop for Server {
 /// Runs a command of the program; its answer is JSON.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<Value> {
     let output = command.stdin(Stdio::null()).output().context("run ebbtide")?;
+    // Not the command as Debug shows it: that would show the secrets in its environment too.
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let shown = format!("ebbtide {}", words.join(" "));
     if !output.status.success() {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("`{shown}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).with_context(|| format!("{command:?} does not answer by JSON: {text:?}"))
+    serde_json::from_str(&text).with_context(|| format!("`{shown}` does not answer by JSON: {text:?}"))
 }

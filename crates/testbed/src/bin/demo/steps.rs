@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::http::Api;
 use crate::program::{self, Ebbtide};
 use crate::screen::{say, step};
-use crate::{archive, dataset};
+use crate::{account, archive, dataset};
 
 const STEPS: usize = 9;
 const CLUSTER: &str = "newyork";
@@ -38,6 +38,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
 
     step(2, STEPS, "load the flights that left New York in 2013");
     let flights = dataset::load(&client, &args.data).await?;
+    account::create(&client).await?;
     let before = oracle::state(&client).await.context("read what was loaded")?;
     say(&format!(
         "and a view, a validator, a time series, {} indexes, a role and a user",
@@ -79,7 +80,8 @@ async fn work(
     directory: &Directory,
 ) -> anyhow::Result<()> {
     step(4, STEPS, "register the replica set");
-    register(ebbtide, cluster, &server.uri())?;
+    say("with an account that may do what docs/privileges.md says, and no more");
+    register(ebbtide, cluster, &server.uri_for(account::USER, account::PASSWORD))?;
 
     step(5, STEPS, "take a snapshot");
     say(&format!("$ PUBLIC={} PRIVATE={}", cluster.api.public_key, cluster.api.private_key));

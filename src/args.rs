@@ -248,6 +248,24 @@ pub(crate) enum Kind {
     Serverless,
 }
 
+/// What a MongoDB account is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RolePurpose {
+    /// Take snapshots.
+    Backup,
+    /// Restore data.
+    Restore,
+    /// Restore data, users and roles.
+    RestoreUsers,
+}
+
+fn parse_version(text: &str) -> Result<(u32, u32, u32), String> {
+    let mut numbers = text.splitn(3, '.').map(str::parse);
+    let mut next =
+        || numbers.next().unwrap_or(Ok(0)).map_err(|_| format!("{text:?} is no version such as 6.0"));
+    Ok((next()?, next()?, next()?))
+}
+
 /// `ebbtide cluster …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
@@ -283,6 +301,18 @@ Example:
     Show {
         #[command(flatten)]
         target: Target,
+    },
+    /// Print the commands that make a MongoDB role with the least that Ebbtide needs.
+    #[command(
+        after_help = "Example:\n  ebbtide cluster role --purpose restore --mongodb 6.0 | mongosh mongodb://admin@db1/admin"
+    )]
+    Role {
+        /// What the account is for.
+        #[arg(long, value_enum, default_value = "backup")]
+        purpose: RolePurpose,
+        /// Version of the deployment.
+        #[arg(long, value_parser = parse_version, default_value = "6.0")]
+        mongodb: (u32, u32, u32),
     },
     /// Forget a deployment; its snapshots stay.
     Remove {

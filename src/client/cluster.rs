@@ -2,15 +2,22 @@
 
 use std::process::ExitCode;
 
+use mongo::privileges::{self, Purpose};
 use serde_json::json;
 
 use super::{Client, print};
-use crate::args::{Cluster, Kind, Output, Server, Target};
+use crate::args::{Cluster, Kind, Output, RolePurpose, Server, Target};
 
 /// Runs one of the commands.
 pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
+    if let Cluster::Role { purpose, mongodb } = command {
+        print_role(purpose, mongodb, output);
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = Client::new(server)?;
     match command {
+        // Answered above, without a server.
+        Cluster::Role { .. } => {}
         Cluster::Add { target, uri, kind, allow_untested_version, dry_run } => {
             let kind = match kind {
                 Kind::ReplicaSet => "replicaSet",
@@ -53,6 +60,18 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what mongosh runs to make a role, or the command itself as JSON.
+fn print_role(purpose: RolePurpose, version: (u32, u32, u32), output: Output) {
+    let purpose = match purpose {
+        RolePurpose::Backup => Purpose::Backup,
+        RolePurpose::Restore => Purpose::Restore,
+        RolePurpose::RestoreUsers => Purpose::RestoreUsers,
+    };
+    let command = privileges::role_command_json(purpose, version);
+    let sentence = format!("db.getSiblingDB(\"admin\").runCommand({command})");
+    print::said(output, &sentence, &command);
 }
 
 fn clusters(project: &str) -> String {

@@ -211,7 +211,7 @@ impl Collector<'_> {
                 let mut transaction = self.begin(cycle).await?;
                 // Two statements, for PostgreSQL's sake: the first waits for those who are pinning these objects,
                 // the second sees what they pinned. One alone would decide by what it saw before it waited.
-                let _ = &lock;
+                with_names(lock.clone(), batch).execute(&mut *transaction).await?;
                 let rows = with_names(update.clone(), batch).fetch_all(&mut *transaction).await?;
                 transaction.commit().await?;
                 names(&rows)

@@ -32,16 +32,24 @@ pub async fn connect(services: &Services, id: DeploymentId) -> Result<Connected,
         return Err(JobError::failed(format!("deployment {} was removed; add it again first", row.name)));
     }
     let sealed = services.master_key.open(URI_PURPOSE, &row.uri_sealed.0);
-    let sealed = sealed.map_err(|e| JobError::failed_by(format!("the connection string of {} cannot be opened", row.name), e))?;
+    let sealed = sealed.map_err(|e| {
+        JobError::failed_by(format!("the connection string of {} cannot be opened", row.name), e)
+    })?;
     let text = std::str::from_utf8(&sealed);
-    let text = text.map_err(|e| JobError::failed_by(format!("the connection string of {} is no text", row.name), e))?;
+    let text = text
+        .map_err(|e| JobError::failed_by(format!("the connection string of {} is no text", row.name), e))?;
     let refused = |e: mongo::Error| JobError::failed_by(format!("deployment {} cannot be used", row.name), e);
     let options = ConnectOptions {
         app_name: "ebbtide".to_owned(),
         connect_timeout: CONNECT_TIMEOUT,
-        allow_untested_version: row.options.get("allowUntestedVersion").and_then(serde_json::Value::as_bool).unwrap_or(false),
+        allow_untested_version: row
+            .options
+            .get("allowUntestedVersion")
+            .and_then(serde_json::Value::as_bool)
+            .unwrap_or(false),
     };
-    let deployment = mongo::Deployment::connect(&Uri::parse(text).map_err(refused)?, &options).await.map_err(refused)?;
+    let deployment =
+        mongo::Deployment::connect(&Uri::parse(text).map_err(refused)?, &options).await.map_err(refused)?;
     Ok(Connected { row, deployment })
 }
 

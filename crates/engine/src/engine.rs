@@ -156,7 +156,8 @@ impl Engine {
     /// An engine over these. Nothing runs yet.
     pub fn new(catalog: Catalog, vault: Vault, master_key: Arc<MasterKey>, settings: Settings) -> Self {
         let budget = Budget::new(settings.readers);
-        let services = Services { catalog, vault, master_key, settings: Arc::new(settings), budget, probe: None };
+        let services =
+            Services { catalog, vault, master_key, settings: Arc::new(settings), budget, probe: None };
         let reconcilers = Arc::new(reconcile::Reconcilers::new(services.clone()));
         Self { services, poke: Arc::new(Notify::new()), reconcilers }
     }

@@ -21,8 +21,8 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::progress::Counters;
 use crate::engine::Services;
+pub use crate::progress::Counters;
 
 /// Why a job must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,13 @@ impl JobContext {
     pub fn new(services: Services, lease: Lease) -> Self {
         let checkpoint = Mutex::new(lease.checkpoint.clone());
         Self {
-            inner: Arc::new(Inner { services, lease, stop: StopToken::default(), progress: Counters::default(), checkpoint }),
+            inner: Arc::new(Inner {
+                services,
+                lease,
+                stop: StopToken::default(),
+                progress: Counters::default(),
+                checkpoint,
+            }),
         }
     }
 
@@ -254,10 +260,9 @@ impl JobContext {
     /// [`JobError::Failed`] when it was written by something that this version cannot read.
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, JobError> {
         let held = self.inner.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        held.clone()
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|e| JobError::failed_by("the job's checkpoint was written by another version of Ebbtide", e))
+        held.clone().map(serde_json::from_value).transpose().map_err(|e| {
+            JobError::failed_by("the job's checkpoint was written by another version of Ebbtide", e)
+        })
     }
 
     /// Makes a checkpoint durable: on return, any later attempt starts from it.
@@ -266,7 +271,8 @@ impl JobContext {
     /// [`JobError::Lost`] when the lease is gone, [`JobError::Cancelled`] when the user has cancelled meanwhile
     /// (the checkpoint is durable all the same), else what the catalog says.
     pub async fn checkpoint<T: Serialize>(&self, state: &T) -> Result<(), JobError> {
-        let value = serde_json::to_value(state).map_err(|e| JobError::failed_by("the checkpoint cannot be serialised", e))?;
+        let value = serde_json::to_value(state)
+            .map_err(|e| JobError::failed_by("the checkpoint cannot be serialised", e))?;
         self.beat(Some(&value)).await?;
         *self.inner.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         self.check()

@@ -98,7 +98,8 @@ impl Counters {
             collections_done: self.collections_done.load(Relaxed),
             collections_total: self.collections_total.load(Relaxed),
             bytes_per_second: rate,
-            seconds_left: (rate > 0 && bytes_total > 0).then(|| bytes_total.saturating_sub(bytes_done) / rate),
+            seconds_left: (rate > 0 && bytes_total > 0)
+                .then(|| bytes_total.saturating_sub(bytes_done) / rate),
             message: words.message.clone(),
         }
     }

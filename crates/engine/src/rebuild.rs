@@ -82,7 +82,11 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
 }
 
 fn project(header: &ManifestHeader) -> catalog::Project {
-    catalog::Project { id: header.project_id, name: header.project_name.clone(), created_at: header.created_at }
+    catalog::Project {
+        id: header.project_id,
+        name: header.project_name.clone(),
+        created_at: header.created_at,
+    }
 }
 
 fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deployment, JobError> {

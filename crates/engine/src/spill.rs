@@ -70,13 +70,20 @@ impl SpillFile {
         let mut random = [0_u8; 48];
         rand::fill(&mut random).map_err(|_| refuse(io::Error::other("the system has no randomness")))?;
         let path = dir.join(format!("{}{SUFFIX}", hex::encode(&random[..16])));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(refuse)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(refuse)?;
         // From here on the file has no name and dies with the process.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(error)),
             _ => {}
         }
-        let key = UnboundKey::new(&AES_256_GCM, &random[16..]).map_err(|_| refuse(io::Error::other("no key")))?;
+        let key =
+            UnboundKey::new(&AES_256_GCM, &random[16..]).map_err(|_| refuse(io::Error::other("no key")))?;
         Ok(Self { file, key: LessSafeKey::new(key), dir: dir.to_owned() })
     }
 
@@ -97,7 +104,9 @@ impl From<SpillError> for crate::lease::JobError {
 fn io_error(dir: &Path, source: io::Error) -> SpillError {
     let dir = dir.to_owned();
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => SpillError::Full { dir, source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            SpillError::Full { dir, source }
+        }
         io::ErrorKind::UnexpectedEof => SpillError::Damaged { dir },
         _ => SpillError::Io { dir, source },
     }
@@ -184,11 +193,18 @@ impl SpillWriter {
         let refuse = |source| io_error(&file.dir, source);
         let bound = zstd::zstd_safe::compress_bound(self.plain.len());
         let mut block = vec![0; BLOCK_HEADER_BYTES + bound];
-        let length = self.compressor.compress_to_buffer(&self.plain, &mut block[BLOCK_HEADER_BYTES..]).map_err(refuse)?;
+        let length = self
+            .compressor
+            .compress_to_buffer(&self.plain, &mut block[BLOCK_HEADER_BYTES..])
+            .map_err(refuse)?;
         block.truncate(BLOCK_HEADER_BYTES + length);
         let tag = file
             .key
-            .seal_in_place_separate_tag(SpillFile::nonce(self.at), Aad::empty(), &mut block[BLOCK_HEADER_BYTES..])
+            .seal_in_place_separate_tag(
+                SpillFile::nonce(self.at),
+                Aad::empty(),
+                &mut block[BLOCK_HEADER_BYTES..],
+            )
             .map_err(|_| refuse(io::Error::other("sealing failed")))?;
         block.extend_from_slice(tag.as_ref());
         let sealed = (block.len() - BLOCK_HEADER_BYTES) as u32;
@@ -226,7 +242,14 @@ impl Run {
 
     /// Reads it from the start.
     pub(crate) fn reader(&self) -> RunReader {
-        RunReader { run: self.clone(), at: self.start, block: vec![], sealed: vec![], next: 0, left: self.records }
+        RunReader {
+            run: self.clone(),
+            at: self.start,
+            block: vec![],
+            sealed: vec![],
+            next: 0,
+            left: self.records,
+        }
     }
 }
 
@@ -300,7 +323,10 @@ impl RunReader {
         self.sealed.resize(sealed, 0);
         file.file.read_exact_at(&mut self.sealed, self.at + BLOCK_HEADER_BYTES as u64).map_err(refuse)?;
         let damaged = || SpillError::Damaged { dir: file.dir.clone() };
-        let compressed = file.key.open_in_place(SpillFile::nonce(self.at), Aad::empty(), &mut self.sealed).map_err(|_| damaged())?;
+        let compressed = file
+            .key
+            .open_in_place(SpillFile::nonce(self.at), Aad::empty(), &mut self.sealed)
+            .map_err(|_| damaged())?;
         self.block.resize(plain, 0);
         let length = zstd::bulk::decompress_to_buffer(compressed, &mut self.block).map_err(|_| damaged())?;
         if length != plain {

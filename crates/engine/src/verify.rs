@@ -92,7 +92,11 @@ pub async fn verify(vault: &Vault, manifest: &ObjectName, progress: &Counters) -
     }
     let counted = (report.collections, report.documents, report.bytes);
     if report.is_good() && counted != (totals.collections, totals.documents, totals.bytes) {
-        report.fault(None, Some(&manifest.name()), "its parts do not add up to what the manifest says in all");
+        report.fault(
+            None,
+            Some(&manifest.name()),
+            "its parts do not add up to what the manifest says in all",
+        );
     }
     Ok(report)
 }
@@ -128,12 +132,17 @@ async fn verify_collection(
         segments += 1;
         sum.merge(&entry.content);
         progress.add(entry.documents, entry.bytes);
-        let overlaps = entry.order == Order::Sorted && last.as_ref().is_some_and(|last| last.last_key >= entry.first_key);
+        let overlaps = entry.order == Order::Sorted
+            && last.as_ref().is_some_and(|last| last.last_key >= entry.first_key);
         if overlaps {
             report.fault(Some(&namespace), Some(&entry.name), "it overlaps the segment before it");
         }
         if entry.order != collection.meta.order || entry.as_of != collection.meta.as_of {
-            report.fault(Some(&namespace), Some(&entry.name), "its order or its time is not that of its collection");
+            report.fault(
+                Some(&namespace),
+                Some(&entry.name),
+                "its order or its time is not that of its collection",
+            );
         }
         last = Some(entry);
     }
@@ -141,8 +150,13 @@ async fn verify_collection(
     report.segments += segments;
     report.documents += sum.documents;
     report.bytes += sum.bytes;
-    if report.faults_total == faults_before && (sum != collection.content || segments != collection.segments) {
-        report.fault(Some(&namespace), None, "its segments do not add up to what the manifest says of the collection");
+    if report.faults_total == faults_before && (sum != collection.content || segments != collection.segments)
+    {
+        report.fault(
+            Some(&namespace),
+            None,
+            "its segments do not add up to what the manifest says of the collection",
+        );
     }
     Ok(())
 }
@@ -164,7 +178,8 @@ fn note(report: &mut Report, namespace: Option<&str>, error: vault::Error) -> va
 /// # Errors
 /// As [`verify`].
 pub async fn verify_all(vault: &Vault, progress: &Counters) -> vault::Result<Vec<(ObjectName, Report)>> {
-    let names: Vec<_> = vault.list_manifests().collect::<Vec<_>>().await.into_iter().collect::<vault::Result<_>>()?;
+    let names: Vec<_> =
+        vault.list_manifests().collect::<Vec<_>>().await.into_iter().collect::<vault::Result<_>>()?;
     let mut reports = vec![];
     let mut names = stream::iter(names);
     while let Some(listed) = names.next().await {

@@ -38,7 +38,12 @@ pub(crate) async fn run(services: &Services, poke: &Arc<Notify>, shutdown: &Canc
         poked.as_mut().enable();
         let mut wait = services.settings.poll_every;
         while running.len() < services.settings.workers {
-            match services.catalog.jobs().claim(&services.settings.worker_name, &[], services.now(), services.settings.lease_ms).await {
+            match services
+                .catalog
+                .jobs()
+                .claim(&services.settings.worker_name, &[], services.now(), services.settings.lease_ms)
+                .await
+            {
                 Ok(Some(lease)) => {
                     running.spawn(run_job(services.clone(), lease, shutdown.clone()));
                 }
@@ -70,7 +75,9 @@ async fn run_job(services: Services, lease: Lease, shutdown: CancellationToken) 
     tracing::info!(job.id = %ctx.lease().job_id, job.kind = work.kind(), job.attempt = ctx.lease().attempt, "job {} ({}) begins", ctx.lease().job_id, work.kind());
     let beating = tokio::spawn(keep_alive(ctx.clone(), shutdown));
     let ended = AssertUnwindSafe(jobs::run(&ctx, work)).catch_unwind().await;
-    let ended = ended.unwrap_or_else(|panic| Err(JobError::failed(format!("a bug in Ebbtide stopped the job: {}", panic_text(&*panic)))));
+    let ended = ended.unwrap_or_else(|panic| {
+        Err(JobError::failed(format!("a bug in Ebbtide stopped the job: {}", panic_text(&*panic))))
+    });
     record(&ctx, ended).await;
     beating.abort();
 }
@@ -95,7 +102,9 @@ async fn keep_alive(ctx: JobContext, shutdown: CancellationToken) {
         match tokio::time::timeout(left, ctx.beat(None)).await {
             Ok(Ok(())) => renewed = asked,
             Ok(Err(JobError::Lost)) => return,
-            Ok(Err(error)) => tracing::warn!(job.id = %ctx.lease().job_id, error = %error, "a heartbeat of job {} failed: {error}", ctx.lease().job_id),
+            Ok(Err(error)) => {
+                tracing::warn!(job.id = %ctx.lease().job_id, error = %error, "a heartbeat of job {} failed: {error}", ctx.lease().job_id)
+            }
             Err(_) => {}
         }
         if renewed.elapsed() >= lease {
@@ -111,7 +120,10 @@ async fn record(ctx: &JobContext, ended: Result<Outcome, JobError>) {
     let id = ctx.lease().job_id;
     // A job that stops because it must says so, whatever error it met on the way out.
     let ended = match (ended, ctx.stop_token().reason()) {
-        (Err(JobError::Failed { .. } | JobError::Retry { .. }), Some(stop @ (Stop::Lost | Stop::Shutdown))) => Err(stop.into()),
+        (
+            Err(JobError::Failed { .. } | JobError::Retry { .. }),
+            Some(stop @ (Stop::Lost | Stop::Shutdown)),
+        ) => Err(stop.into()),
         (ended, _) => ended,
     };
     let error = match ended {
@@ -170,9 +182,13 @@ async fn clean_up(ctx: &JobContext, error: &JobError) {
     let undone = AssertUnwindSafe(jobs::discharge_all(ctx.services(), ctx.lease().job_id)).catch_unwind();
     match tokio::time::timeout(CLEAN_UP_MAX, undone).await {
         Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(hindrance))) => tracing::warn!(error = %hindrance.full_text(), "what job {} left cannot be undone now: {}; the reaper goes on", ctx.lease().job_id, hindrance.full_text()),
+        Ok(Ok(Err(hindrance))) => {
+            tracing::warn!(error = %hindrance.full_text(), "what job {} left cannot be undone now: {}; the reaper goes on", ctx.lease().job_id, hindrance.full_text())
+        }
         Ok(Err(panic)) => tracing::error!("cleaning up panicked: {}", panic_text(&*panic)),
-        Err(_) => tracing::warn!("cleaning up after job {} takes too long; the reaper goes on", ctx.lease().job_id),
+        Err(_) => {
+            tracing::warn!("cleaning up after job {} takes too long; the reaper goes on", ctx.lease().job_id)
+        }
     }
 }
 
@@ -212,7 +228,12 @@ mod tests {
             facts: DeploymentFacts::default(),
         };
         let deployment_id = catalog.deployments().add(new, now).await.unwrap().id;
-        let new = NewSnapshot { deployment_id, snapshot_type: SnapshotType::OnDemand, description: None, retention_days: None };
+        let new = NewSnapshot {
+            deployment_id,
+            snapshot_type: SnapshotType::OnDemand,
+            description: None,
+            retention_days: None,
+        };
         catalog.snapshots().request(new, now).await.unwrap();
         let lease = catalog.jobs().claim("first", &[], now, LEASE_MS).await.unwrap().unwrap();
         let settings = Settings { lease_ms: LEASE_MS, spill_dir: dir.join("spill"), ..Settings::default() };
@@ -242,7 +263,10 @@ mod tests {
         let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
         assert_eq!(ctx.stopped().await, Stop::Lost);
         assert!(matches!(ctx.check(), Err(JobError::Lost)));
-        assert!(matches!(ctx.checkpoint(&1).await, Err(JobError::Lost)), "it could write after it had lost the lease");
+        assert!(
+            matches!(ctx.checkpoint(&1).await, Err(JobError::Lost)),
+            "it could write after it had lost the lease"
+        );
         beating.await.unwrap();
     }
 
@@ -254,7 +278,10 @@ mod tests {
         let began = Instant::now();
         let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
         assert_eq!(ctx.stopped().await, Stop::Lost);
-        assert!(began.elapsed() >= Duration::from_millis(LEASE_MS as u64), "it gave up while the lease still held");
+        assert!(
+            began.elapsed() >= Duration::from_millis(LEASE_MS as u64),
+            "it gave up while the lease still held"
+        );
         beating.await.unwrap();
     }
 

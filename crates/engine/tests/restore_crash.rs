@@ -205,9 +205,9 @@ async fn in_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn while_a_cancel_is_cleaned_up_after() {
     let scene = scene().await;
+    damage(&scene.bench.client).await;
+    let damaged = data(&scene.bench.client).await;
     for point in ["restore.cancel.before-sweep", "restore.cancel.after-sweep"] {
-        damage(&scene.bench.client).await;
-        let damaged = data(&scene.bench.client).await;
         let id = scene.ask(json!({})).await;
         die_at(&scene.bench, point, Some(id)).await;
         let shown = scene.bench.catalog.restores().get(id).await.unwrap().unwrap();

@@ -58,7 +58,10 @@ async fn drop_rename_and_recreate_during_the_read_are_read_again() {
         let snapshot = bench.snapshot_with(bench.settings(), Some(probe)).await;
         assert_eq!(attempts.load(Ordering::SeqCst), 2, "{version}: the drop was not noticed");
         let collections = bench.collections(&snapshot).await;
-        assert!(!collections.contains_key("app.dropped"), "{version}: it was dropped before the time of the second attempt");
+        assert!(
+            !collections.contains_key("app.dropped"),
+            "{version}: it was dropped before the time of the second attempt"
+        );
         assert_eq!(collections["app.still"].documents, 500);
 
         let rename = doc! { "renameCollection": "app.renamed", "to": "app.moved" };
@@ -108,7 +111,10 @@ async fn index_ddl_and_col_mod_during_the_read_cost_nothing() {
     assert_eq!(attempts.load(Ordering::SeqCst), 1);
     bench.assert_exact(&snapshot, "app.things").await;
     let entry = &bench.collections(&snapshot).await["app.things"];
-    assert!(!entry.meta.indexes.iter().any(|spec| names(spec, "n_1")), "an index made after the time is not part of it");
+    assert!(
+        !entry.meta.indexes.iter().any(|spec| names(spec, "n_1")),
+        "an index made after the time is not part of it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -131,7 +137,10 @@ async fn a_collection_that_is_dropped_every_time_fails_the_snapshot_by_name() {
     assert_eq!(snapshot.state, SnapshotState::Failed);
     assert!(snapshot.manifest.is_none());
     let error = snapshot.error.unwrap();
-    assert!(error.contains("app.victim") && error.contains("8 attempts") && error.contains("catalog changes"), "{error}");
+    assert!(
+        error.contains("app.victim") && error.contains("8 attempts") && error.contains("catalog changes"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -160,9 +169,13 @@ async fn a_job_that_runs_out_every_second_is_survived() {
     assert!(rounds >= 1);
     let report = bench.documents(&snapshot, "app.report").await;
     assert_eq!(report.len(), 2_000, "a whole round, never a part of one");
-    let in_round = |document: &[u8]| Document::from_reader(document).unwrap().get("round").map(support::number);
+    let in_round =
+        |document: &[u8]| Document::from_reader(document).unwrap().get("round").map(support::number);
     let first = in_round(&report[0]);
-    assert!(report.iter().all(|document| in_round(document) == first), "documents of two rounds in one snapshot");
+    assert!(
+        report.iter().all(|document| in_round(document) == first),
+        "documents of two rounds in one snapshot"
+    );
     bench.assert_exact(&snapshot, "app.large").await;
     bench.assert_verifies(&snapshot).await;
 }
@@ -176,7 +189,10 @@ async fn fail_point(bench: &Bench, name: &str, mode: Bson) {
 }
 
 /// Starts an index build that hangs until [`release`] is called.
-async fn hanging_build(bench: &Bench, unique: bool) -> tokio::task::JoinHandle<Result<Document, mongodb::error::Error>> {
+async fn hanging_build(
+    bench: &Bench,
+    unique: bool,
+) -> tokio::task::JoinHandle<Result<Document, mongodb::error::Error>> {
     fail_point(bench, "hangAfterStartingIndexBuild", "alwaysOn".into()).await;
     let database = bench.client.database("app");
     let index = doc! { "createIndexes": "things", "indexes": [{ "key": { "half": 1 }, "name": "late", "unique": unique }] };
@@ -204,13 +220,24 @@ async fn an_index_belongs_to_the_snapshot_only_once_it_is_built() {
         fail_point(&bench, "hangAfterStartingIndexBuild", "off".into()).await;
         building.await.unwrap().unwrap();
         let after = bench.snapshot().await;
-        let has = async |snapshot| bench.collections(snapshot).await["app.things"].meta.indexes.iter().any(|spec| names(spec, "late"));
+        let has = async |snapshot| {
+            bench.collections(snapshot).await["app.things"]
+                .meta
+                .indexes
+                .iter()
+                .any(|spec| names(spec, "late"))
+        };
         assert!(!has(&during).await, "{version}: a build in progress was taken for an index");
         assert!(has(&after).await, "{version}: the finished index is missing");
         bench.assert_exact(&during, "app.things").await;
 
         // A unique build that fails after the snapshot, since every value is there twice.
-        bench.client.database("app").run_command(doc! { "dropIndexes": "things", "index": "late" }).await.unwrap();
+        bench
+            .client
+            .database("app")
+            .run_command(doc! { "dropIndexes": "things", "index": "late" })
+            .await
+            .unwrap();
         let building = hanging_build(&bench, true).await;
         let during = bench.snapshot().await;
         fail_point(&bench, "hangAfterStartingIndexBuild", "off".into()).await;

@@ -22,7 +22,11 @@ async fn exact_under_write_load() {
     for version in ["6.0.5", "5.0.4"] {
         let bench = Bench::start(Options::version(version)).await;
         bench.fill("app", "still", documents(5_000, 500, |n| Bson::Int64(n as i64))).await;
-        let options = LoadOptions { database: "app".to_owned(), collection: "busy".to_owned(), ..LoadOptions::default() };
+        let options = LoadOptions {
+            database: "app".to_owned(),
+            collection: "busy".to_owned(),
+            ..LoadOptions::default()
+        };
         let load = Load::start(&bench.client, &options);
         load.wait_for(500).await;
         let snapshot = bench.snapshot().await;
@@ -51,7 +55,10 @@ fn mixed(n: u64) -> Bson {
         })),
         5 => Bson::Document(doc! { "a": spread as i64, "b": n as i32 }),
         6 => Bson::DateTime(bson::DateTime::from_millis(spread as i64 >> 20)),
-        7 => Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: spread.to_be_bytes().to_vec() }),
+        7 => Bson::Binary(bson::Binary {
+            subtype: bson::spec::BinarySubtype::Generic,
+            bytes: spread.to_be_bytes().to_vec(),
+        }),
         _ => Bson::Timestamp(bson::Timestamp { time: spread as u32, increment: n as u32 }),
     }
 }
@@ -62,9 +69,17 @@ async fn all_reading_orders_give_identical_segments() {
         let bench = Bench::start(Options::version(version)).await;
         // Large enough for several strong cuts, since those are what parallel readers meet at.
         bench.fill("app", "increasing", documents(count, 4_000, |n| Bson::Int64(n as i64))).await;
-        bench.fill("app", "random", documents(count, 4_000, |n| Bson::String(format!("{:016x}", scatter(n))))).await;
+        bench
+            .fill("app", "random", documents(count, 4_000, |n| Bson::String(format!("{:016x}", scatter(n)))))
+            .await;
         bench.fill("app", "mixed", documents(count, 4_000, mixed)).await;
-        bench.fill("app", "edges", [doc! { "_id": Bson::MinKey }, doc! { "_id": Bson::MaxKey }, doc! { "_id": Bson::Null }]).await;
+        bench
+            .fill(
+                "app",
+                "edges",
+                [doc! { "_id": Bson::MinKey }, doc! { "_id": Bson::MaxKey }, doc! { "_id": Bson::Null }],
+            )
+            .await;
         let tune = |order, split_bytes, readers| Settings {
             tuning: Tuning { order: Some(order), split_bytes: Some(split_bytes) },
             readers,
@@ -81,9 +96,18 @@ async fn all_reading_orders_give_identical_segments() {
             let mut segments = vec![];
             for namespace in ["app.increasing", "app.random", "app.mixed", "app.edges"] {
                 let entries = bench.segments(&snapshot, namespace).await;
-                segments.push(entries.into_iter().map(|e| (e.name, e.first_key, e.last_key, e.documents)).collect::<Vec<_>>());
+                segments.push(
+                    entries
+                        .into_iter()
+                        .map(|e| (e.name, e.first_key, e.last_key, e.documents))
+                        .collect::<Vec<_>>(),
+                );
             }
-            assert!(segments[0].len() >= segments_min, "too few segments to prove anything: {}", segments[0].len());
+            assert!(
+                segments[0].len() >= segments_min,
+                "too few segments to prove anything: {}",
+                segments[0].len()
+            );
             bench.assert_exact(&snapshot, "app.mixed").await;
             bench.assert_exact(&snapshot, "app.edges").await;
             bench.assert_verifies(&snapshot).await;
@@ -98,21 +122,42 @@ async fn all_reading_orders_give_identical_segments() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn unchanged_data_is_stored_once() {
     let bench = Bench::start(Options::default()).await;
-    bench.fill("app", "things", documents(30_000, 2_000, |n| Bson::String(format!("{:x}", scatter(n))))).await;
+    bench
+        .fill("app", "things", documents(30_000, 2_000, |n| Bson::String(format!("{:x}", scatter(n)))))
+        .await;
     let first = bench.snapshot().await;
     let second = bench.snapshot().await;
     assert!(first.added_bytes > 1_000_000, "{}", first.added_bytes);
-    assert!(second.added_bytes * 100 < first.added_bytes, "the second snapshot added {} bytes to {}", second.added_bytes, first.added_bytes);
+    assert!(
+        second.added_bytes * 100 < first.added_bytes,
+        "the second snapshot added {} bytes to {}",
+        second.added_bytes,
+        first.added_bytes
+    );
     assert_eq!(second.documents, 30_000);
     let names = |entries: Vec<vault::SegmentEntry>| entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
-    assert_eq!(names(bench.segments(&first, "app.things").await), names(bench.segments(&second, "app.things").await));
+    assert_eq!(
+        names(bench.segments(&first, "app.things").await),
+        names(bench.segments(&second, "app.things").await)
+    );
     // One changed document costs one segment.
-    bench.client.database("app").collection::<bson::Document>("things").update_one(doc! { "n": 7 }, doc! { "$set": { "n": -7 } }).await.unwrap();
+    bench
+        .client
+        .database("app")
+        .collection::<bson::Document>("things")
+        .update_one(doc! { "n": 7 }, doc! { "$set": { "n": -7 } })
+        .await
+        .unwrap();
     let third = bench.snapshot().await;
     bench.assert_exact(&third, "app.things").await;
-    let before: std::collections::HashSet<_> = names(bench.segments(&first, "app.things").await).into_iter().collect();
+    let before: std::collections::HashSet<_> =
+        names(bench.segments(&first, "app.things").await).into_iter().collect();
     let after = names(bench.segments(&third, "app.things").await);
-    assert_eq!(after.iter().filter(|name| !before.contains(name)).count(), 1, "one changed document makes one new segment");
+    assert_eq!(
+        after.iter().filter(|name| !before.contains(name)).count(),
+        1,
+        "one changed document makes one new segment"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -120,7 +165,10 @@ async fn a_short_history_window_is_raised_and_put_back() {
     let options = Options::default().set_parameter("minSnapshotHistoryWindowInSeconds", "3");
     let bench = Bench::start(options).await;
     bench.fill("app", "slow", documents(20_000, 1_000, |n| Bson::Int64(n as i64))).await;
-    let load = Load::start(&bench.client, &LoadOptions { database: "app".to_owned(), collection: "busy".to_owned(), ..LoadOptions::default() });
+    let load = Load::start(
+        &bench.client,
+        &LoadOptions { database: "app".to_owned(), collection: "busy".to_owned(), ..LoadOptions::default() },
+    );
     load.wait_for(200).await;
     // The moment after the time was fixed lasts longer than the window; but only once.
     let slept = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
@@ -137,7 +185,11 @@ async fn a_short_history_window_is_raised_and_put_back() {
         }
     });
     let snapshot = bench.snapshot_with(bench.settings(), Some(probe)).await;
-    assert_eq!(slept.load(std::sync::atomic::Ordering::SeqCst), 2, "the first attempt was meant to find its history gone");
+    assert_eq!(
+        slept.load(std::sync::atomic::Ordering::SeqCst),
+        2,
+        "the first attempt was meant to find its history gone"
+    );
     assert_eq!(bench.window().await, 3, "the window was not put back");
     load.stop().await.unwrap();
     bench.assert_verifies(&snapshot).await;
@@ -149,7 +201,10 @@ async fn a_window_that_may_not_be_raised_fails_the_snapshot_by_name() {
     let options = Options::default().set_parameter("minSnapshotHistoryWindowInSeconds", "3");
     let bench = Bench::start(options).await;
     bench.fill("app", "slow", documents(1_000, 1_000, |n| Bson::Int64(n as i64))).await;
-    let load = Load::start(&bench.client, &LoadOptions { database: "app".to_owned(), collection: "busy".to_owned(), ..LoadOptions::default() });
+    let load = Load::start(
+        &bench.client,
+        &LoadOptions { database: "app".to_owned(), collection: "busy".to_owned(), ..LoadOptions::default() },
+    );
     load.wait_for(200).await;
     let probe = support::probe(|moment, _| async move {
         if moment == "snapshot.pinned" {

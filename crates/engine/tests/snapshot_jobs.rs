@@ -33,7 +33,10 @@ async fn a_panic_in_a_job_is_a_failure_and_the_worker_lives() {
     let snapshot = bench.try_snapshot(bench.settings(), Some(probe)).await;
     assert_eq!(snapshot.state, SnapshotState::Failed);
     let error = snapshot.error.unwrap();
-    assert!(error.contains("a bug in Ebbtide") && error.contains("this panic is a part of the test"), "{error}");
+    assert!(
+        error.contains("a bug in Ebbtide") && error.contains("this panic is a part of the test"),
+        "{error}"
+    );
     bench.snapshot().await;
 }
 
@@ -67,7 +70,8 @@ async fn a_shutdown_gives_the_job_back_and_the_next_process_finishes_it() {
     running.await.unwrap().unwrap();
     let job = bench.catalog.jobs().of_subject(&id.to_string()).await.unwrap().unwrap();
     assert_eq!(job.attempts, 0, "a shutdown is no failed attempt: {:?}", job.error);
-    let claimable = job.state == JobState::Queued || job.lease_until.is_none_or(|until| until <= wall_clock());
+    let claimable =
+        job.state == JobState::Queued || job.lease_until.is_none_or(|until| until <= wall_clock());
     assert!(claimable, "the lease was kept: {job:?}");
 
     let shutdown = CancellationToken::new();
@@ -131,7 +135,12 @@ async fn what_a_dead_job_raised_is_put_back_by_the_reaper() {
     let lease = bench.catalog.jobs().claim("doomed", &[], wall_clock(), 1).await.unwrap().unwrap();
     let host = bench.server.host_port();
     let detail = serde_json::json!({ "host": host, "previous_seconds": 300, "raised_to_seconds": 4000 });
-    bench.catalog.obligations().record(&lease, bench.deployment, "historyWindow", &detail, wall_clock()).await.unwrap();
+    bench
+        .catalog
+        .obligations()
+        .record(&lease, bench.deployment, "historyWindow", &detail, wall_clock())
+        .await
+        .unwrap();
     bench.server.admin(doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 4000 }).await.unwrap();
     let engine = bench.engine(bench.settings());
     engine.reconcilers().activate("reaper").await.unwrap();

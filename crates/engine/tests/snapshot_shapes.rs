@@ -27,7 +27,8 @@ async fn shaped(version: &str) -> Bench {
     }
     // Clustered collections came with 5.3.
     if version.starts_with('6') {
-        let clustered = doc! { "create": "clustered", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
+        let clustered =
+            doc! { "create": "clustered", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
         app.run_command(clustered).await.unwrap();
         bench.fill("app", "clustered", documents(3_000, 300, |n| Bson::Int64(scatter(n) as i64))).await;
     }
@@ -54,7 +55,9 @@ async fn all_kinds_of_collections_are_taken() {
         let bench = shaped(version).await;
         let snapshot = bench.snapshot().await;
         let collections = bench.collections(&snapshot).await;
-        let kind = |name: &str| collections.get(name).unwrap_or_else(|| panic!("{version}: {name} is missing")).meta.kind;
+        let kind = |name: &str| {
+            collections.get(name).unwrap_or_else(|| panic!("{version}: {name} is missing")).meta.kind
+        };
         assert_eq!(kind("app.empty"), CollectionKind::Plain);
         assert_eq!(collections["app.empty"].segments, 0);
         assert!(collections["app.empty"].meta.uuid.is_some());
@@ -65,22 +68,38 @@ async fn all_kinds_of_collections_are_taken() {
         assert_eq!(kind("app.system.js"), CollectionKind::SystemJs);
         assert_eq!(kind("app.capped"), CollectionKind::Capped);
         let indexes = &collections["app.strict"].meta.indexes;
-        assert!(indexes.iter().any(|spec| Document::from_reader(spec.as_slice()).unwrap().get_str("name").ok() == Some("by_n")));
+        assert!(
+            indexes
+                .iter()
+                .any(|spec| Document::from_reader(spec.as_slice()).unwrap().get_str("name").ok()
+                    == Some("by_n"))
+        );
 
-        let mut exact = vec!["app.collated", "app.system.buckets.weather", "app.system.js", "app.strict", "app.empty"];
+        let mut exact =
+            vec!["app.collated", "app.system.buckets.weather", "app.system.js", "app.strict", "app.empty"];
         if version.starts_with('6') {
             assert_eq!(kind("app.clustered"), CollectionKind::Clustered);
             exact.push("app.clustered");
         }
         for namespace in exact {
             bench.assert_exact(&snapshot, namespace).await;
-            let keys: Vec<_> = bench.documents(&snapshot, namespace).await.iter().map(|d| SortKey::of_document(d).unwrap()).collect();
+            let keys: Vec<_> = bench
+                .documents(&snapshot, namespace)
+                .await
+                .iter()
+                .map(|d| SortKey::of_document(d).unwrap())
+                .collect();
             assert!(keys.is_sorted(), "{version}: {namespace} is not sorted by simple comparison");
         }
         assert_capped(&bench, &snapshot, version).await;
 
-        let principals = bench.manifest(&snapshot).await.principals().await.unwrap().expect("users and roles");
-        let named = |documents: &[Vec<u8>], id: &str| documents.iter().any(|d| Document::from_reader(d.as_slice()).unwrap().get_str("_id").ok() == Some(id));
+        let principals =
+            bench.manifest(&snapshot).await.principals().await.unwrap().expect("users and roles");
+        let named = |documents: &[Vec<u8>], id: &str| {
+            documents
+                .iter()
+                .any(|d| Document::from_reader(d.as_slice()).unwrap().get_str("_id").ok() == Some(id))
+        };
         assert!(named(&principals.users, "app.ann") && named(&principals.roles, "app.reader"));
         bench.assert_verifies(&snapshot).await;
     }
@@ -93,7 +112,12 @@ async fn assert_capped(bench: &Bench, snapshot: &catalog::Snapshot, version: &st
     assert!(entry.meta.as_of >= snapshot.cluster_time.unwrap());
     let noted = snapshot.notes["capped"][0].clone();
     assert_eq!(noted["namespace"], "app.capped", "{}", snapshot.notes);
-    let taken: Vec<i64> = bench.documents(snapshot, "app.capped").await.iter().map(|d| Document::from_reader(d.as_slice()).unwrap().get_i64("n").unwrap()).collect();
+    let taken: Vec<i64> = bench
+        .documents(snapshot, "app.capped")
+        .await
+        .iter()
+        .map(|d| Document::from_reader(d.as_slice()).unwrap().get_i64("n").unwrap())
+        .collect();
     assert_eq!(taken.len(), 3_000, "{version}");
     assert!(taken.is_sorted(), "{version}: not in the order of insertion");
     assert_eq!(taken.last(), Some(&4_999));
@@ -118,7 +142,8 @@ async fn deleted_snapshots_leave_nothing_behind_and_live_ones_lose_nothing() {
     }
     bench.assert_verifies(&second).await;
     let manifest = bench.manifest(&second).await;
-    let needed: std::collections::HashSet<_> = futures::TryStreamExt::try_collect(manifest.object_names()).await.unwrap();
+    let needed: std::collections::HashSet<_> =
+        futures::TryStreamExt::try_collect(manifest.object_names()).await.unwrap();
     let there: std::collections::HashSet<_> = support::objects(&bench.vault).await.into_iter().collect();
     assert_eq!(there, needed, "garbage was left, or something was lost");
 
@@ -135,17 +160,26 @@ async fn a_lost_catalog_is_rebuilt_from_the_vault() {
     bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
     let first = bench.snapshot().await;
     let second = bench.snapshot().await;
-    let fresh = catalog::Catalog::open(bench.dir.path().join("fresh.sqlite").to_str().unwrap()).await.unwrap();
+    let fresh =
+        catalog::Catalog::open(bench.dir.path().join("fresh.sqlite").to_str().unwrap()).await.unwrap();
     let rebuilt = support::engine::rebuild::rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap();
     assert_eq!((rebuilt.snapshots, rebuilt.projects, rebuilt.deployments), (2, 1, 1));
     for snapshot in [&first, &second] {
         let back = fresh.snapshots().get(snapshot.id).await.unwrap().unwrap();
-        assert_eq!((back.manifest.as_ref(), back.cluster_time, back.documents), (snapshot.manifest.as_ref(), snapshot.cluster_time, snapshot.documents));
+        assert_eq!(
+            (back.manifest.as_ref(), back.cluster_time, back.documents),
+            (snapshot.manifest.as_ref(), snapshot.cluster_time, snapshot.documents)
+        );
     }
     let again = support::engine::rebuild::rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap();
     assert_eq!(again.snapshots, 0);
     // The collector over the rebuilt catalog takes nothing that a snapshot needs.
-    let engine = support::engine::Engine::new(fresh.clone(), bench.vault.clone(), Arc::clone(&bench.master), bench.settings());
+    let engine = support::engine::Engine::new(
+        fresh.clone(),
+        bench.vault.clone(),
+        Arc::clone(&bench.master),
+        bench.settings(),
+    );
     for _ in 0..3 {
         engine.reconcilers().activate("collector").await.unwrap();
     }
@@ -165,7 +199,10 @@ async fn damage_is_found_and_named() {
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let name = snapshot.manifest.as_ref().unwrap().parse().unwrap();
-    let report = support::engine::verify::verify(&bench.vault, &name, &support::engine::progress::Counters::default()).await.unwrap();
+    let report =
+        support::engine::verify::verify(&bench.vault, &name, &support::engine::progress::Counters::default())
+            .await
+            .unwrap();
     assert!(!report.is_good());
     let fault = &report.faults[0];
     assert_eq!(fault.namespace.as_deref(), Some("app.things"));

@@ -14,7 +14,7 @@ use bson::{
 use crate::{
     ClusterTime, Deployment, Error, Namespace, Result, ddl,
     namespace::{BUCKETS_PREFIX, never_taken_database},
-    time,
+    read, time,
     wire::{Connection, ReplyExt as _},
 };
 
@@ -176,10 +176,38 @@ async fn list_database(connection: &mut Connection, db: &str) -> Result<Database
             Err(excluded) => database.excluded.push(excluded),
         }
     }
+    leave_out_unreadable_views(connection, &mut database).await?;
     for collection in &mut database.collections {
         collection.indexes = indexes(connection, collection).await?;
     }
     Ok(database)
+}
+
+/// Not even the role `root` may read `system.views`. Nothing is lost without it: `listCollections` has told the
+/// definition of every view.
+async fn leave_out_unreadable_views(connection: &mut Connection, database: &mut Database) -> Result<()> {
+    let Some(place) =
+        database.collections.iter().position(|collection| collection.kind == CollectionKind::SystemViews)
+    else {
+        return Ok(());
+    };
+    let namespace = database.collections[place].namespace.clone();
+    let mut find = rawdoc! { "find": namespace.collection.as_str(), "limit": 1, "singleBatch": true };
+    find.append(cstr!("$db"), namespace.db.as_str());
+    let readable = match connection.command(&find).await {
+        Ok(_) => read::size(connection, &namespace).await.map(drop),
+        Err(error) => Err(error),
+    };
+    match readable {
+        Err(Error::Privilege(_)) => {
+            database.collections.remove(place);
+            let reason = "the account may not read it; every view is kept by itself".to_owned();
+            database.excluded.push((namespace, reason));
+            Ok(())
+        }
+        Err(Error::NamespaceNotFound(_)) => Ok(()),
+        other => other,
+    }
 }
 
 /// One entry of `listCollections`: taken, or excluded with a reason.
@@ -233,7 +261,8 @@ fn kind(name: &str, server_type: Option<&str>, options: &RawDocument) -> Collect
 /// Index specs whose builds are finished. Without `includeBuildUUIDs` a build under way looks like an index, even one
 /// that will fail.
 async fn indexes(connection: &mut Connection, collection: &CollectionInfo) -> Result<Vec<Vec<u8>>> {
-    if collection.kind == CollectionKind::View {
+    // A view has none, and those of `system.views` are the server's affair.
+    if matches!(collection.kind, CollectionKind::View | CollectionKind::SystemViews) {
         return Ok(Vec::new());
     }
     let Namespace { db, collection } = &collection.namespace;

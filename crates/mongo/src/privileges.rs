@@ -81,6 +81,10 @@ impl Resource {
             Self::Cluster => granted.get_bool("cluster").is_ok_and(|cluster| cluster),
             // The server leaves the empty database out when it shows this one.
             Self::AnyBuckets => text("system_buckets") == Some("") && db.is_none_or(str::is_empty),
+            // A grant on the whole database reaches all its collections that are not `system.` ones; the oplog is none.
+            Self::Oplog if db == Some("local") && text("collection") == Some("") => true,
+            // The oplog is no ordinary collection, and yet reached by a grant on all of `local`.
+            Self::Oplog if db == Some("local") && text("collection") == Some("") => true,
             _ => {
                 let wanted = self.document();
                 let (collection, wanted_collection) = (text("collection"), wanted.get_str("collection").ok());
@@ -175,6 +179,11 @@ pub fn role_definition(purpose: Purpose, version: (u32, u32, u32)) -> Document {
     doc! { "createRole": purpose.role(), "privileges": privileges, "roles": [] }
 }
 
+/// The same as relaxed extended JSON, for `mongosh` and for people.
+pub fn role_command_json(purpose: Purpose, version: (u32, u32, u32)) -> serde_json::Value {
+    Bson::Document(role_definition(purpose, version)).into_relaxed_extjson()
+}
+
 /// Commands for `mongosh` that give `account` (database and name; a new one where there is none) what it lacks.
 /// Empty when nothing is missing.
 pub fn remedy(
@@ -262,6 +271,7 @@ mod tests {
 
     #[test]
     fn wide_grants_cover_and_narrow_ones_do_not() {
+        let local = doc! { "db": "local", "collection": "" };
         let root = doc! { "anyResource": true };
         let any = doc! { "db": "", "collection": "" };
         let one = doc! { "db": "app", "collection": "" };
@@ -269,6 +279,7 @@ mod tests {
         let js = doc! { "db": "", "collection": "system.js" };
         assert!(Resource::Cluster.is_covered_by(&root) && Resource::Users.is_covered_by(&root));
         assert!(Resource::AnyCollection.is_covered_by(&any) && !Resource::AnyCollection.is_covered_by(&one));
+        assert!(Resource::Oplog.is_covered_by(&local) && !Resource::Oplog.is_covered_by(&any));
         assert!(Resource::AnyBuckets.is_covered_by(&shown) && !Resource::AnyBuckets.is_covered_by(&any));
         assert!(Resource::AnySystemJs.is_covered_by(&js) && !Resource::AnySystemJs.is_covered_by(&any));
         assert!(!Resource::Users.is_covered_by(&any) && !Resource::Cluster.is_covered_by(&any));

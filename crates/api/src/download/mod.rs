@@ -43,14 +43,20 @@ const TOKEN_BYTES_MAX: usize = 64;
 /// How often the end of a link is written into the catalog before it is left to its expiry.
 const CONSUME_ATTEMPTS: u32 = 5;
 
-/// The path of a job's link; none while there is no archive to fetch.
-pub(crate) fn link(server: &Server, base: &str, job: &RestoreJob) -> Answer<Option<String>> {
-    let sealed = job.archive.as_ref().and_then(|archive| archive.get("tokenSealed")).and_then(Value::as_str);
-    let Some(sealed) = sealed else { return Ok(None) };
-    let opened = server.state.secrets.open(PURPOSE_DOWNLOAD_TOKEN, sealed);
-    let token = opened.map_err(|e| Problem::internal("open a download token", &e))?;
-    let token = token.expose_text().unwrap_or_default();
-    Ok(Some(format!("{base}/download/restore-{}/{token}/{}", job.id, file_name(job))))
+/// The link of a job whose archive can be fetched. None when its token was sealed with a master key that is no longer
+/// in use: one link that cannot be shown must not take a whole list with it.
+pub(crate) fn link(server: &Server, base: &str, job: &RestoreJob) -> Option<String> {
+    let sealed = job.archive.as_ref()?.get("tokenSealed")?.as_str()?;
+    match server.state.secrets.open(PURPOSE_DOWNLOAD_TOKEN, sealed) {
+        Ok(token) => {
+            let token = token.expose_text()?;
+            Some(format!("{base}/download/restore-{}/{token}/{}", job.id, file_name(job)))
+        }
+        Err(error) => {
+            tracing::warn!(restore_job = %job.id, %error, "the link of a download cannot be shown; cancel it and ask again");
+            None
+        }
+    }
 }
 
 /// `restore-<snapshotId>.tar.gz`.

@@ -60,8 +60,7 @@ async fn list(call: Call) -> Answer<Reply> {
     let empty = batch.is_some() || call.server.state.settings.legacy_mode == LegacyMode::Empty;
     let (jobs, total) =
         if empty { (vec![], 0) } else { restore_jobs::listed(&call, &deployment, asked).await? };
-    let views = jobs.iter().map(|job| view(&call, &deployment, job));
-    let results = views.collect::<Answer<Vec<_>>>()?;
+    let results = jobs.iter().map(|job| view(&call, &deployment, job)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
 }
@@ -70,7 +69,7 @@ async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     require_mode(&call, &deployment)?;
     let job = restore_jobs::one(&call, &deployment).await?;
-    Ok(Reply::object(view(&call, &deployment, &job)?))
+    Ok(Reply::object(view(&call, &deployment, &job)))
 }
 
 fn require_mode(call: &Call, deployment: &Deployment) -> Answer<()> {
@@ -82,8 +81,8 @@ fn require_mode(call: &Call, deployment: &Deployment) -> Answer<()> {
 }
 
 /// `BackupRestoreJob`.
-fn view(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Answer<Value> {
-    let shown = Shown::of(call, job)?;
+fn view(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Value {
+    let shown = Shown::of(call, job);
     let mut object = json!({
         "clusterId": deployment.id.to_string(),
         "clusterName": deployment.name.as_str(),
@@ -101,7 +100,7 @@ fn view(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Answer<Value>
     if let Some(sha1) = archive.and_then(|archive| archive.sha1) {
         object["hashes"] = json!([{"fileName": download::file_name(job), "hash": sha1, "typeName": "SHA1"}]);
     }
-    Ok(object)
+    object
 }
 
 fn delivery(call: &Call, job: &RestoreJob, shown: &Shown) -> Value {

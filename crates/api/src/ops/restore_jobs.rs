@@ -67,8 +67,7 @@ async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = cluster(&call).await?;
     let (jobs, total) = listed(&call, &deployment, asked).await?;
-    let views = jobs.iter().map(|job| restore_view::atlas(&call, &deployment, job));
-    let results = views.collect::<Answer<Vec<_>>>()?;
+    let results = jobs.iter().map(|job| restore_view::atlas(&call, &deployment, job)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
 }
@@ -89,13 +88,13 @@ async fn create(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let wanted = restore_input::parse(&call.headers, &call.body, call.server.now())?;
     let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
-    Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)?))
+    Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)))
 }
 
 async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let job = one(&call, &deployment).await?;
-    Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)?))
+    Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)))
 }
 
 /// The restore job of the path, if it is this deployment's.

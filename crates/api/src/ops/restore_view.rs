@@ -8,7 +8,7 @@ use model::{
 use serde_json::{Value, json};
 
 use super::links;
-use crate::{download, error::Answer, gate::Call};
+use crate::{download, gate::Call};
 
 /// What a client may conclude from a job, now.
 pub(super) struct Shown {
@@ -19,20 +19,20 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(call: &Call, job: &RestoreJob) -> Answer<Self> {
+    pub(super) fn of(call: &Call, job: &RestoreJob) -> Self {
         if job.state != RestoreState::Ready {
-            return Ok(Self { state: job.state, url: None });
+            return Self { state: job.state, url: None };
         }
         if !download::is_open(&call.server, job, call.server.now()) {
-            return Ok(Self { state: RestoreState::Expired, url: None });
+            return Self { state: RestoreState::Expired, url: None };
         }
-        Ok(Self { state: RestoreState::Ready, url: download::link(&call.server, &call.base, job)? })
+        Self { state: RestoreState::Ready, url: download::link(&call.server, &call.base, job) }
     }
 }
 
 /// `DiskBackupSnapshotRestoreJob`.
-pub(super) fn atlas(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Answer<Value> {
-    let shown = Shown::of(call, job)?;
+pub(super) fn atlas(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Value {
+    let shown = Shown::of(call, job);
     let mut object = json!({
         "cancelled": shown.state == RestoreState::Cancelled,
         "deliveryType": job.delivery.as_str(),
@@ -57,17 +57,17 @@ pub(super) fn atlas(call: &Call, deployment: &Deployment, job: &RestoreJob) -> A
     if call.server.state.settings.quirks.null_desired_timestamp {
         object["desiredTimestamp"] = json!({"date": null, "increment": null, "time": null});
     }
-    Ok(object)
+    object
 }
 
 /// `ServerlessBackupRestoreJob`: the target is required even where there is none.
-pub(super) fn serverless(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Answer<Value> {
-    let mut object = atlas(call, deployment, job)?;
+pub(super) fn serverless(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Value {
+    let mut object = atlas(call, deployment, job);
     if job.target.is_none() {
         object["targetClusterName"] = deployment.name.as_str().into();
         object["targetGroupId"] = deployment.project_id.to_string().into();
     }
-    Ok(object)
+    object
 }
 
 /// A download never finishes, says Atlas: clients refuse to cancel what has a `finishedAt`.
@@ -87,8 +87,8 @@ pub(super) fn own(
     deployment: &Deployment,
     job: &RestoreJob,
     work: Option<&catalog::Job>,
-) -> Answer<Value> {
-    let shown = Shown::of(call, job)?;
+) -> Value {
+    let shown = Shown::of(call, job);
     let mut object = json!({
         "clusterName": deployment.name.as_str(),
         "createdAt": job.created_at.to_rfc3339(),
@@ -133,5 +133,5 @@ pub(super) fn own(
     if let Some(work) = work {
         super::snapshot_view::describe_job(&mut object, work);
     }
-    Ok(object)
+    object
 }

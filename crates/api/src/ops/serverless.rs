@@ -127,8 +127,7 @@ async fn list_jobs(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = instance(&call).await?;
     let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
-    let views = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job));
-    let results = views.collect::<Answer<Vec<_>>>()?;
+    let results = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job)).collect();
     Ok(paged(&call, asked, results, total))
 }
 
@@ -136,13 +135,13 @@ async fn create_job(call: Call) -> Answer<Reply> {
     let deployment = instance(&call).await?;
     let wanted = restore_input::parse(&call.headers, &call.body, call.server.now())?;
     let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
-    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)?))
+    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)))
 }
 
 async fn get_job(call: Call) -> Answer<Reply> {
     let deployment = instance(&call).await?;
     let job = restore_jobs::one(&call, &deployment).await?;
-    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)?))
+    Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)))
 }
 
 async fn list_snapshots(call: Call) -> Answer<Reply> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use catalog::{Catalog, Cycle, Deployment, Error, Lease, Snapshot};
 use model::WallTime;
+use sqlx::Connection;
 
 use crate::{
     objects::stored,
@@ -322,4 +323,39 @@ pub(crate) async fn collectors_take_turns(catalog: Catalog) {
     collector.finish_delete(&third, &wanted).await.unwrap();
     assert_eq!(collector.unfinished_deletes(&third).await.unwrap(), []);
     assert_eq!(catalog.objects().stats().await.unwrap().objects, 0);
+}
+
+/// The decisive moment of [`a_pin_and_a_mark_at_the_same_time`], held still: the pin is written but not yet committed
+/// when the mark comes. It has to wait, and then to see the pin.
+pub(crate) async fn a_mark_waits_for_an_unfinished_pin(catalog: Catalog, location: &str) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, T0).await;
+    let lease = support::claim(&catalog, "w", T0).await;
+    let cycle = catalog.collector().begin_cycle(T0, CYCLE_MS).await.unwrap().unwrap();
+    catalog.collector().adopt(&cycle, &[stored("x")]).await.unwrap();
+
+    let mut pinner = sqlx::AnyConnection::connect(location).await.unwrap();
+    let mut pin = pinner.begin().await.unwrap();
+    sqlx::query("INSERT INTO job_objects (job_id, name) VALUES ($1, 'x')")
+        .bind(lease.job_id.to_string())
+        .execute(&mut *pin)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE objects SET state = 'live' WHERE name = 'x'").execute(&mut *pin).await.unwrap();
+    let mark = tokio::spawn({
+        let (catalog, cycle) = (catalog.clone(), cycle.clone());
+        async move { catalog.collector().mark(&cycle, &names(&["x"])).await.unwrap() }
+    });
+    // Time for the mark to come to the lock; a machine too slow for it makes this case weaker, never wrong.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    pin.commit().await.unwrap();
+    assert_eq!(mark.await.unwrap(), 0, "it decided by what it saw before it waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_waits_for_an_unfinished_pin_on_sqlite() {
+    let directory = support::directory();
+    let path = directory.path().join("catalog.db").to_str().unwrap().to_owned();
+    let catalog = Catalog::open(&path).await.unwrap();
+    a_mark_waits_for_an_unfinished_pin(catalog, &format!("sqlite://{path}")).await;
 }

@@ -40,6 +40,8 @@ macro_rules! suite {
                 println!("{name}");
                 crate::$module::$case(server.catalog(name).await).await;
             )*
+            let catalog = server.catalog("unfinished_pin").await;
+            collector::a_mark_waits_for_an_unfinished_pin(catalog, &server.url("unfinished_pin")).await;
         }
     };
 }

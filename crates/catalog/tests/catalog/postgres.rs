@@ -44,16 +44,22 @@ impl Server {
             std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
             run(Command::new("chown").arg(user).arg(directory.path()))?;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { programs, directory, user, port };
+        let mut server = Self { programs, directory, user, port: 0 };
         server.run("initdb", &["--auth=trust", "--username=ebbtide", "--no-sync", "--encoding=UTF8"])?;
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c max_connections=60 \
-             -c shared_buffers=16MB -c fsync=off -c deadlock_timeout=100ms"
-        );
-        let log = server.directory.path().join("log");
-        server.run("pg_ctl", &["--wait", "--log", log.to_str().unwrap(), "--options", &options, "start"])?;
+        // Somebody else may take the port between its choice and its use.
+        server.listen().or_else(|_| server.listen()).or_else(|_| server.listen())?;
         Ok(server)
+    }
+
+    fn listen(&mut self) -> Result<(), String> {
+        self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=200 \
+             -c shared_buffers=16MB -c fsync=off -c deadlock_timeout=100ms",
+            self.port
+        );
+        let log = self.directory.path().join("log");
+        self.run("pg_ctl", &["--wait", "--log", log.to_str().unwrap(), "--options", &options, "start"])
     }
 
     /// A catalog in a new database of that name.
@@ -69,7 +75,8 @@ impl Server {
         Catalog::open(&self.url(&database)).await.unwrap()
     }
 
-    fn url(&self, database: &str) -> String {
+    /// Where that catalog is.
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://ebbtide@127.0.0.1:{}/{database}", self.port)
     }
 

@@ -53,7 +53,11 @@ impl Pinner {
                 // An attempt that ended early may have announced what it did not store.
                 if let Some(stored_bytes) = self.store.ctx().vault().stored_bytes(name).await? {
                     self.store.add_bytes(stored_bytes);
-                    objects.push(StoredObject { name: name.to_string(), kind: name.kind.as_str().to_owned(), stored_bytes });
+                    objects.push(StoredObject {
+                        name: name.to_string(),
+                        kind: name.kind.as_str().to_owned(),
+                        stored_bytes,
+                    });
                 }
             }
             self.store.ctx().catalog().objects().stored(self.store.ctx().lease(), &objects).await?;

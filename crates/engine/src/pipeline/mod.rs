@@ -23,6 +23,7 @@ mod segmenter;
 mod store;
 
 pub use announce::Pinner;
+pub(crate) use segmenter::OWN_MAPPING_BYTES;
 pub use segmenter::{Buffers, OutOfOrder, Segmenter};
 pub use store::{Pending, SegmentStore, on_processor};
 

@@ -17,14 +17,18 @@ pub struct Buffers {
     free: Mutex<Vec<Vec<u8>>>,
 }
 
+/// Allocations above 32 MiB are mappings of their own in glibc, which go back to the system when they are freed.
+/// Smaller ones may come to lie in an arena, where a small neighbour keeps their pages from being given back.
+pub(crate) const OWN_MAPPING_BYTES: usize = 33 << 20;
+
 /// So many free buffers are kept.
 const BUFFERS_KEPT: usize = super::SEGMENTS_IN_FLIGHT + crate::engine::READERS;
 
 impl Buffers {
-    /// A free buffer, or a new one that a segment never outgrows.
+    /// A free buffer, or a new one that a segment never outgrows. What is never touched of it costs nothing.
     pub fn take(&self) -> Vec<u8> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES_MAX))
+        free.unwrap_or_else(|| Vec::with_capacity(OWN_MAPPING_BYTES.max(SEGMENT_BYTES_MAX)))
     }
 
     /// Takes a buffer back.
@@ -51,7 +55,14 @@ impl Segmenter {
     /// A segmenter at the start of a collection, or at a strong cut.
     pub fn new(order: Order, buffers: &Arc<Buffers>) -> Self {
         let builder = SegmentBuilder::with_buffer(order, buffers.take());
-        Self { buffers: Arc::clone(buffers), order, cutter: Cutter::new(), builder, filled: false, last_key: vec![] }
+        Self {
+            buffers: Arc::clone(buffers),
+            order,
+            cutter: Cutter::new(),
+            builder,
+            filled: false,
+            last_key: vec![],
+        }
     }
 
     /// Takes the next document. Gives back the segment that ended before it, if one did.

@@ -41,7 +41,9 @@ impl Pending {
     /// # Errors
     /// What the vault or the catalog said.
     pub async fn entry(self) -> Result<SegmentEntry, JobError> {
-        self.task.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the storing of a segment", e))?
+        self.task
+            .await
+            .map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the storing of a segment", e))?
     }
 
     /// Whether waiting would end at once.
@@ -76,14 +78,20 @@ impl SegmentStore {
     /// # Errors
     /// When the job must stop.
     pub async fn submit(&self, builder: SegmentBuilder, as_of: ClusterTime) -> Result<Pending, JobError> {
-        let permit = self.ctx.or_stop(Arc::clone(&self.ctx.services().budget.segments).acquire_owned()).await?;
+        let permit =
+            self.ctx.or_stop(Arc::clone(&self.ctx.services().budget.segments).acquire_owned()).await?;
         let permit = permit.map_err(|_| JobError::Shutdown)?;
         let store = self.clone();
         let task = tokio::spawn(async move { store.store(builder, as_of, permit).await });
         Ok(Pending { task: AbortOnDropHandle::new(task) })
     }
 
-    async fn store(&self, builder: SegmentBuilder, as_of: ClusterTime, permit: OwnedSemaphorePermit) -> Result<SegmentEntry, JobError> {
+    async fn store(
+        &self,
+        builder: SegmentBuilder,
+        as_of: ClusterTime,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<SegmentEntry, JobError> {
         let _until_durable = permit;
         let budget = &self.ctx.services().budget;
         let (vault, processors, buffers) = (self.ctx.vault(), &budget.processors, &budget.buffers);
@@ -111,7 +119,11 @@ impl SegmentStore {
         crash::point("snapshot.before-segment");
         entry.stored_bytes = vault.put(&sealed).await?;
         crash::point("snapshot.after-segment");
-        let stored = StoredObject { name: name.to_string(), kind: name.kind.as_str().to_owned(), stored_bytes: entry.stored_bytes };
+        let stored = StoredObject {
+            name: name.to_string(),
+            kind: name.kind.as_str().to_owned(),
+            stored_bytes: entry.stored_bytes,
+        };
         self.ctx.catalog().objects().stored(self.ctx.lease(), &[stored]).await?;
         self.added.fetch_add(entry.stored_bytes, Relaxed);
         Ok(entry)
@@ -126,7 +138,11 @@ impl SegmentStore {
         loop {
             let report = self.ctx.catalog().objects().pin(self.ctx.lease(), &texts).await?;
             if report.deleting.is_empty() {
-                return Ok(names.iter().filter(|name| report.stored.contains(&name.to_string())).copied().collect());
+                return Ok(names
+                    .iter()
+                    .filter(|name| report.stored.contains(&name.to_string()))
+                    .copied()
+                    .collect());
             }
             self.ctx.or_stop(tokio::time::sleep(DELETING_POLL)).await?;
         }

@@ -103,7 +103,11 @@ async fn adopt_strangers(services: &Services, cycle: &Cycle) -> Result<u64, JobE
                 .iter()
                 .zip(names)
                 .filter(|(_, name)| !known.contains(name))
-                .map(|(listed, name)| StoredObject { name, kind: kind.as_str().to_owned(), stored_bytes: listed.stored_bytes })
+                .map(|(listed, name)| StoredObject {
+                    name,
+                    kind: kind.as_str().to_owned(),
+                    stored_bytes: listed.stored_bytes,
+                })
                 .collect();
             services.catalog.collector().renew(cycle, services.now(), CYCLE_LEASE_MS).await?;
             if !strangers.is_empty() {
@@ -123,7 +127,9 @@ async fn reachable(services: &Services, cycle: &Cycle) -> Result<Merge, JobError
     let mut spill: Option<Spill> = None;
     for (snapshot, manifest) in services.catalog.snapshots().live_manifests().await? {
         services.catalog.collector().renew(cycle, services.now(), CYCLE_LEASE_MS).await?;
-        let name = manifest.parse().map_err(|e| JobError::failed_by(format!("the manifest of snapshot {snapshot} has no good name"), e))?;
+        let name = manifest.parse().map_err(|e| {
+            JobError::failed_by(format!("the manifest of snapshot {snapshot} has no good name"), e)
+        })?;
         // A live manifest that cannot be read ends the cycle: deleting without knowing what it needs is no option.
         let manifest = Manifest::open(&services.vault, &name).await?;
         let mut names = manifest.object_names();
@@ -170,7 +176,8 @@ async fn settle(
     done: &mut Done,
 ) -> Result<(), JobError> {
     let collector = services.catalog.collector();
-    let unmark: Vec<String> = needed.into_iter().filter(|row| row.marked).map(|row| row.object.name).collect();
+    let unmark: Vec<String> =
+        needed.into_iter().filter(|row| row.marked).map(|row| row.object.name).collect();
     if !unmark.is_empty() {
         collector.unmark(cycle, &unmark).await?;
     }
@@ -179,7 +186,8 @@ async fn settle(
     }
     let names: Vec<String> = unneeded.iter().map(|row| row.object.name.clone()).collect();
     let granted = collector.begin_delete(cycle, &names).await?;
-    let (granted, others): (Vec<_>, Vec<_>) = unneeded.into_iter().map(|row| row.object).partition(|object| granted.contains(&object.name));
+    let (granted, others): (Vec<_>, Vec<_>) =
+        unneeded.into_iter().map(|row| row.object).partition(|object| granted.contains(&object.name));
     let others: Vec<String> = others.into_iter().map(|object| object.name).collect();
     if !others.is_empty() {
         done.marked += collector.mark(cycle, &others).await?;
@@ -187,7 +195,12 @@ async fn settle(
     delete(services, cycle, granted, done).await
 }
 
-async fn delete(services: &Services, cycle: &Cycle, objects: Vec<StoredObject>, done: &mut Done) -> Result<(), JobError> {
+async fn delete(
+    services: &Services,
+    cycle: &Cycle,
+    objects: Vec<StoredObject>,
+    done: &mut Done,
+) -> Result<(), JobError> {
     for batch in objects.chunks(BATCH) {
         services.catalog.collector().renew(cycle, services.now(), CYCLE_LEASE_MS).await?;
         let names: Vec<String> = batch.iter().map(|object| object.name.clone()).collect();
@@ -266,7 +279,9 @@ impl Names {
                 Some(batch) => self.current = batch.into_iter(),
                 None => {
                     // A merge that broke off must not look like one that has said all names.
-                    (&mut self.merging).await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a merge", e))??;
+                    (&mut self.merging)
+                        .await
+                        .map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a merge", e))??;
                     self.ended = true;
                     return Ok(None);
                 }

@@ -48,7 +48,9 @@ async fn delete_dead_archives(services: &Services) -> Result<usize, JobError> {
             if let Some(archive) = job.archive {
                 match serde_json::from_value::<ArchiveInfo>(archive) {
                     Ok(info) => services.vault.delete_archive(&info).await?,
-                    Err(error) => tracing::error!(job.id = %job.id, error = %error, "the archive of job {} is recorded in a way that cannot be read; its parts stay in the vault", job.id),
+                    Err(error) => {
+                        tracing::error!(job.id = %job.id, error = %error, "the archive of job {} is recorded in a way that cannot be read; its parts stay in the vault", job.id)
+                    }
                 }
             }
             services.catalog.restores().forget_archive(job.id).await?;

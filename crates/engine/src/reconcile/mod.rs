@@ -84,7 +84,8 @@ impl Reconcilers {
     /// Why it failed; [`JobError::Failed`] when there is none of that name.
     pub async fn activate(&self, name: &str) -> Result<Value, JobError> {
         let found = self.all.iter().find(|r| r.status().name == name);
-        let reconciler = found.ok_or_else(|| JobError::failed(format!("there is no reconciler named {name}")))?;
+        let reconciler =
+            found.ok_or_else(|| JobError::failed(format!("there is no reconciler named {name}")))?;
         reconciler.activate(&self.services).await
     }
 
@@ -98,7 +99,12 @@ impl Reconcilers {
 impl Reconciler {
     fn new(name: &'static str, activate: Activation) -> Self {
         let status = Status { name, last_run_at: None, runs: 0, failures: 0, error: None, did: Value::Null };
-        Self { activate, status: Mutex::new(status), poke: Notify::new(), running: tokio::sync::Mutex::new(()) }
+        Self {
+            activate,
+            status: Mutex::new(status),
+            poke: Notify::new(),
+            running: tokio::sync::Mutex::new(()),
+        }
     }
 
     fn status(&self) -> Status {

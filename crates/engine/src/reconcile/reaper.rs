@@ -14,7 +14,11 @@ pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
     for obligation in services.catalog.obligations().orphaned().await? {
         match jobs::discharge(services, &obligation).await {
             Ok(()) => {
-                services.catalog.obligations().settle(obligation.job_id, obligation.deployment_id, &obligation.kind).await?;
+                services
+                    .catalog
+                    .obligations()
+                    .settle(obligation.job_id, obligation.deployment_id, &obligation.kind)
+                    .await?;
                 tracing::info!(job.id = %obligation.job_id, kind = obligation.kind, "undid {} that job {} had left", obligation.kind, obligation.job_id);
                 undone += 1;
             }

@@ -79,7 +79,10 @@ impl Merge {
     ///
     /// # Errors
     /// What the disk or the sink says.
-    pub fn for_each<E: From<SpillError>>(mut self, mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn for_each<E: From<SpillError>>(
+        mut self,
+        mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         while self.runs.len() > self.fan_in() {
             self.one_pass()?;
         }
@@ -113,7 +116,10 @@ impl Merge {
     }
 }
 
-fn merge<E: From<SpillError>>(mut inputs: Vec<Input>, sink: &mut impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+fn merge<E: From<SpillError>>(
+    mut inputs: Vec<Input>,
+    sink: &mut impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     // A heap of indices into `inputs`, least key on top. Written out because `BinaryHeap` wants owned keys.
     let mut heap = Vec::with_capacity(inputs.len());
     for (at, input) in inputs.iter_mut().enumerate() {
@@ -162,7 +168,12 @@ mod tests {
 
     use super::*;
 
-    fn sort_through(dir: &Path, documents: &[(Vec<u8>, Vec<u8>)], buffer_bytes: usize, merge_bytes: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn sort_through(
+        dir: &Path,
+        documents: &[(Vec<u8>, Vec<u8>)],
+        buffer_bytes: usize,
+        merge_bytes: usize,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut merge = Merge::new(dir).with_memory(merge_bytes);
         let mut spill = crate::sort::Spill::create(dir).unwrap();
         let mut buffer = RunBuffer::new(buffer_bytes);

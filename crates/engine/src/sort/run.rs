@@ -2,7 +2,13 @@
 
 use std::path::Path;
 
-use crate::spill::{Run, SpillError, SpillWriter};
+use crate::{
+    pipeline::OWN_MAPPING_BYTES,
+    spill::{Run, SpillError, SpillWriter},
+};
+
+/// A buffer that has come to hold this much is made as large as it may become.
+const GROW_IN_ONE_STEP_BYTES: usize = 1 << 20;
 
 /// Where one document lies in the buffer. The first eight bytes of the key settle most comparisons without a
 /// look into the buffer.
@@ -33,7 +39,8 @@ impl RunBuffer {
     /// Whether a document of so many bytes would overfill the buffer.
     pub fn is_full_for(&self, key: &[u8], document: &[u8]) -> bool {
         !self.places.is_empty()
-            && self.bytes.len() + key.len() + document.len() + (self.places.len() + 1) * size_of::<Place>() > self.limit
+            && self.bytes.len() + key.len() + document.len() + (self.places.len() + 1) * size_of::<Place>()
+                > self.limit
     }
 
     /// Takes one document. Ask [`RunBuffer::is_full_for`] first.
@@ -45,9 +52,10 @@ impl RunBuffer {
             document: document.len() as u32,
         });
         let more = key.len() + document.len();
-        if self.bytes.capacity() - self.bytes.len() < more && self.bytes.len() > self.limit / 4 {
-            // From here on growing by doubling would overshoot the limit.
-            self.bytes.reserve_exact(self.limit.saturating_sub(self.bytes.len()).max(more));
+        if self.bytes.capacity() - self.bytes.len() < more && self.bytes.len() >= GROW_IN_ONE_STEP_BYTES {
+            // Growing by doubling would overshoot the limit, and leave holes where the old buffer lay.
+            let whole = self.limit.max(OWN_MAPPING_BYTES).max(self.bytes.len() + more);
+            self.bytes.reserve_exact(whole - self.bytes.len());
         }
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(document);
@@ -61,7 +69,9 @@ impl RunBuffer {
     /// Sorts by key. Equal keys keep no particular order; `_id`s are unique.
     pub fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.places.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| key_of(bytes, a).cmp(key_of(bytes, b))));
+        self.places.sort_unstable_by(|a, b| {
+            a.prefix.cmp(&b.prefix).then_with(|| key_of(bytes, a).cmp(key_of(bytes, b)))
+        });
         self.next = 0;
     }
 

@@ -1,5 +1,5 @@
 //! Asking for restores and running them, on top of the support for snapshots.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
 use std::time::Duration;
 

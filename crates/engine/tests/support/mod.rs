@@ -1,5 +1,11 @@
 //! A deployment, a catalog, a vault and an engine for one test, and an oracle that is none of ours.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "each test uses a part of it"
+)]
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -46,7 +52,8 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(dir.path().join("catalog.sqlite").to_str().unwrap()).await.unwrap();
         let master = Arc::new(MasterKey::generate());
-        let place = Location::parse(dir.path().join("vault").to_str().unwrap(), S3Options::default()).unwrap();
+        let place =
+            Location::parse(dir.path().join("vault").to_str().unwrap(), S3Options::default()).unwrap();
         let vault = Vault::create_or_open(&place, &master).await.unwrap();
         let project = catalog.projects().create("test", wall_clock()).await.unwrap().id;
         let new = NewDeployment {
@@ -171,13 +178,18 @@ impl Bench {
     /// Runs the verification over a snapshot; nothing may be wrong.
     pub async fn assert_verifies(&self, snapshot: &Snapshot) {
         let name = snapshot.manifest.as_ref().unwrap().parse().unwrap();
-        let report = engine::verify::verify(&self.vault, &name, &engine::progress::Counters::default()).await.unwrap();
+        let report =
+            engine::verify::verify(&self.vault, &name, &engine::progress::Counters::default()).await.unwrap();
         assert!(report.is_good(), "{:?}", report.faults);
         assert_eq!(report.documents, snapshot.documents);
     }
 
     pub async fn window(&self) -> i64 {
-        let reply = self.server.admin(doc! { "getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1 }).await.unwrap();
+        let reply = self
+            .server
+            .admin(doc! { "getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1 })
+            .await
+            .unwrap();
         number(reply.get("minSnapshotHistoryWindowInSeconds").unwrap())
     }
 
@@ -195,7 +207,8 @@ pub async fn source_at(client: &mongodb::Client, namespace: &str, at: model::Clu
     let (db, collection) = namespace.split_once('.').unwrap();
     let time = Timestamp { time: at.seconds, increment: at.increment };
     let find = doc! { "find": collection, "hint": { "$natural": 1 }, "readConcern": { "level": "snapshot", "atClusterTime": time } };
-    let mut cursor = client.database(db).run_raw_cursor_command(RawDocumentBuf::try_from(&find).unwrap()).await.unwrap();
+    let mut cursor =
+        client.database(db).run_raw_cursor_command(RawDocumentBuf::try_from(&find).unwrap()).await.unwrap();
     let mut documents = vec![];
     while cursor.advance().await.unwrap() {
         documents.push(cursor.current().as_bytes().to_vec());
@@ -216,7 +229,9 @@ pub fn number(value: &Bson) -> i64 {
 /// Documents of about `bytes` bytes with ids made by `id`.
 pub fn documents(count: u64, bytes: usize, id: impl Fn(u64) -> Bson) -> impl Iterator<Item = Document> {
     (0..count).map(move |n| {
-        let filler: String = (0..bytes as u64 / 64).map(|at| format!("{:064x}", u128::from(scatter(n * 1000 + at)).pow(2))).collect();
+        let filler: String = (0..bytes as u64 / 64)
+            .map(|at| format!("{:064x}", u128::from(scatter(n * 1000 + at)).pow(2)))
+            .collect();
         doc! { "_id": id(n), "n": n as i64, "filler": filler }
     })
 }
@@ -249,4 +264,3 @@ pub async fn objects(vault: &Vault) -> Vec<ObjectName> {
     }
     names
 }
-

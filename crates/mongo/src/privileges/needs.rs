@@ -32,18 +32,25 @@ const READ: &[Line] = &[
     (Resource::AnyCollection, &["collStats"], "to know sizes"),
     (Resource::AnyBuckets, &["find", "listIndexes", "collStats"], "to read time-series collections"),
     (Resource::AnySystemJs, &["find", "listIndexes", "collStats"], "to read stored functions"),
-    (Resource::AnySystemViews, &["find", "listIndexes", "collStats"], "to read view definitions"),
     (Resource::Oplog, &["find", "collStats"], "to find changes of collections and indexes in the oplog"),
 ];
 
 const BACKUP: &[Line] =
     &[(Resource::Users, &["find"], "to keep users"), (Resource::Roles, &["find"], "to keep roles")];
 
-const BACKUP_OPTIONAL: &[Line] = &[(
-    Resource::Cluster,
-    &["setParameter"],
-    "to lengthen the history window while a snapshot is read, where it takes longer than the window",
-)];
+const BACKUP_OPTIONAL: &[Line] = &[
+    (
+        Resource::Cluster,
+        &["setParameter"],
+        "to lengthen the history window for a snapshot that takes longer to read",
+    ),
+    // Even `root` may not; the definition of each view is listed without it.
+    (
+        Resource::AnySystemViews,
+        &["find", "collStats"],
+        "to keep view definitions as the server stores them, too",
+    ),
+];
 
 const RESTORE: &[Line] = &[
     (Resource::AnyCollection, &["dbStats"], "to know how much disk space is free"),

@@ -69,8 +69,7 @@ async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = any(&call, call.params.cluster()).await?;
     let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
-    let views = jobs.iter().map(|job| restore_view::own(&call, &deployment, job, None));
-    let results = views.collect::<Answer<Vec<_>>>()?;
+    let results = jobs.iter().map(|job| restore_view::own(&call, &deployment, job, None)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
 }
@@ -97,7 +96,7 @@ async fn create(call: Call) -> Answer<Reply> {
         })));
     }
     let job = restore_create::create(&call, &deployment, &wanted, options).await?;
-    Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)?))
+    Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)))
 }
 
 /// The choices, checked, in the form that the worker reads.
@@ -143,7 +142,7 @@ async fn get(call: Call) -> Answer<Reply> {
     let job = restore_jobs::one(&call, &deployment).await?;
     let work = call.server.state.catalog.jobs().of_subject(&job.id.to_string()).await;
     let work = work.map_err(|e| call.server.catalog_problem("read a work item", e))?;
-    Ok(Reply::object(restore_view::own(&call, &deployment, &job, work.as_ref())?))
+    Ok(Reply::object(restore_view::own(&call, &deployment, &job, work.as_ref())))
 }
 
 async fn cancel(call: Call) -> Answer<Reply> {

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn order_and_types_are_kept() {
         let document = rawdoc! {
-            "key": {"b": 1_i32, "a": -1.0, "c": 1_i64}, "z": [true, null(), "q\"\\\n"], "nan": f64::NAN,
+            "key": {"b": 1_i32, "a": -1.0, "c": 1_i64}, "z": [true, null, "q\"\\\n"], "nan": f64::NAN,
             "when": bson::DateTime::from_millis(-5), "stamp": bson::Timestamp { time: 7, increment: 8 },
         };
         let mut out = String::new();
@@ -183,10 +183,6 @@ mod tests {
                 r#""when":{"$date":{"$numberLong":"-5"}},"stamp":{"$timestamp":{"t":7,"i":8}}}"#
             )
         );
-    }
-
-    fn null() -> bson::RawBson {
-        bson::RawBson::Null
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Attempt<'_> {
         let deployment = &self.connected.deployment;
         ctx.progress().phase("list");
         let pinned = ctx.or_stop(mongo::listing::pin(deployment)).await?;
-        let pinned = pinned.map_err(|error| later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now()))?;
+        let pinned = pinned
+            .map_err(|error| later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now()))?;
         let began = Instant::now();
         let at = to_model(pinned.at);
         tracing::info!(cluster_time = %at, collections = pinned.collections.len(), "reading {} collections at cluster time {at}", pinned.collections.len());
@@ -89,7 +90,8 @@ impl Attempt<'_> {
         crash::point("snapshot.pinned");
 
         let source = Arc::new(Source::new(deployment, pinned.at, self.cache_bytes));
-        let (with_documents, views) = pinned.collections.into_iter().partition::<Vec<_>, _>(|info| info.kind.has_documents());
+        let (with_documents, views) =
+            pinned.collections.into_iter().partition::<Vec<_>, _>(|info| info.kind.has_documents());
         let learnt = ctx.or_stop(collection::learn_sizes(&source, &with_documents, sizes)).await?;
         learnt.map_err(|error| later(Namespace::new("admin", "$cmd.collStats"), error, began))?;
         let sized = |info: CollectionInfo| {
@@ -104,7 +106,9 @@ impl Attempt<'_> {
         let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
 
         ctx.progress().phase("read");
-        let principals = principals::read(ctx, &source).await.map_err(|(namespace, error)| sort_out(namespace, error, began))?;
+        let principals = principals::read(ctx, &source)
+            .await
+            .map_err(|(namespace, error)| sort_out(namespace, error, began))?;
         let mut collections = self.read_all(&source, planned, &manifest, began).await?;
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
@@ -122,9 +126,16 @@ impl Attempt<'_> {
         let ctx = self.ctx;
         let mut guard = Guard::new(&self.connected.deployment, source.at);
         let mut done = Vec::with_capacity(planned.len());
-        let reading = Reading { ctx: ctx.clone(), source: Arc::clone(source), store: self.store.clone(), split_bytes: ctx.services().settings.tuning.split_bytes.unwrap_or(SPLIT_BYTES_MIN), order: ctx.services().settings.tuning.order };
+        let reading = Reading {
+            ctx: ctx.clone(),
+            source: Arc::clone(source),
+            store: self.store.clone(),
+            split_bytes: ctx.services().settings.tuning.split_bytes.unwrap_or(SPLIT_BYTES_MIN),
+            order: ctx.services().settings.tuning.order,
+        };
         // What stands first is also begun first, and no more than there are readers are under way.
-        let reads = planned.into_iter().map(|(info, size)| read_one(reading.clone(), info, size.bytes, manifest));
+        let reads =
+            planned.into_iter().map(|(info, size)| read_one(reading.clone(), info, size.bytes, manifest));
         let mut reads = stream::iter(reads).buffer_unordered(ctx.services().settings.readers.max(1));
         while let Some((namespace, ended)) = ctx.or_stop(reads.next()).await? {
             let read = ended.map_err(|error| sort_out(namespace, error, began))?;
@@ -162,7 +173,8 @@ async fn read_one(
     let spare = (0..SPARE_LISTS).map(|_| manifest.segment_list()).collect();
     let read = collection::read(reading, info, bytes, manifest.segment_list(), spare);
     let task = AbortOnDropHandle::new(tokio::spawn(read));
-    let panicked = |e| Err(JobError::failed_by("a bug in Ebbtide stopped the reading of a collection", e).into());
+    let panicked =
+        |e| Err(JobError::failed_by("a bug in Ebbtide stopped the reading of a collection", e).into());
     (namespace, task.await.unwrap_or_else(panicked))
 }
 
@@ -170,7 +182,13 @@ async fn read_one(
 fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<(), Again> {
     match looked {
         Ok(None) => Ok(()),
-        Ok(Some(hit)) => Err(Again::Later(Why { namespace: hit.namespace, cause: hit.cause, too_old: false, needs_time: false, after: began.elapsed() })),
+        Ok(Some(hit)) => Err(Again::Later(Why {
+            namespace: hit.namespace,
+            cause: hit.cause,
+            too_old: false,
+            needs_time: false,
+            after: began.elapsed(),
+        })),
         Err(error) => Err(later(Namespace::new("local", "oplog.rs"), error, began)),
     }
 }
@@ -178,7 +196,9 @@ fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<
 fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
     match error {
         ReadError::Job(error) => Again::Stop(error),
-        ReadError::OutOfOrder => Again::Stop(JobError::failed(format!("{namespace}: the server gave the same _id twice"))),
+        ReadError::OutOfOrder => {
+            Again::Stop(JobError::failed(format!("{namespace}: the server gave the same _id twice")))
+        }
         ReadError::Mongo(error) => later(namespace, error, began),
     }
 }
@@ -187,7 +207,10 @@ fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
 fn later(namespace: Namespace, error: mongo::Error, began: Instant) -> Again {
     use mongo::Error as E;
     let too_old = matches!(error, E::SnapshotTooOld { .. });
-    let gone = matches!(error, E::SnapshotUnavailable { .. } | E::NamespaceNotFound(_) | E::Unstable { .. } | E::OplogGap { .. });
+    let gone = matches!(
+        error,
+        E::SnapshotUnavailable { .. } | E::NamespaceNotFound(_) | E::Unstable { .. } | E::OplogGap { .. }
+    );
     let needs_time = error.is_transient() && !matches!(error, E::CursorLost { .. });
     if too_old || gone || error.is_transient() {
         Again::Later(Why { namespace, cause: error.to_string(), too_old, needs_time, after: began.elapsed() })

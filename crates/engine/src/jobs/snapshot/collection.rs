@@ -13,11 +13,7 @@ use super::{
     natural, sorted,
     source::{ReadError, Source},
 };
-use crate::{
-    connect::to_model,
-    lease::JobContext,
-    pipeline::SegmentStore,
-};
+use crate::{connect::to_model, lease::JobContext, pipeline::SegmentStore};
 
 /// What is needed to read any collection of an attempt. Cheap to clone.
 #[derive(Clone)]
@@ -84,7 +80,8 @@ pub(super) async fn read(
 async fn choose(reading: &Reading, info: &CollectionInfo) -> Result<read::Order, ReadError> {
     let source = &reading.source;
     let mut connection = reading.ctx.or_stop(source.connection()).await??;
-    let (order, reason) = reading.ctx.or_stop(read::choose_order(&mut connection, info, source.cache_bytes)).await??;
+    let (order, reason) =
+        reading.ctx.or_stop(read::choose_order(&mut connection, info, source.cache_bytes)).await??;
     source.give_back(connection);
     tracing::debug!(namespace = %info.namespace, order = ?order, "reading {} as {order:?}: {reason}", info.namespace);
     Ok(order)
@@ -92,7 +89,11 @@ async fn choose(reading: &Reading, info: &CollectionInfo) -> Result<read::Order,
 
 /// Asks how large collections are, as far as that is not known yet. A collection that cannot be asked about has size 0:
 /// sizes only decide what is read first and what the progress bar shows.
-pub(super) async fn learn_sizes(source: &Source, infos: &[CollectionInfo], known: &mut HashMap<Namespace, Size>) -> Result<(), mongo::Error> {
+pub(super) async fn learn_sizes(
+    source: &Source,
+    infos: &[CollectionInfo],
+    known: &mut HashMap<Namespace, Size>,
+) -> Result<(), mongo::Error> {
     let mut connection = source.connection().await?;
     for info in infos {
         if known.contains_key(&info.namespace) {
@@ -102,8 +103,12 @@ pub(super) async fn learn_sizes(source: &Source, infos: &[CollectionInfo], known
             Ok(size) => {
                 known.insert(info.namespace.clone(), size);
             }
-            Err(error @ (mongo::Error::Unreachable { .. } | mongo::Error::NotPrimary { .. })) => return Err(error),
-            Err(error) => tracing::debug!(namespace = %info.namespace, error = %error, "the size of {} cannot be told: {error}", info.namespace),
+            Err(error @ (mongo::Error::Unreachable { .. } | mongo::Error::NotPrimary { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::debug!(namespace = %info.namespace, error = %error, "the size of {} cannot be told: {error}", info.namespace)
+            }
         }
     }
     source.give_back(connection);

@@ -47,7 +47,11 @@ impl Guard {
     pub(super) async fn ended(&mut self, read: Read, urgent: bool) -> Result<Option<Hit>, mongo::Error> {
         self.waiting.push(read);
         let since = *self.since.get_or_insert_with(Instant::now);
-        if urgent || self.waiting.len() >= TOGETHER || since.elapsed() >= WAIT_MAX { self.look().await } else { Ok(None) }
+        if urgent || self.waiting.len() >= TOGETHER || since.elapsed() >= WAIT_MAX {
+            self.look().await
+        } else {
+            Ok(None)
+        }
     }
 
     /// Looks behind all reads that wait. The first hit, if any.
@@ -72,7 +76,10 @@ fn falsifies(event: &DdlEvent, read: &Read) -> bool {
     match &read.uuid {
         Some(uuid) => event.disturbs(uuid),
         // Whatever has documents has an identity; should one be missing, the name decides.
-        None => event.db == read.namespace.db && event.collection.as_ref().is_none_or(|name| *name == read.namespace.collection),
+        None => {
+            event.db == read.namespace.db
+                && event.collection.as_ref().is_none_or(|name| *name == read.namespace.collection)
+        }
     }
 }
 
@@ -91,7 +98,13 @@ mod tests {
     use super::*;
 
     fn event(kind: DdlKind, uuid: Option<[u8; 16]>, collection: Option<&str>) -> DdlEvent {
-        DdlEvent { at: ClusterTime { time: 1, increment: 1 }, uuid, db: "app".to_owned(), collection: collection.map(str::to_owned), kind }
+        DdlEvent {
+            at: ClusterTime { time: 1, increment: 1 },
+            uuid,
+            db: "app".to_owned(),
+            collection: collection.map(str::to_owned),
+            kind,
+        }
     }
 
     #[test]
@@ -106,7 +119,13 @@ mod tests {
         assert!(hit(onto(Some([1; 16])), Some([9; 16]), Some("tmp")));
         assert!(!hit(onto(Some([3; 16])), Some([9; 16]), Some("tmp")));
         assert!(hit(onto(None), Some([1; 16]), Some("x")));
-        for kind in [DdlKind::Create, DdlKind::CollMod, DdlKind::IndexesCreated, DdlKind::IndexesDropped, DdlKind::ViewWrite] {
+        for kind in [
+            DdlKind::Create,
+            DdlKind::CollMod,
+            DdlKind::IndexesCreated,
+            DdlKind::IndexesDropped,
+            DdlKind::ViewWrite,
+        ] {
             assert!(!hit(kind, Some([1; 16]), Some("x")));
         }
     }

@@ -24,7 +24,8 @@ pub(super) async fn header(
     facts: &Facts,
 ) -> Result<ManifestHeader, JobError> {
     let project = ctx.catalog().projects().get(snapshot.project_id).await?;
-    let project = project.ok_or_else(|| JobError::failed(format!("project {} is not in the catalog", snapshot.project_id)))?;
+    let project = project
+        .ok_or_else(|| JobError::failed(format!("project {} is not in the catalog", snapshot.project_id)))?;
     let row = &connected.row;
     Ok(ManifestHeader {
         snapshot_id: snapshot.id,
@@ -56,7 +57,8 @@ pub(super) async fn write(
     ctx.progress().phase("manifest");
     crash::point("snapshot.before-manifest");
     let count = collections.len() as u64;
-    let capped: Vec<_> = collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
+    let capped: Vec<_> =
+        collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
     for read in collections {
         ctx.check()?;
         let meta = meta_of(&read);
@@ -69,8 +71,13 @@ pub(super) async fn write(
     pinner.record().await?;
 
     let back = Manifest::open(ctx.vault(), &written.name).await?;
-    if back.totals() != written.totals || back.header().cluster_time != at || back.header().snapshot_id != header.snapshot_id {
-        return Err(JobError::failed("the manifest does not read back as it was written; check the vault's storage"));
+    if back.totals() != written.totals
+        || back.header().cluster_time != at
+        || back.header().snapshot_id != header.snapshot_id
+    {
+        return Err(JobError::failed(
+            "the manifest does not read back as it was written; check the vault's storage",
+        ));
     }
     let excluded: Vec<_> = excluded
         .iter()

@@ -75,7 +75,11 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     Ok(Outcome::Recorded)
 }
 
-async fn take(ctx: &JobContext, snapshot: &catalog::Snapshot, connected: &Connected) -> Result<Completion, JobError> {
+async fn take(
+    ctx: &JobContext,
+    snapshot: &catalog::Snapshot,
+    connected: &Connected,
+) -> Result<Completion, JobError> {
     let facts = ctx.or_stop(connected.deployment.facts()).await??;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);
@@ -85,13 +89,21 @@ async fn take(ctx: &JobContext, snapshot: &catalog::Snapshot, connected: &Connec
     for number in 1..=READ_ATTEMPTS_MAX {
         ctx.check()?;
         ctx.progress().restart();
-        let attempt = Attempt { ctx, connected, store: &store, header: &header, cache_bytes: facts.cache_bytes, hot: &hot };
+        let attempt = Attempt {
+            ctx,
+            connected,
+            store: &store,
+            header: &header,
+            cache_bytes: facts.cache_bytes,
+            hot: &hot,
+        };
         match attempt.run(&mut sizes).await {
             Ok(everything) => return manifest::write(ctx, &header, everything, &store).await,
             Err(Again::Stop(error)) => return Err(error),
             Err(Again::Later(why)) => {
                 tracing::warn!(snapshot.id = %snapshot.id, attempt = number, namespace = %why.namespace, cause = why.cause, "reading {} failed: {}; starting again at a later time", why.namespace, why.cause);
-                ctx.progress().message(format!("{}: {}; reading again at a later time", why.namespace, why.cause));
+                ctx.progress()
+                    .message(format!("{}: {}; reading again at a later time", why.namespace, why.cause));
                 if why.too_old && !widen(ctx, connected, &why).await? {
                     return Err(history_is_too_short(&why));
                 }

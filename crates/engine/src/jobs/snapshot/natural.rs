@@ -108,7 +108,11 @@ pub(super) async fn read_and_sort(
 }
 
 /// Merges on a thread of its own, since a merge never waits for anything but the disk and the receiver.
-fn spawn_merge(reading: &Reading, merge: Merge, sender: mpsc::Sender<SegmentBuilder>) -> JoinHandle<Result<(), ReadError>> {
+fn spawn_merge(
+    reading: &Reading,
+    merge: Merge,
+    sender: mpsc::Sender<SegmentBuilder>,
+) -> JoinHandle<Result<(), ReadError>> {
     let buffers = Arc::clone(&reading.ctx.services().budget.buffers);
     tokio::task::spawn_blocking(move || {
         let mut segmenter = Segmenter::new(Order::Sorted, &buffers);
@@ -134,8 +138,12 @@ async fn gather(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<M
     let gathering = parts.into_iter().map(|part| {
         let (reading, info) = (reading.clone(), info.clone());
         async move {
-            let reader = AbortOnDropHandle::new(tokio::spawn(async move { gather_part(&reading, &info, part, buffer_bytes).await }));
-            reader.await.unwrap_or_else(|e| Err(JobError::failed_by("a bug in Ebbtide stopped a reader", e).into()))
+            let reader = AbortOnDropHandle::new(tokio::spawn(async move {
+                gather_part(&reading, &info, part, buffer_bytes).await
+            }));
+            reader
+                .await
+                .unwrap_or_else(|e| Err(JobError::failed_by("a bug in Ebbtide stopped a reader", e).into()))
         }
     });
     let mut merge = Merge::new(&reading.ctx.services().settings.spill_dir);
@@ -153,7 +161,12 @@ struct Gathered {
     rest: Option<RunBuffer>,
 }
 
-async fn gather_part(reading: &Reading, info: &CollectionInfo, part: NaturalRange, buffer_bytes: usize) -> Result<Gathered, ReadError> {
+async fn gather_part(
+    reading: &Reading,
+    info: &CollectionInfo,
+    part: NaturalRange,
+    buffer_bytes: usize,
+) -> Result<Gathered, ReadError> {
     let ctx = &reading.ctx;
     let _reader = ctx.reader().await?;
     let source = &reading.source;
@@ -183,12 +196,15 @@ async fn gather_part(reading: &Reading, info: &CollectionInfo, part: NaturalRang
     spilling.finish(buffer).await
 }
 
+/// A buffer that was spilled and is empty again, where it was spilled to, and what became of it.
+type Spilled = (RunBuffer, Spill, SpilledRun);
+
 /// Sorts and spills one buffer while the reader fills the other.
 struct Spilling<'a> {
     reading: &'a Reading,
     dir: PathBuf,
     buffer_bytes: usize,
-    at_work: Option<JoinHandle<Result<(RunBuffer, Spill, SpilledRun), JobError>>>,
+    at_work: Option<JoinHandle<Result<Spilled, JobError>>>,
     spill: Option<Spill>,
     runs: Vec<SpilledRun>,
 }

@@ -16,7 +16,11 @@ pub(super) async fn read(ctx: &JobContext, source: &Source) -> Result<Principals
     })
 }
 
-async fn read_all(ctx: &JobContext, source: &Source, namespace: &Namespace) -> Result<Vec<Vec<u8>>, ReadError> {
+async fn read_all(
+    ctx: &JobContext,
+    source: &Source,
+    namespace: &Namespace,
+) -> Result<Vec<Vec<u8>>, ReadError> {
     let info = CollectionInfo {
         uuid: None,
         namespace: namespace.clone(),

@@ -14,10 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use vault::{Order, SegmentEntry, SegmentList, SegmentPages};
 
 use super::{collection::Reading, filler::Filler, source::ReadError};
-use crate::{
-    connect::to_model,
-    lease::JobError,
-};
+use crate::{connect::to_model, lease::JobError};
 
 /// Below this a collection is read in one range: the stretch that two neighbours both read is 64 MiB on average.
 pub(super) const SPLIT_BYTES_MIN: u64 = 256 << 20;
@@ -41,13 +38,21 @@ struct Range {
 }
 
 /// Reads the collection and lists its segments.
-pub(super) async fn read_sorted(reading: &Reading, info: &CollectionInfo, size: u64, mut list: SegmentList) -> Result<SegmentPages, ReadError> {
+pub(super) async fn read_sorted(
+    reading: &Reading,
+    info: &CollectionInfo,
+    size: u64,
+    mut list: SegmentList,
+) -> Result<SegmentPages, ReadError> {
     let ranges = ranges(reading, info, size).await?;
     let readers = ranges.into_iter().map(|range| {
         let (reading, info) = (reading.clone(), info.clone());
         async move {
-            let reader = AbortOnDropHandle::new(tokio::spawn(async move { read_range(&reading, &info, range).await }));
-            reader.await.unwrap_or_else(|e| Err(JobError::failed_by("a bug in Ebbtide stopped a reader", e).into()))
+            let reader =
+                AbortOnDropHandle::new(tokio::spawn(async move { read_range(&reading, &info, range).await }));
+            reader
+                .await
+                .unwrap_or_else(|e| Err(JobError::failed_by("a bug in Ebbtide stopped a reader", e).into()))
         }
     });
     let mut readers = stream::iter(readers).buffered(reading.ctx.services().settings.readers.max(1));
@@ -85,12 +90,17 @@ async fn ranges(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<V
     Ok(starts.zip(ends).map(|(from, until)| Range { from, until }).collect())
 }
 
-async fn read_range(reading: &Reading, info: &CollectionInfo, range: Range) -> Result<Vec<SegmentEntry>, ReadError> {
+async fn read_range(
+    reading: &Reading,
+    info: &CollectionInfo,
+    range: Range,
+) -> Result<Vec<SegmentEntry>, ReadError> {
     let ctx = &reading.ctx;
     let _reader = ctx.reader().await?;
     let source = &reading.source;
     let mut connection = ctx.or_stop(source.connection()).await??;
-    let mut cursor = ctx.or_stop(read::sorted(&mut connection, info, source.at, range.from.as_ref())).await??;
+    let mut cursor =
+        ctx.or_stop(read::sorted(&mut connection, info, source.at, range.from.as_ref())).await??;
     let mut filler = Filler::new(reading, Order::Sorted, to_model(source.at));
     let mut started = range.from.is_none();
     let mut key = vec![];

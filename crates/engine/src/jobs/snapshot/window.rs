@@ -21,7 +21,12 @@ const WINDOW_SECONDS_MAX: i64 = 24 * 3_600;
 /// the window is as wide already.
 ///
 /// What it was before is recorded durably before it is changed, so that the reaper can put it back.
-pub(super) async fn raise(ctx: &JobContext, id: DeploymentId, deployment: &Deployment, seconds: u64) -> Result<bool, JobError> {
+pub(super) async fn raise(
+    ctx: &JobContext,
+    id: DeploymentId,
+    deployment: &Deployment,
+    seconds: u64,
+) -> Result<bool, JobError> {
     if !ctx.services().settings.raise_history_window {
         return Ok(false);
     }
@@ -33,8 +38,11 @@ pub(super) async fn raise(ctx: &JobContext, id: DeploymentId, deployment: &Deplo
     };
     // A record holds one change. An earlier one of this job, or of the attempt before, is undone first.
     put_back(ctx, id, deployment).await?;
-    let Some(planned) = mongo::window::plan(deployment, planned.raised_to_seconds).await? else { return Ok(false) };
-    let detail = serde_json::to_value(&planned).map_err(|e| JobError::failed_by("a raised window cannot be recorded", e))?;
+    let Some(planned) = mongo::window::plan(deployment, planned.raised_to_seconds).await? else {
+        return Ok(false);
+    };
+    let detail = serde_json::to_value(&planned)
+        .map_err(|e| JobError::failed_by("a raised window cannot be recorded", e))?;
     let obligations = ctx.catalog().obligations();
     obligations.record(ctx.lease(), id, HISTORY_WINDOW, &detail, ctx.now()).await?;
     crate::crash::point("snapshot.before-window");
@@ -53,7 +61,11 @@ pub(super) async fn raise(ctx: &JobContext, id: DeploymentId, deployment: &Deplo
 }
 
 /// Puts back what the job raised, if it did.
-pub(super) async fn put_back(ctx: &JobContext, id: DeploymentId, deployment: &Deployment) -> Result<(), JobError> {
+pub(super) async fn put_back(
+    ctx: &JobContext,
+    id: DeploymentId,
+    deployment: &Deployment,
+) -> Result<(), JobError> {
     let job = ctx.lease().job_id;
     for obligation in ctx.catalog().obligations().of_job(job).await? {
         if obligation.kind == HISTORY_WINDOW {

@@ -82,8 +82,3 @@ fn clusters(project: &str) -> String {
 pub(super) fn path(target: &Target) -> String {
     format!("{}/{}", clusters(&target.project), target.cluster)
 }
-
-/// Where Atlas's view of a deployment's backups is.
-pub(super) fn atlas_path(target: &Target) -> String {
-    format!("/api/atlas/v2/groups/{}/clusters/{}/backup", target.project, target.cluster)
-}

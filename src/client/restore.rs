@@ -54,7 +54,7 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
         Restore::Show { target, job } => print::one(output, &client.get(&path(&target, &job)).await?),
         Restore::Watch { target, job } => return until_ended(&client, &target, &job, output).await,
         Restore::Cancel { target, job } => {
-            client.delete(&format!("{}/restoreJobs/{job}", cluster::atlas_path(&target))).await?;
+            client.delete(&path(&target, &job)).await?;
             print::said(
                 output,
                 &format!("restore job {job}: cancel is accepted"),

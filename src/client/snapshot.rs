@@ -16,7 +16,7 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
     match command {
         Snapshot::Create { target, description, retention_days, watch } => {
             let body = json!({ "description": description, "retentionInDays": retention_days });
-            let answer = client.post(&format!("{}/snapshots", cluster::atlas_path(&target)), &body).await?;
+            let answer = client.post(&snapshots(&target), &body).await?;
             let id = print::field(&answer, "id");
             if watch {
                 return until_ended(&client, &target, &id, output).await;
@@ -24,16 +24,17 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
             print::said(output, &format!("snapshot {id} is queued"), &answer);
         }
         Snapshot::List { target } => {
-            let rows = client.list(&format!("{}/snapshots", cluster::atlas_path(&target))).await?;
+            let rows = client.list(&snapshots(&target)).await?;
             print::list(
                 output,
                 &rows,
                 &[
                     ("ID", |r| print::field(r, "id")),
-                    ("STATUS", |r| print::field(r, "status")),
-                    ("CREATED", |r| print::field(r, "createdAt")),
+                    ("STATE", |r| print::field(r, "state")),
+                    ("REQUESTED", |r| print::field(r, "requestedAt")),
                     ("EXPIRES", |r| print::field(r, "expiresAt")),
-                    ("SIZE", |r| print::bytes(r["storageSizeBytes"].as_u64().unwrap_or(0))),
+                    ("DATA", |r| print::bytes(r["logicalBytes"].as_u64().unwrap_or(0))),
+                    ("ADDED", |r| print::bytes(r["addedBytes"].as_u64().unwrap_or(0))),
                     ("DESCRIPTION", |r| print::field(r, "description")),
                 ],
             );
@@ -45,15 +46,20 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
             return until_ended(&client, &target, &snapshot, output).await;
         }
         Snapshot::Delete { target, snapshot } => {
-            client.delete(&format!("{}/snapshots/{snapshot}", cluster::atlas_path(&target))).await?;
+            client.delete(&path(&target, &snapshot)).await?;
             print::said(output, &format!("snapshot {snapshot} is deleted"), &json!({ "deleted": snapshot }));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Ebbtide's own path, which serves deployments of every kind.
+fn snapshots(target: &Target) -> String {
+    format!("{}/snapshots", cluster::path(target))
+}
+
 fn path(target: &Target, snapshot: &str) -> String {
-    format!("{}/snapshots/{snapshot}", cluster::path(target))
+    format!("{}/{snapshot}", snapshots(target))
 }
 
 fn has_ended(state: &str) -> Option<bool> {

@@ -133,9 +133,9 @@ async fn widen(ctx: &JobContext, connected: &Connected, why: &attempt::Why) -> R
 
 fn history_is_too_short(why: &attempt::Why) -> JobError {
     JobError::failed(format!(
-        "{}: {} after {} s, and the history window could not be raised further; grant the account getParameter and \
-         setParameter on the cluster, or raise minSnapshotHistoryWindowInSeconds yourself while the snapshot is taken",
-        why.namespace,
+        "{}; this was {} s after the time of the snapshot, and the window could not be raised further; grant the \
+         account getParameter and setParameter on the cluster, or raise minSnapshotHistoryWindowInSeconds yourself \
+         while the snapshot is taken",
         why.cause,
         why.after.as_secs(),
     ))

@@ -75,6 +75,7 @@ async fn reseal_catalog(config: &Config, old_key: &MasterKey, new_key: &MasterKe
         let purpose = match value.kind {
             SealedKind::DeploymentUri => api::PURPOSE_URI,
             SealedKind::ApiKeyHa1 => api::PURPOSE_HA1,
+            SealedKind::DownloadToken => api::PURPOSE_DOWNLOAD_TOKEN,
         };
         if new_key.open(purpose, &value.sealed.0).is_ok() {
             continue;

@@ -2,9 +2,16 @@
 
 use std::fmt;
 
-use sqlx::query;
+use serde_json::Value;
+use sqlx::{Any, Transaction, query};
 
-use crate::{Catalog, Error, Result, row::Columns};
+use crate::{
+    Catalog, Error, Result,
+    row::{Columns, to_json},
+};
+
+/// Where an archive's record keeps the sealed token of its link.
+const TOKEN: &str = "tokenSealed";
 
 /// A sealed or hashed secret. Opaque here; never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub enum SealedKind {
     DeploymentUri,
     /// An API key's HA1; the id is the credential's.
     ApiKeyHa1,
+    /// The token of a download's link; the id is the restore job's.
+    DownloadToken,
 }
 
 /// One value that is sealed with the master key.
@@ -54,6 +63,13 @@ impl Catalog {
                 values.push(SealedValue { kind, id: row.text("id")?, sealed: Sealed(row.text("sealed")?) });
             }
         }
+        let archives = query("SELECT id, archive FROM restore_jobs WHERE archive IS NOT NULL ORDER BY id");
+        for row in archives.fetch_all(self.database.reader()).await? {
+            if let Some(token) = row.json::<Value>("archive")?[TOKEN].as_str() {
+                let sealed = Sealed(token.to_owned());
+                values.push(SealedValue { kind: SealedKind::DownloadToken, id: row.text("id")?, sealed });
+            }
+        }
         Ok(values)
     }
 
@@ -73,6 +89,10 @@ impl Catalog {
                     "API key",
                     "UPDATE credentials SET secret = $3 WHERE id = $1 AND kind = 'apiKey' AND secret = $2",
                 ),
+                SealedKind::DownloadToken => {
+                    replace_token(&mut transaction, old, new).await?;
+                    continue;
+                }
             };
             let done = query(update)
                 .bind(&old.id)
@@ -87,4 +107,28 @@ impl Catalog {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// The token lies inside the archive's record, which no SQL of both databases reaches into.
+async fn replace_token(
+    transaction: &mut Transaction<'_, Any>,
+    old: &SealedValue,
+    new: &Sealed,
+) -> Result<()> {
+    let gone = || Error::not_found("download link", &old.id);
+    let row = query("SELECT archive FROM restore_jobs WHERE id = $1 AND archive IS NOT NULL")
+        .bind(&old.id)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let mut archive: Value = row.ok_or_else(gone)?.json("archive")?;
+    if archive[TOKEN].as_str() != Some(&old.sealed.0) {
+        return Err(gone());
+    }
+    archive[TOKEN] = new.0.as_str().into();
+    query("UPDATE restore_jobs SET archive = $2 WHERE id = $1")
+        .bind(&old.id)
+        .bind(to_json(&archive))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }

@@ -67,7 +67,8 @@ async fn the_archive_holds_the_bytes_of_the_source() {
             for (name, collection) in &database.collections {
                 let metadata = files.iter().find(|(path, json)| {
                     let described: Option<serde_json::Value> = serde_json::from_slice(json).ok();
-                    path.starts_with(&format!("dump/{db}/")) && described.is_some_and(|d| d["collectionName"] == name.as_str())
+                    path.starts_with(&format!("dump/{db}/"))
+                        && described.is_some_and(|d| d["collectionName"] == name.as_str())
                 });
                 if name == "system.views" || name.starts_with("system.buckets.") {
                     assert!(metadata.is_none(), "{db}.{name} needs none");
@@ -76,18 +77,27 @@ async fn the_archive_holds_the_bytes_of_the_source() {
                 let (path, json) = metadata.unwrap_or_else(|| panic!("no metadata of {db}.{name}"));
                 let described: serde_json::Value = serde_json::from_slice(json).unwrap();
                 assert_eq!(described["type"], collection.kind.as_str());
-                assert_eq!(described["indexes"].as_array().unwrap().len(), collection.indexes.len(), "{db}.{name}");
+                assert_eq!(
+                    described["indexes"].as_array().unwrap().len(),
+                    collection.indexes.len(),
+                    "{db}.{name}"
+                );
                 let documents = path.replace(".metadata.json", ".bson");
                 match collection.kind.as_str() {
                     "view" => assert!(!files.contains_key(&documents)),
-                    "timeseries" => assert!(files.contains_key(&format!("dump/{db}/system.buckets.{name}.bson"))),
+                    "timeseries" => {
+                        assert!(files.contains_key(&format!("dump/{db}/system.buckets.{name}.bson")))
+                    }
                     _ if collection.options.0.get_bool("capped").unwrap_or(false) => {
                         assert!(files.contains_key(&documents));
                     }
                     _ => {
-                        let truth = source_at(&bench.client, &format!("{db}.{name}"), snapshot.cluster_time.unwrap()).await;
-                        let mut found: Vec<_> =
-                            history::raw::documents(&files[&documents]).map(|d| d.unwrap().to_vec()).collect();
+                        let truth =
+                            source_at(&bench.client, &format!("{db}.{name}"), snapshot.cluster_time.unwrap())
+                                .await;
+                        let mut found: Vec<_> = history::raw::documents(&files[&documents])
+                            .map(|d| d.unwrap().to_vec())
+                            .collect();
                         found.sort();
                         assert!(found == truth, "{db}.{name} differs");
                         expected += 1;
@@ -96,7 +106,9 @@ async fn the_archive_holds_the_bytes_of_the_source() {
             }
         }
         assert!(expected > 15);
-        assert!(files.contains_key("dump/admin/system.users.bson") && files.contains_key("dump/prelude.json"));
+        assert!(
+            files.contains_key("dump/admin/system.users.bson") && files.contains_key("dump/prelude.json")
+        );
     }
 }
 
@@ -118,14 +130,24 @@ async fn stock_mongorestore_restores_it() {
         unpack(&archive, dir.path());
         let target = Server::start(Options::version(version)).await.unwrap();
         let output = tokio::process::Command::new(&program)
-            .args(["--uri", &target.uri(), "--maintainInsertionOrder", "--bypassDocumentValidation", "--keepIndexVersion", "--dir"])
+            .args([
+                "--uri",
+                &target.uri(),
+                "--maintainInsertionOrder",
+                "--bypassDocumentValidation",
+                "--keepIndexVersion",
+                "--dir",
+            ])
             .arg(dir.path().join("dump"))
             .output()
             .await
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let restored = target.client().await.unwrap();
-        oracle::assert_same(&oracle::state(&bench.client).await.unwrap(), &oracle::state(&restored).await.unwrap());
+        oracle::assert_same(
+            &oracle::state(&bench.client).await.unwrap(),
+            &oracle::state(&restored).await.unwrap(),
+        );
     }
 }
 

@@ -39,7 +39,11 @@ async fn cancelled_in_the_middle_of_the_load() {
             async move {
                 if moment == "restore.collection-loaded" {
                     let asked = catalog.restores().request_cancel(id, wall_clock()).await.unwrap();
-                    assert_eq!(asked, Ok(RestoreState::Cancelling), "not cancelled while a worker may still write");
+                    assert_eq!(
+                        asked,
+                        Ok(RestoreState::Cancelling),
+                        "not cancelled while a worker may still write"
+                    );
                 }
             }
         })
@@ -124,4 +128,25 @@ async fn what_cannot_end_well_is_refused_before_anything_is_written() {
     assert!(error.contains("BULK"), "{error}");
     restore(&bench, &snapshot, target, json!({"inPlace": true})).await;
     oracle::assert_same(&data(&bench.client).await, &data(&client).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flipped_bit_is_found_before_the_target_is_touched() {
+    let bench = bench().await;
+    let snapshot = bench.snapshot().await;
+    let segment = bench.segments(&snapshot, "bulk.random").await.remove(0);
+    let file = bench.dir.path().join("vault").join(segment.name.path());
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    damage(&bench.client).await;
+    let damaged = data(&bench.client).await;
+    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+    let job = run(&bench, id, bench.settings(), None).await;
+    assert_eq!(job.state, RestoreState::Failed);
+    let error = job.error.unwrap();
+    assert!(error.contains(&segment.name.hex()), "{error}");
+    assert_no_staging(&bench.client).await;
+    oracle::assert_same(&damaged, &data(&bench.client).await);
 }

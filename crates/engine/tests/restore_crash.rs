@@ -22,8 +22,16 @@ use testbed::{Options, Server, data::Set, oracle};
 use tokio_util::sync::CancellationToken;
 use vault::{Location, MasterKey, S3Options, Vault};
 
-const SETS: [Set; 8] =
-    [Set::Indexes, Set::Views, Set::Bulk, Set::TimeSeries, Set::SystemJs, Set::Clustered, Set::Capped, Set::Ids];
+const SETS: [Set; 8] = [
+    Set::Indexes,
+    Set::Views,
+    Set::Bulk,
+    Set::TimeSeries,
+    Set::SystemJs,
+    Set::Clustered,
+    Set::Capped,
+    Set::Ids,
+];
 /// The directory with catalog, vault and key that a child works on.
 const CHILD: &str = "EBBTIDE_TEST_CHILD";
 /// Whether the child cancels its job once a collection is loaded.
@@ -118,7 +126,10 @@ async fn scene() -> Scene {
     let admin = client.database("admin");
     for (user, purpose) in [("backup", Purpose::Backup), ("restore", Purpose::Restore)] {
         admin.run_command(role_definition(purpose, (6, 0, 5))).await.unwrap();
-        admin.run_command(doc! {"createUser": user, "pwd": "secret", "roles": [purpose.role()]}).await.unwrap();
+        admin
+            .run_command(doc! {"createUser": user, "pwd": "secret", "roles": [purpose.role()]})
+            .await
+            .unwrap();
     }
     let [backup, restore] = ["backup", "restore"].map(|user| server.uri_for(user, "secret"));
     let bench = Bench::over(server, &backup).await;
@@ -194,7 +205,12 @@ async fn inside_the_cut_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_place() {
     let scene = scene().await;
-    for point in ["restore.cutover.after-removals", "restore.load.after-create", "restore.load.after-load", "restore.load.after-collection"] {
+    for point in [
+        "restore.cutover.after-removals",
+        "restore.load.after-create",
+        "restore.load.after-load",
+        "restore.load.after-collection",
+    ] {
         damage(&scene.bench.client).await;
         let id = scene.ask(json!({"inPlace": true})).await;
         die_at(&scene.bench, point, None).await;
@@ -217,4 +233,20 @@ async fn while_a_cancel_is_cleaned_up_after() {
         assert_no_staging(&scene.bench.client).await;
         oracle::assert_same(&damaged, &data(&scene.bench.client).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_dead_job_left_is_undone_and_can_still_be_finished() {
+    let scene = scene().await;
+    damage(&scene.bench.client).await;
+    let id = scene.ask(json!({})).await;
+    die_at(&scene.bench, "restore.cutover.after-fence", None).await;
+    assert!(scene.is_blocked().await);
+    let work = scene.bench.catalog.jobs().of_subject(&id.to_string()).await.unwrap().unwrap();
+    let engine = scene.bench.engine(settings(scene.bench.dir.path()));
+    ebbtide_engine::jobs::discharge_all(engine.services(), work.id).await.unwrap();
+    assert!(!scene.is_blocked().await);
+    assert_no_staging(&scene.bench.client).await;
+    // Nothing is staged any more, and the cut-over has begun: everything is loaded in place.
+    scene.finish(id, "after the reaper").await;
 }

@@ -51,35 +51,49 @@ where
     })
 }
 
+/// The others hear of nothing that the primary writes from now on; then it dies, and they elect one of themselves.
+async fn cut_off_the_primary(bench: Arc<Bench>) {
+    let primary = bench.server.primary().await.unwrap();
+    let others: Vec<usize> = (0..3).filter(|member| *member != primary).collect();
+    for member in &others {
+        bench.server.pause(*member).await.unwrap();
+    }
+    // Beside the job, which goes on to write.
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        bench.server.kill(primary).await.unwrap();
+        for member in &others {
+            bench.server.resume(*member).await.unwrap();
+        }
+        bench.server.primary().await.unwrap();
+        bench.server.restart(primary).await.unwrap();
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_rollback_takes_away_is_loaded_again() {
     let (bench, snapshot, wanted) = scene().await;
     let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
-    let lost = Arc::clone(&bench);
-    let losing = once("restore.collection-loaded", move || {
-        let bench = Arc::clone(&lost);
-        // Beside the job: it has to meet the election while it writes.
-        async move {
-            tokio::spawn(async move {
-                let server = &bench.server;
-                let primary = server.primary().await.unwrap();
-                let others: Vec<usize> = (0..3).filter(|member| *member != primary).collect();
-                for member in &others {
-                    server.pause(*member).await.unwrap();
+    let again = Arc::new(AtomicBool::new(false));
+    let losing = {
+        let (bench, again, paused) =
+            (Arc::clone(&bench), Arc::clone(&again), Arc::new(AtomicBool::new(false)));
+        probe(move |moment, namespace| {
+            let first = moment == "restore.segment-loaded"
+                && namespace == "app.large"
+                && !paused.swap(true, Ordering::SeqCst);
+            again.fetch_or(moment == "restore.load-again" && namespace == "app.large", Ordering::SeqCst);
+            let bench = Arc::clone(&bench);
+            async move {
+                if first {
+                    cut_off_the_primary(bench).await;
                 }
-                // Written by the primary alone, never known to a majority.
-                tokio::time::sleep(std::time::Duration::from_millis(700)).await;
-                server.kill(primary).await.unwrap();
-                for member in &others {
-                    server.resume(*member).await.unwrap();
-                }
-                server.primary().await.unwrap();
-                server.restart(primary).await.unwrap();
-            });
-        }
-    });
+            }
+        })
+    };
     let job = run(&bench, id, bench.settings(), Some(losing)).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert!(again.load(Ordering::SeqCst), "the load met the election");
     bench.server.wait_for_members().await.unwrap();
     oracle::assert_same(&wanted, &data(&bench.client).await);
     assert_no_staging(&bench.client).await;

@@ -75,7 +75,8 @@ async fn into_another_deployment_of_a_higher_version() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn expired_documents_stay_until_somebody_says_otherwise() {
     for version in ["6.0.5", "5.0.4"] {
-        let server = Server::start(Options::version(version).set_parameter("ttlMonitorSleepSecs", "1")).await.unwrap();
+        let server =
+            Server::start(Options::version(version).set_parameter("ttlMonitorSleepSecs", "1")).await.unwrap();
         let client = server.client().await.unwrap();
         let admin = client.database("admin");
         let ttl = |on: bool| admin.run_command(doc! {"setParameter": 1, "ttlMonitorEnabled": on});
@@ -88,7 +89,8 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
             let index = doc! {"key": {"at": 1}, "name": "ttl", "expireAfterSeconds": seconds};
             app.run_command(doc! {"createIndexes": name, "indexes": [index]}).await.unwrap();
         }
-        let series = doc! {"create": "series", "timeseries": {"timeField": "at"}, "expireAfterSeconds": 60_i64};
+        let series =
+            doc! {"create": "series", "timeseries": {"timeField": "at"}, "expireAfterSeconds": 60_i64};
         app.run_command(series).await.unwrap();
         app.collection("series").insert_many((0..50).map(|n| doc! {"n": n, "at": old})).await.unwrap();
         let uri = server.uri();
@@ -104,7 +106,8 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
         assert_ne!(before, after, "the lifetimes are put aside");
         oracle::assert_same(&before.clone().without_ttl(), &after.without_ttl());
         let receipt = job.receipt.unwrap();
-        let parked: Vec<_> = receipt["parkedTtl"].as_array().unwrap().iter().map(|p| p["ns"].as_str().unwrap()).collect();
+        let parked: Vec<_> =
+            receipt["parkedTtl"].as_array().unwrap().iter().map(|p| p["ns"].as_str().unwrap()).collect();
         assert_eq!(parked, ["app.expired", "app.system.buckets.series"], "{receipt:#}");
 
         let job = restore(&bench, &snapshot, bench.deployment, json!({"parkTtl": false})).await;

@@ -25,7 +25,10 @@ async fn with_accounts(version: &str, purpose: Purpose) -> (Bench, model::id::De
     let version = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
     for (user, purpose) in [("backup", Purpose::Backup), ("restore", purpose)] {
         admin.run_command(role_definition(purpose, version)).await.unwrap();
-        admin.run_command(doc! {"createUser": user, "pwd": "secret", "roles": [purpose.role()]}).await.unwrap();
+        admin
+            .run_command(doc! {"createUser": user, "pwd": "secret", "roles": [purpose.role()]})
+            .await
+            .unwrap();
     }
     let [backup, restore] = ["backup", "restore"].map(|user| server.uri_for(user, "secret"));
     let bench = Bench::over(server, &backup).await;
@@ -40,7 +43,9 @@ async fn block(bench: &Bench) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_documented_role_is_enough_and_the_block_is_lifted() {
-    for (version, purpose) in [("6.0.5", Purpose::Restore), ("5.0.4", Purpose::Restore), ("6.0.27", Purpose::RestoreUsers)] {
+    for (version, purpose) in
+        [("6.0.5", Purpose::Restore), ("5.0.4", Purpose::Restore), ("6.0.27", Purpose::RestoreUsers)]
+    {
         let (bench, target) = with_accounts(version, purpose).await;
         let before = oracle::state(&bench.client).await.unwrap();
         let snapshot = bench.snapshot().await;
@@ -88,11 +93,19 @@ async fn whoever_may_write_through_the_block_is_told_of() {
             match moment {
                 // Lost with the collection that it went to, but somebody ought to know.
                 "restore.fenced" => {
-                    root.database("bulk").collection("written_too_early").insert_one(doc! {"_id": 1}).await.unwrap();
+                    root.database("bulk")
+                        .collection("written_too_early")
+                        .insert_one(doc! {"_id": 1})
+                        .await
+                        .unwrap();
                 }
                 "restore.switched" => {
                     let name = root.database("bulk").list_collection_names().await.unwrap().remove(0);
-                    root.database("bulk").collection::<Document>(&name).insert_one(doc! {"_id": "bypass"}).await.unwrap();
+                    root.database("bulk")
+                        .collection::<Document>(&name)
+                        .insert_one(doc! {"_id": "bypass"})
+                        .await
+                        .unwrap();
                 }
                 _ => {}
             }
@@ -105,8 +118,12 @@ async fn whoever_may_write_through_the_block_is_told_of() {
     assert!(receipt["foreignWrites"]["count"].as_u64().unwrap() >= 2, "{receipt:#}");
     let told = receipt["foreignWrites"]["first"].to_string();
     assert!(told.contains("bulk.written_too_early"), "{told}");
-    let changed: Vec<_> =
-        receipt["perCollection"].as_array().unwrap().iter().filter(|line| line["changedByOthers"] == true).collect();
+    let changed: Vec<_> = receipt["perCollection"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["changedByOthers"] == true)
+        .collect();
     assert_eq!(changed.len(), 1, "{changed:#?}");
     assert_eq!(block(&bench).await, 1);
 }

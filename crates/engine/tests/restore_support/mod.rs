@@ -36,14 +36,20 @@ pub async fn register(bench: &Bench, name: &str, uri: &str) -> DeploymentId {
 }
 
 /// Asks for an automated restore.
-pub async fn request(bench: &Bench, snapshot: &Snapshot, target: DeploymentId, options: serde_json::Value) -> RestoreJobId {
+pub async fn request(
+    bench: &Bench,
+    snapshot: &Snapshot,
+    target: DeploymentId,
+    options: serde_json::Value,
+) -> RestoreJobId {
     let new = NewRestore { snapshot_id: snapshot.id, delivery: Delivery::Automated { target }, options };
     bench.catalog.restores().request(new, wall_clock()).await.unwrap().id
 }
 
 /// Asks for a download.
 pub async fn request_download(bench: &Bench, snapshot: &Snapshot) -> RestoreJobId {
-    let new = NewRestore { snapshot_id: snapshot.id, delivery: Delivery::Download, options: serde_json::json!({}) };
+    let new =
+        NewRestore { snapshot_id: snapshot.id, delivery: Delivery::Download, options: serde_json::json!({}) };
     bench.catalog.restores().request(new, wall_clock()).await.unwrap().id
 }
 
@@ -55,7 +61,11 @@ pub async fn run(bench: &Bench, id: RestoreJobId, settings: Settings, probe: Opt
     }
     let job = run_engine(bench, &engine, id).await;
     let work = bench.catalog.jobs().of_subject(&id.to_string()).await.unwrap().unwrap();
-    assert_eq!(bench.catalog.obligations().of_job(work.id).await.unwrap(), [], "something is left to be undone");
+    assert_eq!(
+        bench.catalog.obligations().of_job(work.id).await.unwrap(),
+        [],
+        "something is left to be undone"
+    );
     job
 }
 
@@ -85,7 +95,12 @@ async fn ended(bench: &Bench, id: RestoreJobId) {
 }
 
 /// Restores with these options; it must finish.
-pub async fn restore(bench: &Bench, snapshot: &Snapshot, target: DeploymentId, options: serde_json::Value) -> RestoreJob {
+pub async fn restore(
+    bench: &Bench,
+    snapshot: &Snapshot,
+    target: DeploymentId,
+    options: serde_json::Value,
+) -> RestoreJob {
     let id = request(bench, snapshot, target, options).await;
     let job = run(bench, id, bench.settings(), None).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
@@ -119,7 +134,10 @@ pub async fn damage(client: &mongodb::Client) {
     let ids = client.database("ids");
     for name in ids.list_collection_names().await.unwrap() {
         if !name.starts_with("system.") {
-            ids.collection::<Document>(&name).insert_one(doc! {"_id": "written after the snapshot"}).await.unwrap();
+            ids.collection::<Document>(&name)
+                .insert_one(doc! {"_id": "written after the snapshot"})
+                .await
+                .unwrap();
         }
     }
 }
@@ -130,4 +148,3 @@ pub async fn server(options: testbed::Options, sets: &[testbed::data::Set]) -> S
     testbed::data::load(&server.client().await.unwrap(), 7, sets).await.unwrap();
     server
 }
-

@@ -79,7 +79,8 @@ pub async fn discard(services: &Services, id: RestoreJobId) -> Result<(), JobErr
 async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobError> {
     ctx.progress().phase("archive");
     let row = ctx.catalog().restores().get(id).await?;
-    let row = row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
+    let row =
+        row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
     let manifest = open_manifest(ctx, &row).await?;
     let totals = manifest.totals();
     ctx.progress().totals(totals.documents, totals.bytes, totals.collections);
@@ -94,7 +95,8 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     let feed = content::feed(ctx, &manifest, pieces);
     // Each side ends the others by closing its channel, and the first cause counts, not its consequences.
     let (fed, stored) = tokio::join!(feed, store(writer, to_store));
-    let compressed = compressing.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the compression", e))?;
+    let compressed =
+        compressing.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the compression", e))?;
     ctx.check()?;
     match fed {
         Err(content::Feed::Failed(error)) => return Err(error),
@@ -106,7 +108,10 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     Ok(writer.finish().await?)
 }
 
-async fn store(mut writer: ArchiveWriter, mut pieces: mpsc::Receiver<Bytes>) -> Result<ArchiveWriter, JobError> {
+async fn store(
+    mut writer: ArchiveWriter,
+    mut pieces: mpsc::Receiver<Bytes>,
+) -> Result<ArchiveWriter, JobError> {
     while let Some(piece) = pieces.recv().await {
         if let Err(error) = writer.write(&piece).await {
             writer.abort().await.ok();
@@ -121,7 +126,8 @@ fn opened(ctx: &JobContext, archive: &ArchiveInfo) -> Result<catalog::Outcome, J
     let mut random = [0; TOKEN_RANDOM_BYTES];
     rand::fill(&mut random).map_err(|_| JobError::failed("the operating system gives no random bytes"))?;
     let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random);
-    let mut record = serde_json::to_value(archive).map_err(|e| JobError::failed_by("the archive cannot be described", e))?;
+    let mut record = serde_json::to_value(archive)
+        .map_err(|e| JobError::failed_by("the archive cannot be described", e))?;
     record["tokenSealed"] = ctx.services().master_key.seal(PURPOSE_DOWNLOAD_TOKEN, token.as_bytes()).into();
     Ok(catalog::Outcome::DownloadReady {
         archive: record,

@@ -20,6 +20,12 @@ pub(crate) struct Checkpoint {
     /// Cluster time (as one number) from which foreign writes are looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_over_since: Option<u64>,
+    /// Wall clock then: the outage is told from here on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cut_over_began_ms: Option<i64>,
+    /// Wall clock when everything was in its place, until the proof at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cut_over_ended_ms: Option<i64>,
     /// Collections that the cut-over removes, as they were listed before it began.
     pub(crate) removed: Vec<String>,
     /// Databases that it removes.

@@ -128,6 +128,7 @@ impl Loads {
             }
             let error = trouble.into_error(&item.ns).full_text();
             tracing::warn!(namespace = %item.ns, attempt, error, "{} is loaded again: {error}", item.ns);
+            self.ctx.services().probe("restore.load-again", &item.ns.to_string()).await;
             self.ctx.or_stop(tokio::time::sleep(wait)).await?;
             wait *= 2;
         }
@@ -214,6 +215,7 @@ impl Loads {
                 inserted = loader.insert(documents) => inserted.map_err(target(LOADING))?,
             }
             counted.add(&entry);
+            self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;
         }
     }
 
@@ -221,8 +223,9 @@ impl Loads {
     pub(crate) async fn index(&self, item: &Item, into: &Namespace) -> Result<Vec<Parked>, JobError> {
         let options = build_options(&self.job);
         let meta = &item.entry.meta;
-        let specs = specs::to_build(&meta.options, &meta.indexes)
-            .map_err(|e| JobError::failed_by(format!("an index of {} is malformed in the snapshot", item.ns), e))?;
+        let specs = specs::to_build(&meta.options, &meta.indexes).map_err(|e| {
+            JobError::failed_by(format!("an index of {} is malformed in the snapshot", item.ns), e)
+        })?;
         let mut wait = LOAD_RETRY_WAIT;
         for attempt in 1.. {
             let built = indexes::build(&self.job.deployment, into, &specs, &options);

@@ -78,11 +78,12 @@ pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
 async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError> {
     ctx.progress().phase("plan");
     let job = Arc::new(Restore::open(ctx, id).await?);
+    preflight::count(ctx, &job);
     let mut state = ctx.last_checkpoint::<Checkpoint>()?.unwrap_or_default();
     state.began_ms.get_or_insert(ctx.now().0);
 
     if job.row.state != RestoreState::CutOver {
-        ctx.or_stop(preflight::check(ctx, &job)).await??;
+        ctx.or_stop(preflight::check(&job)).await??;
         crash::point("restore.after-preflight");
         ctx.catalog()
             .obligations()
@@ -107,7 +108,11 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
 }
 
 /// The cut-over and the proof. Whatever happens in it, the write block is put back.
-async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<serde_json::Value, JobError> {
+async fn switch(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    state: &mut Checkpoint,
+) -> Result<serde_json::Value, JobError> {
     ctx.progress().phase("cutOver");
     let (fence, since) = fence::raise(ctx, job).await?;
     let switched = switch_behind(ctx, job, state, since).await;
@@ -117,6 +122,7 @@ async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) ->
         fence::lift(ctx, job, &fence).await?;
     }
     let (users, foreign) = switched?;
+    state.cut_over_ended_ms.get_or_insert(ctx.now().0);
     let proof = prove::prove(ctx, job, state, &foreign).await?;
     staging::sweep_staging(&job.deployment, &job.job).await?;
     ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
@@ -132,6 +138,7 @@ async fn switch_behind(
 ) -> Result<(Option<RestoredPrincipals>, ForeignWrites), JobError> {
     if state.cut_over_since.is_none() {
         state.cut_over_since = Some(since.as_u64());
+        state.cut_over_began_ms = Some(ctx.now().0);
         own::record_removals(job, state).await?;
         ctx.checkpoint(state).await?;
     }
@@ -145,7 +152,10 @@ async fn switch_behind(
 }
 
 async fn finish(ctx: &JobContext, receipt: serde_json::Value) -> Result<Outcome, JobError> {
-    ctx.catalog().jobs().finish(ctx.lease(), catalog::Outcome::RestoreFinished { receipt }, ctx.now()).await?;
+    ctx.catalog()
+        .jobs()
+        .finish(ctx.lease(), catalog::Outcome::RestoreFinished { receipt }, ctx.now())
+        .await?;
     Ok(Outcome::Recorded)
 }
 
@@ -163,6 +173,8 @@ pub async fn discharge(services: &Services, obligation: &Obligation) -> Result<(
             principals::sweep(&deployment).await?;
             Ok(())
         }
-        other => Err(JobError::failed(format!("nobody knows how to undo {other:?}; it was recorded by another version of Ebbtide"))),
+        other => Err(JobError::failed(format!(
+            "nobody knows how to undo {other:?}; it was recorded by another version of Ebbtide"
+        ))),
     }
 }

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::lease::{JobContext, JobError};
 
-/// Looks at the target, and counts what there is to do.
+/// Looks at the target.
 ///
 /// # Errors
 /// [`JobError::Failed`] with every reason against it, each with what to do.
-pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+pub(crate) async fn check(job: &Restore) -> Result<(), JobError> {
     let name = &job.target.name;
     let deployment = &job.deployment;
     let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
@@ -52,7 +52,6 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
     if !reasons.is_empty() {
         return Err(refused(name, &reasons));
     }
-    count(ctx, job);
     Ok(())
 }
 
@@ -64,7 +63,7 @@ fn refused(name: &impl std::fmt::Display, reasons: &[String]) -> JobError {
 }
 
 /// Sets the totals, and says what the outage will be about.
-fn count(ctx: &JobContext, job: &Restore) {
+pub(crate) fn count(ctx: &JobContext, job: &Restore) {
     let totals = job.manifest.totals();
     let collections =
         job.items.iter().filter(|item| matches!(item.way, Way::Renamed | Way::Buckets | Way::Functions));

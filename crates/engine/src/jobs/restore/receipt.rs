@@ -3,13 +3,7 @@
 use mongo::{fence::ForeignWrites, principals::RestoredPrincipals};
 use serde_json::{Value, json};
 
-use super::{
-    checkpoint::Checkpoint,
-    fence::Fence,
-    plan::Way,
-    prove::Proof,
-    source::Restore,
-};
+use super::{checkpoint::Checkpoint, fence::Fence, plan::Way, prove::Proof, source::Restore};
 use crate::{connect::to_model, lease::JobContext};
 
 /// Writes the receipt.
@@ -65,6 +59,8 @@ pub(crate) fn write(
         })).collect::<Vec<_>>(),
         "users": users.map(|users| json!({"users": users.users, "roles": users.roles, "kept": users.kept})),
         "clusterTimeOfCutover": state.cut_over_since.map(|since| model::ClusterTime::from_u64(since).to_string()),
+        "outageMs": state.cut_over_ended_ms.zip(state.cut_over_began_ms).map(|(ended, began)| ended.saturating_sub(began)),
+        "timeSeriesBytes": job.going(Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
         "durationMs": ctx.now().0.saturating_sub(began),
     })
 }

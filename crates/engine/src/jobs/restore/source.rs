@@ -66,7 +66,9 @@ impl Restore {
         let connected = connect(ctx.services(), target.deployment_id).await;
         let Connected { row: target, deployment } = connected.map_err(|e| match (row.state, e) {
             // Once the cut-over has begun it has to be finished, however long the target is away.
-            (RestoreState::CutOver, JobError::Failed { message, source }) => JobError::Retry { message, source },
+            (RestoreState::CutOver, JobError::Failed { message, source }) => {
+                JobError::Retry { message, source }
+            }
             (_, error) => error,
         })?;
         let job = ctx.lease().job_id.to_string();

@@ -49,12 +49,15 @@ mod tests {
     #[test]
     fn only_an_index_that_would_inherit_a_collation_is_changed() {
         let plain = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a_1"}.into_bytes();
-        let collated = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a", "collation": {"locale": "de"}}.into_bytes();
+        let collated = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a", "collation": {"locale": "de"}}
+            .into_bytes();
         let old = rawdoc! {"v": 1_i32, "key": {"a": 1_i32}, "name": "b"}.into_bytes();
         let specs = [plain.clone(), collated.clone(), old.clone()];
         assert_eq!(*to_build(rawdoc! {"capped": true}.as_bytes(), &specs).unwrap(), specs);
         let changed = to_build(rawdoc! {"collation": {"locale": "de"}}.as_bytes(), &specs).unwrap();
-        let said = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a_1", "collation": {"locale": "simple"}}.into_bytes();
+        let said =
+            rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "a_1", "collation": {"locale": "simple"}}
+                .into_bytes();
         assert_eq!(*changed, [said, collated, old]);
     }
 }

@@ -131,9 +131,11 @@ async fn snapshot_and_restore(plan: &Plan, report: &mut Report) -> anyhow::Resul
 /// Takes two snapshots of the same data; the id of the first.
 fn first_and_second_snapshot(ebbtide: &Ebbtide, report: &mut Report) -> anyhow::Result<String> {
     let before = ebbtide.vault_bytes()?;
+    let processor = ebbtide.processor_seconds()?;
     let started = Instant::now();
     let answer = ebbtide.client(&["snapshot", "create", "source", "--watch"])?;
     report.time("first snapshot", started.elapsed());
+    report.seconds("first snapshot: processor time of ebbtide", ebbtide.processor_seconds()? - processor);
     let stored = ebbtide.vault_bytes()? - before;
     report.bytes("first snapshot: bytes stored", stored);
     let started = Instant::now();

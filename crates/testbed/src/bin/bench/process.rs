@@ -93,6 +93,17 @@ impl Ebbtide {
         Ok(kilobytes * 1024)
     }
 
+    /// Seconds of processor time that it has used so far, all cores together.
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        // Linux counts in hundredths of a second for every user of this file (USER_HZ).
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after_name = stat.rsplit(") ").next().context("a process has a state")?;
+        let ticks = |at: usize| after_name.split(' ').nth(at).and_then(|t| t.parse::<f64>().ok());
+        let (user, system) = ticks(11).zip(ticks(12)).context("the kernel tells the time used")?;
+        Ok((user + system) / TICKS_PER_SECOND)
+    }
+
     /// Bytes in its vault.
     pub(crate) fn vault_bytes(&self) -> anyhow::Result<u64> {
         directory_bytes(&self.directory.join("vault"))

@@ -33,6 +33,11 @@ impl Report {
         self.add(name, Unit::Seconds, took.as_secs_f64());
     }
 
+    /// One more run of something measured in seconds.
+    pub(crate) fn seconds(&mut self, name: &str, seconds: f64) {
+        self.add(name, Unit::Seconds, seconds);
+    }
+
     /// One more count of bytes.
     pub(crate) fn bytes(&mut self, name: &str, bytes: u64) {
         self.add(name, Unit::Bytes, bytes as f64);

@@ -93,6 +93,8 @@ impl Default for RateLimit {
 pub(crate) struct Jobs {
     /// Jobs that run at once.
     pub(crate) concurrent: usize,
+    /// Collections, or ranges of one, that are read at once; each more may use 36 MB of memory.
+    pub(crate) readers: usize,
     /// Seconds after which a silent worker's job is taken over.
     pub(crate) lease_seconds: u32,
     /// Where big sorts spill, compressed and sealed; default: `spill` in the data directory.
@@ -103,7 +105,13 @@ pub(crate) struct Jobs {
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { concurrent: 2, lease_seconds: 30, spill_dir: None, download_minutes: 60 }
+        Self {
+            concurrent: 2,
+            readers: engine::engine::READERS,
+            lease_seconds: 30,
+            spill_dir: None,
+            download_minutes: 60,
+        }
     }
 }
 

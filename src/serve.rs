@@ -69,6 +69,7 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
     let jobs = &config.file.jobs;
     engine::Settings {
         workers: if no_jobs { 0 } else { jobs.concurrent },
+        readers: jobs.readers.max(1),
         lease_ms: i64::from(jobs.lease_seconds) * 1000,
         spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
         ..engine::Settings::default()

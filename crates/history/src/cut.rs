@@ -5,6 +5,8 @@
 //! document's key, or by a maximum. So the segments are a function of the sorted documents alone: cutting the
 //! same data twice, or in parallel ranges, gives the same segments, and a change moves only boundaries near it.
 
+use xxhash_rust::xxh3::xxh3_128;
+
 /// No weak cut before a segment holds this much.
 pub const SEGMENT_BYTES_MIN: usize = 8 << 20;
 /// No document joins a segment that would grow past this, unless it is the first.
@@ -68,13 +70,8 @@ pub fn is_strong(key: &[u8], document_bytes: usize) -> bool {
 
 /// Two independent draws from a key.
 fn draws(key: &[u8]) -> (u64, u64) {
-    let hash = blake3::hash(key);
-    let word = |at: usize| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&hash.as_bytes()[at..at + 8]);
-        u64::from_le_bytes(eight)
-    };
-    (word(0), word(8))
+    let hash = xxh3_128(key);
+    (hash as u64, (hash >> 64) as u64)
 }
 
 /// True with a chance of `document_bytes / expected_bytes`.
@@ -93,8 +90,8 @@ mod tests {
     fn stream(seed: u64, count: u64) -> Vec<(Vec<u8>, usize)> {
         (0..count)
             .map(|n| {
-                let hash = blake3::hash(&[seed.to_le_bytes(), n.to_le_bytes()].concat());
-                let length = 10_000 + usize::from(hash.as_bytes()[0]) * 2_000;
+                let hash = xxh3_128(&[seed.to_le_bytes(), n.to_le_bytes()].concat());
+                let length = 10_000 + (hash % 256) as usize * 2_000;
                 (n.to_be_bytes().to_vec(), length)
             })
             .collect()

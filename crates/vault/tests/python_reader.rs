@@ -13,7 +13,7 @@ const ARCHIVE: &str = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa";
 
 fn python() -> Option<String> {
     let python = std::env::var("EBBTIDE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let imports = Command::new(&python).args(["-c", "import blake3, cryptography, zstandard"]).output();
+    let imports = Command::new(&python).args(["-c", "import blake3, cryptography, xxhash, zstandard"]).output();
     imports.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
@@ -48,7 +48,7 @@ fn segment_files(vault: &Path) -> Vec<PathBuf> {
 fn the_independent_reader_reads_the_golden_vault() {
     let Some(python) = python() else {
         eprintln!(
-            "SKIPPED: the_independent_reader_reads_the_golden_vault needs python3 with blake3, cryptography and zstandard"
+            "SKIPPED: the_independent_reader_reads_the_golden_vault needs python3 with blake3, cryptography, xxhash and zstandard"
         );
         return;
     };

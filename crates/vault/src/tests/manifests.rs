@@ -38,7 +38,7 @@ fn header(seconds: u32) -> ManifestHeader {
 
 fn segment(n: u64, as_of: ClusterTime) -> SegmentEntry {
     let hash = *blake3::hash(&n.to_le_bytes()).as_bytes();
-    let content = ContentSum { documents: n, bytes: 100 * n, sum: [n, 0, u64::MAX, 1] };
+    let content = ContentSum { documents: n, bytes: 100 * n, sum: [n, u64::MAX] };
     SegmentEntry {
         name: ObjectName::new(ObjectKind::Segment, hash),
         order: Order::Sorted,

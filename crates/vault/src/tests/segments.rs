@@ -196,7 +196,7 @@ async fn a_segment_that_is_not_what_the_manifest_says_is_found() {
     let vault = memory().await;
     let entry = store(&vault, &[document(1, "one"), document(2, "two")]).await;
     let mut content = entry.content;
-    content.sum[3] ^= 1;
+    content.sum[1] ^= 1;
     let wrong = [
         SegmentEntry { documents: 3, ..entry.clone() },
         SegmentEntry { bytes: entry.bytes + 1, ..entry.clone() },

@@ -10,7 +10,7 @@ use crate::exit;
 
 /// How soon the server is asked again: short jobs end soon, long ones need no hurry.
 const POLL_MIN: Duration = Duration::from_millis(50);
-const POLL_MAX: Duration = Duration::from_millis(500);
+const POLL_MAX: Duration = Duration::from_millis(200);
 /// Answers may fail for this long (a restart of the server) before watching gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 module ebbtide.example/mongo-tools
 
 go 1.24
+
 require github.com/mongodb/mongo-tools v0.0.0-20240723193119-837c2bc263f4
 
 require (

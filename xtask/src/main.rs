@@ -1,10 +1,12 @@
 //! The project's own commands. They need cargo and python3 and nothing else; what they fetch goes into a cache.
 
+mod bench;
 mod cache;
 mod demo;
 mod mongod;
 mod python;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -15,6 +17,7 @@ cargo xtask COMMAND
                      back up and restore a real MongoDB, step by step; --keep leaves everything running
   test [--quick] [FILTER…]
                      run all tests, on real MongoDB servers; --quick: the unit tests only
+  bench [--help] …   measure Ebbtide beside mongodump and mongorestore
   mongod [VERSION…]  fetch MongoDB servers for the tests
 
 Servers and data are kept in $XDG_CACHE_HOME/ebbtide (~/.cache/ebbtide).
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["demo", rest @ ..] => demo::run(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         ["mongod", rest @ ..] => mongod::run(rest).map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use crate::{cache, mongod};
+use crate::{cache, mongod, tools};
 
 const MONGODS_VARIABLE: &str = "EBBTIDE_TEST_MONGODS";
 /// Each test may run a replica set of three, so more threads than this would only swap.
@@ -64,6 +64,10 @@ fn cargo_test(mongods: &PathBuf, quick: bool, filters: &[&str], totals: &mut Tot
         command.args(["--lib", "--bins"]);
     }
     command.args(["--", "--test-threads", &threads]).args(filters);
+    match tools::directory() {
+        Ok(directory) => drop(command.env("PATH", tools::path_with(&directory)?)),
+        Err(error) => println!("tests with mongorestore are skipped: {error:#}"),
+    }
     command.env(MONGODS_VARIABLE, mongods).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("run cargo test")?;
     if let Some(output) = child.stdout.take() {

@@ -4,9 +4,8 @@
 //! nothing but itself, so it goes at once.
 
 use serde_json::{Value, json};
-use vault::ArchiveInfo;
 
-use crate::{engine::Services, lease::JobError};
+use crate::{engine::Services, jobs::download, lease::JobError};
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
     let snapshots = expire_snapshots(services).await?;
@@ -45,14 +44,8 @@ async fn delete_dead_archives(services: &Services) -> Result<usize, JobError> {
             return Ok(deleted);
         }
         for job in batch {
-            if let Some(archive) = job.archive {
-                match serde_json::from_value::<ArchiveInfo>(archive) {
-                    Ok(info) => services.vault.delete_archive(&info).await?,
-                    Err(error) => {
-                        tracing::error!(job.id = %job.id, error = %error, "the archive of job {} is recorded in a way that cannot be read; its parts stay in the vault", job.id)
-                    }
-                }
-            }
+            // By the job and not by what it recorded: a job that died half way recorded less than it wrote.
+            download::discard(services, job.id).await?;
             services.catalog.restores().forget_archive(job.id).await?;
             deleted += 1;
         }

@@ -8,9 +8,9 @@ use history::raw::{document_length, elements};
 use crate::{Result, write::raw::malformed};
 
 /// Bytes of documents in one message; larger ones are no faster. One larger document goes alone.
-pub(super) const BATCH_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 1024 * 1024;
 /// Documents in one message, far below what servers accept (100,000).
-pub(super) const BATCH_DOCUMENTS: usize = 5_000;
+pub(super) const BATCH_DOCUMENTS: usize = 2_500;
 
 const TIMESTAMP: u8 = 0x11;
 

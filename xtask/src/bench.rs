@@ -1,0 +1,54 @@
+//! `cargo xtask bench`: builds everything for speed and measures Ebbtide beside mongodump and mongorestore.
+
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+use crate::{cache, mongod, tools};
+
+/// What `cargo xtask bench --help` tells.
+const HELP: &str = "\
+cargo xtask bench [--size-mb N] [--runs N] [--version V] [--only PART,…] [--directory D]
+
+  --size-mb N     megabytes of BSON in the data set (2000)
+  --runs N        runs of each measurement (3); the median is told
+  --version V     MongoDB server, one that cargo xtask mongod fetches (6.0.5)
+  --only PART,…   snapshot, restore, scattered (random _ids, cold; needs root to drop the page cache), requests
+  --directory D   where data goes (a temporary directory)
+
+mongodump and mongorestore are taken from PATH, or built with Go; without either they are left out, and said so.
+";
+
+/// Runs the benchmark.
+pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
+    if arguments.iter().any(|word| matches!(*word, "--help" | "-h")) {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mongods = mongod::fetch(&mongod::all_versions())?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    build.current_dir(cache::workspace()).args(["build", "--release", "--locked", "-p", "ebbtide"]);
+    build.args(["-p", "ebbtide-testbed", "--bin", "ebbtide", "--bin", "bench"]).stdin(Stdio::null());
+    if !build.status().context("run cargo build")?.success() {
+        bail!("the release build failed");
+    }
+    let programs =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache::workspace().join("target"), Into::into);
+    let programs = programs.join("release");
+    let mut bench = Command::new(programs.join("bench"));
+    bench.arg("--ebbtide").arg(programs.join("ebbtide"));
+    match tools::directory() {
+        Ok(directory) => {
+            bench.arg("--mongodump").arg(directory.join("mongodump"));
+            bench.arg("--mongorestore").arg(directory.join("mongorestore"));
+        }
+        Err(error) => println!("without mongodump and mongorestore: {error:#}"),
+    }
+    bench.args(arguments).env("EBBTIDE_TEST_MONGODS", mongods).stdin(Stdio::null());
+    let status = bench.status().context("run the benchmark")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

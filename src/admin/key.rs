@@ -80,9 +80,14 @@ async fn reseal_catalog(config: &Config, old_key: &MasterKey, new_key: &MasterKe
         if new_key.open(purpose, &value.sealed.0).is_ok() {
             continue;
         }
-        let plain = old_key
-            .open(purpose, &value.sealed.0)
-            .with_context(|| format!("open the sealed value of {}", value.id))?;
+        let plain = match old_key.open(purpose, &value.sealed.0) {
+            Ok(plain) => plain,
+            // A link that nobody could be shown any more is no reason to keep the old key.
+            Err(_) if value.kind == SealedKind::DownloadToken => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("open the sealed value of {}", value.id));
+            }
+        };
         let sealed = Sealed(new_key.seal(purpose, &plain));
         changes.push((value, sealed));
     }

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use mongo::privileges::{self, Purpose};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Client, print};
-use crate::args::{Cluster, Kind, Output, RolePurpose, Server, Target};
+use super::{Client, findings::Findings, http::Refused, print};
+use crate::{
+    args::{Cluster, Kind, Output, RolePurpose, Server, Target},
+    exit,
+};
 
 /// Runs one of the commands.
 pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
@@ -27,13 +31,9 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
                 "name": target.cluster, "kind": kind, "uri": uri,
                 "allowUntestedVersion": allow_untested_version, "dryRun": dry_run,
             });
-            let answer = client.post(&clusters(&target.project), &body).await?;
-            let done = if dry_run { "can be registered" } else { "is registered" };
-            print::said(
-                output,
-                &format!("{} {done}: MongoDB {}", target.cluster, print::field(&answer, "mongoDBVersion")),
-                &answer,
-            );
+            let answer = client.post(&clusters(&target.project), &body).await;
+            let answer = answer.map_err(|error| cannot_register(&target.cluster, error))?;
+            return Ok(tell_check(&target.cluster, dry_run, &answer, output));
         }
         Cluster::List { project } => {
             let rows = client.list(&clusters(&project.project)).await?;
@@ -60,6 +60,35 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says how a registration, or the question whether it would be one, came out.
+fn tell_check(cluster: &str, dry_run: bool, answer: &Value, output: Output) -> ExitCode {
+    let check = &answer["check"];
+    let ok = !dry_run || check["ok"] == true;
+    let version = print::field(answer, "mongoDBVersion");
+    let sentence = match (ok, dry_run) {
+        (true, true) => format!("{cluster} can be registered: MongoDB {version}"),
+        (true, false) => format!("{cluster} is registered: MongoDB {version}"),
+        (false, _) => {
+            format!("{cluster} cannot be registered:\n{}", Findings::of_report(&check["problems"]))
+        }
+    };
+    print::said(output, &sentence, answer);
+    let warnings = Findings::of_report(&check["warnings"]);
+    if output == Output::Text && !warnings.is_empty() {
+        eprintln!("to be known:\n{warnings}");
+    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
+}
+
+/// Puts what the check found on lines of its own.
+fn cannot_register(cluster: &str, error: anyhow::Error) -> anyhow::Error {
+    let findings = error.downcast_ref::<Refused>().map(|refused| Findings::of_fields(&refused.fields));
+    match findings.filter(|findings| !findings.is_empty()) {
+        Some(findings) => anyhow!("{cluster} cannot be registered:\n{findings}"),
+        None => error,
+    }
 }
 
 /// Prints what mongosh runs to make a role, or the command itself as JSON.

@@ -151,16 +151,33 @@ impl Client {
 }
 
 /// An error answer, as a sentence with its code.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    sentence: String,
+    /// What is wrong with which field of the request, when the server says so.
+    pub(crate) fields: Value,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 async fn failure(response: Response) -> anyhow::Error {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     let detail = body["detail"].as_str().unwrap_or("no detail was given");
-    match (status, body["errorCode"].as_str()) {
+    let sentence = match (status, body["errorCode"].as_str()) {
         (StatusCode::UNAUTHORIZED, Some("UNEXPECTED_ERROR") | None) => {
-            anyhow!("the server does not know this API key, or its private part is wrong")
+            "the server does not know this API key, or its private part is wrong".to_owned()
         }
-        (_, Some(code)) => anyhow!("{detail} ({} {code})", status.as_u16()),
-        (_, None) => anyhow!("the server answered {status}"),
-    }
+        (_, Some(code)) => format!("{detail} ({} {code})", status.as_u16()),
+        (_, None) => format!("the server answered {status}"),
+    };
+    let fields = body.pointer_mut("/badRequestDetail/fields").map(Value::take).unwrap_or_default();
+    anyhow::Error::new(Refused { sentence, fields })
 }

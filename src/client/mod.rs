@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod digest;
+mod findings;
 mod http;
 mod print;
 pub(crate) mod restore;

@@ -7,9 +7,10 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use catalog::{Credential, Project};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::Authority};
 use model::id::ProjectId;
 
 use crate::{
@@ -28,6 +29,8 @@ use crate::{
 
 /// How long a request body may take to arrive.
 const BODY_SECONDS_MAX: u64 = 30;
+/// How much of a body that is too large is read for nothing.
+const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const JAVA_METHOD: HeaderName = HeaderName::from_static("x-java-method");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -71,7 +74,7 @@ pub(crate) async fn run(
 ) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let body = read_body(body).await;
+    let body = read_body(&parts.headers, body).await;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let mut told = Told::default();
     let incoming = Incoming {
@@ -99,7 +102,7 @@ pub(crate) async fn refuse(server: Arc<Server>, request: Request, problem: Probl
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     // Whatever was sent is read, so that the connection can go on.
-    let _ = read_body(body).await;
+    let _ = read_body(&parts.headers, body).await;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let known = if parts.uri.path().starts_with("/api/") {
         auth::authenticate(&server, &parts.method, &parts.uri, &parts.headers).await.map(|_| ())
@@ -202,20 +205,48 @@ pub(crate) fn base_url(server: &Server, uri: &Uri, headers: &HeaderMap) -> Strin
         return url.trim_end_matches('/').to_owned();
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or(uri.authority().map(|authority| authority.as_str())).unwrap_or("localhost");
-    format!("http://{host}")
+    // Only a host and a port: whatever else a client writes there does not come back in links.
+    let host = host.and_then(|host| host.parse::<Authority>().ok());
+    let host = host.or_else(|| uri.authority().cloned()).filter(|host| !host.as_str().contains('@'));
+    format!("http://{}", host.as_ref().map_or("localhost", Authority::as_str))
 }
 
 /// Reads a body within its bounds of size and time.
-pub(crate) async fn read_body(body: Body) -> Answer<Bytes> {
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Answer<Bytes> {
     use axum::body::HttpBody;
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
-    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::new(Code::PayloadTooLarge).with(BODY_BYTES_MAX as u64)),
-        Err(_) => Err(Problem::new(Code::RequestTimeout)),
+    // A client that waits for leave to send is refused before it has sent anything.
+    let may_discard = if headers.contains_key(header::EXPECT) { 0 } else { DISCARDED_BYTES_MAX };
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > BODY_BYTES_MAX + may_discard {
+        return Err(too_large());
     }
+    let reading = collect(body, may_discard);
+    let timeout = Duration::from_secs(BODY_SECONDS_MAX);
+    tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout)))
+}
+
+/// Collects a body. What is past the bound is read and thrown away, up to a second bound: a connection that is closed on
+/// a client which is still sending loses the answer on its way.
+async fn collect(body: Body, may_discard: usize) -> Answer<Bytes> {
+    let mut pieces = body.into_data_stream();
+    let mut held = BytesMut::new();
+    let mut size = 0_usize;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece
+            .map_err(|_| Problem::new(Code::MalformedRequest).with("its body is not what its head says"))?;
+        size = size.saturating_add(piece.len());
+        if size <= BODY_BYTES_MAX {
+            held.extend_from_slice(&piece);
+        } else if size > BODY_BYTES_MAX + may_discard {
+            break;
+        }
+    }
+    if size > BODY_BYTES_MAX { Err(too_large()) } else { Ok(held.freeze()) }
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::PayloadTooLarge).with(BODY_BYTES_MAX as u64)
 }

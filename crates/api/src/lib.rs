@@ -34,7 +34,7 @@ pub use auth::{
 };
 pub use error::{Code, Problem};
 pub use rate::{Bucket, RateLimits};
-pub use router::router;
+pub use router::{Served, operations, router};
 pub use serve::{ServeError, serve};
 pub use state::{
     ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode, Organization,

@@ -30,6 +30,33 @@ const ATLAS: [(&str, Rule); 3] = [
 /// Prefix of what Atlas has no call for.
 const OWN: &str = "/api/ebbtide/v1";
 
+/// Longest part of a path, and of a method, that an error shows back.
+const PATH_CHARACTERS_SHOWN: usize = 256;
+const METHOD_CHARACTERS_SHOWN: usize = 16;
+
+/// An operation that is served, for whoever wants to know them all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Its name in the specification; every answer to it says it in `X-Java-Method`.
+    pub id: &'static str,
+    /// Its method.
+    pub method: http::Method,
+    /// Its path, with parameters in braces.
+    pub path: String,
+}
+
+/// Every operation, under its current prefix.
+pub fn operations() -> impl Iterator<Item = Served> {
+    let served = |prefix: &'static str| {
+        move |operation: &'static Operation| Served {
+            id: operation.id,
+            method: operation.method.clone(),
+            path: format!("{prefix}{}", operation.path),
+        }
+    };
+    ops::atlas().map(served(ATLAS[0].0)).chain(ops::own().map(served(OWN)))
+}
+
 /// The whole API.
 pub fn router(state: State) -> Router {
     let mut router = Router::new();
@@ -62,7 +89,7 @@ fn route(
         match params {
             Ok(params) => gate::run(server, operation, rule, Params::from(&params), request).await,
             Err(_) => {
-                let problem = Problem::new(Code::ResourceNotFound).with(request.uri().path());
+                let problem = Problem::new(Code::ResourceNotFound).with(shown(&request));
                 gate::refuse(server, request, problem).await
             }
         }
@@ -73,8 +100,13 @@ fn route(
     if operation.path.is_empty() { router.route(&format!("{prefix}/"), on(filter, handler)) } else { router }
 }
 
+/// The path of a request, as far as an error shows it.
+fn shown(request: &Request) -> String {
+    request.uri().path().chars().take(PATH_CHARACTERS_SHOWN).collect()
+}
+
 async fn not_found(Extract(server): Extract<Arc<Server>>, request: Request) -> axum::response::Response {
-    let problem = Problem::new(Code::ResourceNotFound).with(request.uri().path());
+    let problem = Problem::new(Code::ResourceNotFound).with(shown(&request));
     gate::refuse(server, request, problem).await
 }
 
@@ -82,7 +114,7 @@ async fn method_not_allowed(
     Extract(server): Extract<Arc<Server>>,
     request: Request,
 ) -> axum::response::Response {
-    let problem =
-        Problem::new(Code::MethodNotAllowed).with(request.method().as_str()).with(request.uri().path());
+    let method: String = request.method().as_str().chars().take(METHOD_CHARACTERS_SHOWN).collect();
+    let problem = Problem::new(Code::MethodNotAllowed).with(method).with(shown(&request));
     gate::refuse(server, request, problem).await
 }

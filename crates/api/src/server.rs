@@ -113,6 +113,11 @@ impl Server {
                 tracing::warn!(context, %error, "the catalog is busy");
                 Problem::new(Code::ServiceUnavailable).with("the catalog is busy, try again")
             }
+            // Such as a full disk: whoever asks should know that it is not the request.
+            catalog::Error::Unavailable { source, .. } => {
+                tracing::error!(context, %error, %source, "the catalog cannot be used");
+                Problem::new(Code::ServiceUnavailable).with(error.to_string())
+            }
             _ => Problem::internal(context, &error),
         }
     }

@@ -183,7 +183,17 @@ async fn deployments_are_checked_before_they_are_registered() {
         body["detail"].as_str().unwrap().contains("find on config is missing; db.createRole(…)"),
         "{body}"
     );
-    assert_eq!(body["badRequestDetail"]["fields"][0]["field"], "uri");
+    assert_eq!(
+        body["badRequestDetail"]["fields"],
+        json!([
+            {"description": "MISSING_PRIVILEGE: find on config is missing", "field": "uri"},
+            {"description": "db.createRole(…)", "field": "remedy"},
+        ])
+    );
+    let dry = app.post(&path, add("n1", "mongodb://bad/", true)).await.expect(200);
+    assert_eq!((&dry["dryRun"], &dry["check"]["ok"]), (&json!(true), &json!(false)));
+    assert_eq!(dry["check"]["problems"][0]["code"], "MISSING_PRIVILEGE", "a question is answered: {dry}");
+    app.get(&app.own("/clusters/n1")).await.refused(404, "CLUSTER_NOT_FOUND");
     let added = app.post(&path, add("n1", "mongodb://u:hush@h/", false)).await;
     assert_eq!(added.expect(201)["replicaSetName"], "rs0");
     assert!(!added.text().contains("hush"), "the connection string is shown");
@@ -232,6 +242,8 @@ async fn owners_manage_projects_and_credentials() {
     app.send(&organization, create("p2")).await.expect(201);
     app.send(&organization, create("p2")).await.refused(409, "GROUP_ALREADY_EXISTS");
     app.send(&organization, create(" ")).await.refused(400, "INVALID_ATTRIBUTE");
+    // Entries of the log are in the order of their times.
+    app.pass_seconds(1);
     let path = app.own("/credentials");
     let account = app
         .post(&path, json!({"kind": "serviceAccount", "roles": ["GROUP_READ_ONLY"], "description": "ci"}))

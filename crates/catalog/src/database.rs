@@ -132,6 +132,9 @@ fn sqlite_pool(connections: u32, read_only: bool) -> AnyPoolOptions {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+        // SQLite ends a transaction by itself when the disk is full, and the driver goes on counting it as open: on
+        // such a connection no other could ever begin.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .after_connect(move |connection, _| Box::pin(configure(connection, read_only)))
 }
 
@@ -275,5 +278,19 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 1000000").execute(catalog.database.writer()).await.unwrap();
         catalog.projects().create("room again", now).await.unwrap();
         assert_eq!(count().await, Some(acknowledged + 1));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_ended_by_itself_costs_a_connection_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = crate::Catalog::open(directory.path().join("c.db").to_str().unwrap()).await.unwrap();
+        let mut transaction = catalog.database.begin().await.unwrap();
+        // What SQLite does when it runs out of space in the middle of one.
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+        drop(transaction);
+        for _ in 0..2 {
+            catalog.database.begin().await.unwrap().commit().await.unwrap();
+        }
+        catalog.projects().create("after it", model::WallTime(1)).await.unwrap();
     }
 }

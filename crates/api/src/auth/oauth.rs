@@ -128,7 +128,7 @@ fn basic(value: &HeaderValue) -> Option<(String, String)> {
 
 async fn read(request: Request) -> Result<(HeaderMap, Query), Refusal> {
     let (parts, body) = request.into_parts();
-    let body = gate::read_body(body).await.map_err(|_| NOT_A_FORM)?;
+    let body = gate::read_body(&parts.headers, body).await.map_err(|_| NOT_A_FORM)?;
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = content_type.split(';').next().unwrap_or_default().trim();
     if !form.eq_ignore_ascii_case("application/x-www-form-urlencoded") {

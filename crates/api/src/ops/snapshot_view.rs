@@ -72,7 +72,6 @@ pub(super) fn own(
             call.base, snapshot.project_id, deployment.name, snapshot.id
         ))],
         "logicalBytes": snapshot.logical_bytes,
-        "notes": snapshot.notes,
         "requestedAt": snapshot.requested_at.to_rfc3339(),
         "snapshotType": snapshot.snapshot_type.as_str(),
         "state": snapshot.state.as_str(),
@@ -95,6 +94,9 @@ pub(super) fn own(
     }
     if let Some(time) = snapshot.cluster_time {
         object["clusterTime"] = json!({"increment": time.increment, "seconds": time.seconds});
+    }
+    if !snapshot.notes.is_null() {
+        object["notes"] = snapshot.notes.clone();
     }
     if let Some(days) = snapshot.retention_days {
         object["retentionInDays"] = days.into();

@@ -177,6 +177,13 @@ impl Connection {
         self.held.clone()
     }
 
+    /// Says that nothing more is coming, and reads all that the other side still says.
+    pub async fn read_to_end(mut self) -> Vec<u8> {
+        let _ = self.stream.shutdown().await;
+        while self.more().await {}
+        self.held
+    }
+
     /// Whether the other side has closed.
     pub async fn is_closed(&mut self) -> bool {
         !self.more().await

@@ -69,14 +69,27 @@ impl Jobs<'_> {
     /// # Errors
     /// [`crate::Error::LeaseLost`].
     pub async fn retry_at(&self, lease: &Lease, run_at: WallTime, reason: &str) -> Result<()> {
+        self.give_back(lease, run_at, reason, 0).await
+    }
+
+    /// The same, and the attempt does not count: for a job that may not be given up yet.
+    ///
+    /// # Errors
+    /// [`crate::Error::LeaseLost`].
+    pub async fn postpone(&self, lease: &Lease, run_at: WallTime, reason: &str) -> Result<()> {
+        self.give_back(lease, run_at, reason, 1).await
+    }
+
+    async fn give_back(&self, lease: &Lease, run_at: WallTime, reason: &str, not_counted: i64) -> Result<()> {
         let done = query(
             "UPDATE jobs SET state = 'queued', run_at = $3, lease_owner = NULL, lease_epoch = lease_epoch + 1, \
-             error = $4 WHERE id = $1 AND lease_epoch = $2 AND state = 'running'",
+             attempts = attempts - $5, error = $4 WHERE id = $1 AND lease_epoch = $2 AND state = 'running'",
         )
         .bind(lease.job_id.to_string())
         .bind(lease.epoch)
         .bind(run_at.0)
         .bind(plain(reason))
+        .bind(not_counted)
         .execute(self.0.database.writer())
         .await?;
         held(lease, done.rows_affected())

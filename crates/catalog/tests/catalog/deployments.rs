@@ -1,10 +1,11 @@
 //! Projects, deployments, and what is sealed in them.
 
 use catalog::{
-    Catalog, Conflict, CredentialKind, Error, NewCredential, Page, Sealed, SealedKind, SealedValue,
+    Catalog, Conflict, CredentialKind, Error, NewCredential, Outcome, Page, Sealed, SealedKind, SealedValue,
     SnapshotFilter,
 };
 use model::{DeploymentKind, id::ProjectId};
+use serde_json::json;
 
 use crate::support::{self, T0, at};
 
@@ -121,4 +122,25 @@ pub(crate) async fn sealed_values_are_rotated_all_or_none(catalog: Catalog) {
     catalog.replace_sealed(&changes).await.unwrap();
     let uri = catalog.deployments().get(deployment.id).await.unwrap().unwrap().uri_sealed;
     assert_eq!(uri, Sealed("new sealed uri of Cluster0".to_owned()));
+}
+
+pub(crate) async fn the_token_of_a_link_is_rotated_with_the_rest(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let snapshot = support::snapshot(&catalog, &deployment, "m", at(1)).await;
+    let job = support::request_download(&catalog, &snapshot, at(2)).await;
+    let lease = support::claim(&catalog, "w", at(3)).await;
+    let archive = json!({"bytes": 7, "name": "abcd", "tokenSealed": "old token"});
+    let ready = Outcome::DownloadReady { archive, url_token_sha256: "h".to_owned(), expires_at: at(9) };
+    catalog.jobs().finish(&lease, ready, at(4)).await.unwrap();
+
+    let mut values = catalog.sealed_values().await.unwrap();
+    values.retain(|value| value.kind == SealedKind::DownloadToken);
+    let [token] = &values[..] else { panic!("one link waits: {values:?}") };
+    assert_eq!((&token.id, &token.sealed), (&job.id.to_string(), &Sealed("old token".to_owned())));
+    let stale = SealedValue { sealed: Sealed("another".to_owned()), ..token.clone() };
+    let refused = catalog.replace_sealed(&[(stale, Sealed("new".to_owned()))]).await;
+    assert!(matches!(refused, Err(Error::NotFound { .. })));
+    catalog.replace_sealed(&[(token.clone(), Sealed("new token".to_owned()))]).await.unwrap();
+    let archive = support::restore(&catalog, &job).await.archive.unwrap();
+    assert_eq!(archive, json!({"bytes": 7, "name": "abcd", "tokenSealed": "new token"}));
 }

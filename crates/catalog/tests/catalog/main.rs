@@ -51,6 +51,7 @@ suite![
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,
     deployments::a_busy_deployment_is_not_removed,
     deployments::sealed_values_are_rotated_all_or_none,
+    deployments::the_token_of_a_link_is_rotated_with_the_rest,
     credentials::credentials_carry_their_roles,
     credentials::a_deleted_credential_takes_its_tokens_along,
     credentials::tokens_expire_and_are_revoked,

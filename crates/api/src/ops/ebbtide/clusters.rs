@@ -17,7 +17,7 @@ use crate::{
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
-    state::{CheckReport, PURPOSE_URI, Secret},
+    state::{CheckFinding, CheckReport, PURPOSE_URI, Secret},
 };
 
 /// Longest connection string.
@@ -117,9 +117,13 @@ async fn add(call: Call) -> Answer<Reply> {
     if call.server.deployment(project, wanted.name.as_str()).await?.is_some() {
         return Err(taken());
     }
-    let report = check(&call, &wanted).await?;
+    let report = check(&call, &wanted).await;
     if wanted.dry_run {
+        // A question, and this is its answer, whatever it says.
         return Ok(Reply::object(dry_view(&wanted, &report)));
+    }
+    if !report.ok {
+        return Err(refusal(&report));
     }
     let sealed = call.server.state.secrets.seal(PURPOSE_URI, wanted.uri.expose());
     let new = NewDeployment {
@@ -148,27 +152,33 @@ async fn add(call: Call) -> Answer<Reply> {
     Ok(Reply::created(object))
 }
 
-async fn check(call: &Call, wanted: &Registration) -> Answer<CheckReport> {
+async fn check(call: &Call, wanted: &Registration) -> CheckReport {
     let checking = call.server.state.registrar.check(&wanted.uri, wanted.kind, wanted.allow_untested);
-    let late = || {
-        let text = format!("the deployment did not answer within {} seconds", CHECK_TIMEOUT.as_secs());
-        Problem::new(Code::ValidationError).with(text)
-    };
-    let report = tokio::time::timeout(CHECK_TIMEOUT, checking).await.map_err(|_| late())?;
-    if report.ok {
-        return Ok(report);
+    tokio::time::timeout(CHECK_TIMEOUT, checking).await.unwrap_or_else(|_| {
+        let message = format!("the deployment did not answer within {} seconds", CHECK_TIMEOUT.as_secs());
+        let late = CheckFinding { code: "UNREACHABLE".to_owned(), message, remedy: None };
+        CheckReport { problems: vec![late], ..CheckReport::default() }
+    })
+}
+
+/// Why a deployment is not registered: as a sentence, and finding by finding, each command that mends something once.
+fn refusal(report: &CheckReport) -> Problem {
+    let mut told: Vec<&str> = report.problems.iter().map(|finding| finding.message.as_str()).collect();
+    let mut remedies: Vec<&str> = Vec::new();
+    for remedy in report.problems.iter().filter_map(|finding| finding.remedy.as_deref()) {
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
     }
-    let mut told: Vec<String> = report.problems.iter().map(|finding| finding.message.clone()).collect();
-    // One command often mends several findings.
-    let mut remedies: Vec<&String> =
-        report.problems.iter().filter_map(|finding| finding.remedy.as_ref()).collect();
-    remedies.dedup();
-    told.extend(remedies.into_iter().cloned());
+    told.extend(&remedies);
     let mut problem = Problem::new(Code::ValidationError).with(told.join("; "));
     for finding in &report.problems {
         problem = problem.field("uri", &format!("{}: {}", finding.code, finding.message));
     }
-    Err(problem)
+    for remedy in remedies {
+        problem = problem.field("remedy", remedy);
+    }
+    problem
 }
 
 async fn remove(call: Call) -> Answer<Reply> {

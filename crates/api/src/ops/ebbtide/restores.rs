@@ -10,7 +10,13 @@ use crate::{
     body::{Fields, invalid},
     error::{Answer, Code, Problem},
     gate::Call,
-    ops::{Operation, clusters::any, restore_create, restore_input, restore_jobs, restore_view},
+    ops::{
+        Operation,
+        clusters::any,
+        restore_create::{self, Checked},
+        restore_input::{self, Wanted},
+        restore_jobs, restore_view,
+    },
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
@@ -83,20 +89,30 @@ async fn create(call: Call) -> Answer<Reply> {
     let wanted = restore_input::read(&mut fields, call.server.now())?;
     if dry_run {
         let checked = restore_create::check(&call, &deployment, &wanted).await?;
-        return Ok(Reply::object(json!({
-            "collections": checked.snapshot.collections,
-            "deliveryType": wanted.delivery().as_str(),
-            "documents": checked.snapshot.documents,
-            "dryRun": true,
-            "logicalBytes": checked.snapshot.logical_bytes,
-            "options": options,
-            "snapshotId": checked.snapshot.id.to_string(),
-            "targetClusterName": checked.target.as_ref().map(|target| target.name.as_str()),
-            "targetMongoDBVersion": checked.target.as_ref().and_then(|target| target.facts.mongodb_version.as_deref()),
-        })));
+        return Ok(Reply::object(plan(&checked, &wanted, options)));
     }
     let job = restore_create::create(&call, &deployment, &wanted, options).await?;
     Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)))
+}
+
+/// What a restore would do.
+fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
+    let mut object = json!({
+        "collections": checked.snapshot.collections,
+        "deliveryType": wanted.delivery().as_str(),
+        "documents": checked.snapshot.documents,
+        "dryRun": true,
+        "logicalBytes": checked.snapshot.logical_bytes,
+        "options": options,
+        "snapshotId": checked.snapshot.id.to_string(),
+    });
+    if let Some(target) = &checked.target {
+        object["targetClusterName"] = target.name.as_str().into();
+        if let Some(version) = &target.facts.mongodb_version {
+            object["targetMongoDBVersion"] = version.as_str().into();
+        }
+    }
+    object
 }
 
 /// The choices, checked, in the form that the worker reads.

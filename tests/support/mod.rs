@@ -89,7 +89,7 @@ impl Ebbtide {
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(self.data_flags())
             .args(arguments);
-        command.envs(environment.iter().copied()).env("EBBTIDE_LOG", "info").stdin(Stdio::null());
+        command.env("EBBTIDE_LOG", "info").envs(environment.iter().copied()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         let started = Instant::now();

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use catalog::Lease;
@@ -21,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Services;
+use crate::engine::{Services, wall_clock};
 pub use crate::progress::Counters;
 
 /// Why a job must stop.
@@ -151,6 +152,17 @@ impl StopToken {
     }
 }
 
+/// When a job was asked for: its lease is counted from then on.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking(Moment);
+
+impl Asking {
+    /// Before the catalog is asked for a job.
+    pub fn now() -> Self {
+        Self(Moment::now())
+    }
+}
+
 /// What a running job holds. Cheap to clone; clones are the same job.
 #[derive(Clone)]
 pub struct JobContext {
@@ -161,19 +173,44 @@ struct Inner {
     services: Services,
     lease: Lease,
     stop: StopToken,
+    /// When the request was made that renewed the lease last: the catalog counted from later on.
+    renewed: Mutex<Moment>,
+    must_finish: Mutex<Option<WallTime>>,
     progress: Counters,
     checkpoint: Mutex<Option<Value>>,
 }
 
+/// A point in time on both clocks: one does not go backwards, the other goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    instant: Instant,
+    wall: WallTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { instant: Instant::now(), wall: wall_clock() }
+    }
+
+    /// How long ago it was, by the clock that says more.
+    fn elapsed(&self) -> Duration {
+        let by_wall = u64::try_from(wall_clock().0.saturating_sub(self.wall.0)).unwrap_or(0);
+        self.instant.elapsed().max(Duration::from_millis(by_wall))
+    }
+}
+
 impl JobContext {
-    /// The context of a job just claimed.
-    pub fn new(services: Services, lease: Lease) -> Self {
+    /// The context of a job claimed since `asking`.
+    pub fn new(services: Services, lease: Lease, asking: Asking) -> Self {
+        let Asking(claimed) = asking;
         let checkpoint = Mutex::new(lease.checkpoint.clone());
         Self {
             inner: Arc::new(Inner {
                 services,
                 lease,
                 stop: StopToken::default(),
+                renewed: Mutex::new(claimed),
+                must_finish: Mutex::default(),
                 progress: Counters::default(),
                 checkpoint,
             }),
@@ -220,11 +257,52 @@ impl JobContext {
         &self.inner.stop
     }
 
+    /// How long the lease holds without another heartbeat. Zero once somebody else may have the job.
+    pub fn lease_left(&self) -> Duration {
+        let lease = Duration::from_millis(self.services().settings.lease_ms.unsigned_abs());
+        let renewed = *self.inner.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        lease.saturating_sub(renewed.elapsed())
+    }
+
+    /// Whether the job is still surely ours. A process that was frozen finds out here, before any heartbeat could tell.
+    pub fn holds_lease(&self) -> bool {
+        if self.lease_left().is_zero() {
+            self.inner.stop.stop(Stop::Lost);
+        }
+        self.inner.stop.reason() != Some(Stop::Lost)
+    }
+
+    /// Fails once somebody else may have the job, and for no other reason: for what has to be done even when the job
+    /// must stop.
+    ///
+    /// # Errors
+    /// [`JobError::Lost`].
+    pub fn check_lease(&self) -> Result<(), JobError> {
+        if self.holds_lease() { Ok(()) } else { Err(JobError::Lost) }
+    }
+
+    /// From `since` on the job can no longer be given up for what may pass: what it is about is half changed.
+    pub fn must_finish(&self, since: WallTime) {
+        *self.inner.must_finish.lock().unwrap_or_else(PoisonError::into_inner) = Some(since);
+    }
+
+    /// See [`JobContext::must_finish`].
+    pub fn must_finish_since(&self) -> Option<WallTime> {
+        *self.inner.must_finish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to send commands to a deployment, for as long as the job is surely ours.
+    pub fn permit(&self) -> mongo::Permit {
+        let ctx = self.clone();
+        mongo::Permit::new(move || ctx.holds_lease())
+    }
+
     /// Fails once the job must stop. Call it between steps.
     ///
     /// # Errors
     /// [`JobError::Cancelled`], [`JobError::Shutdown`] or [`JobError::Lost`].
     pub fn check(&self) -> Result<(), JobError> {
+        self.holds_lease();
         self.inner.stop.reason().map_or(Ok(()), |stop| Err(stop.into()))
     }
 
@@ -238,6 +316,7 @@ impl JobContext {
     /// # Errors
     /// As [`JobContext::check`].
     pub async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, JobError> {
+        self.check()?;
         tokio::select! {
             biased;
             stop = self.stopped() => Err(stop.into()),
@@ -282,11 +361,15 @@ impl JobContext {
     pub(crate) async fn beat(&self, checkpoint: Option<&Value>) -> Result<(), JobError> {
         let services = self.services();
         let progress = self.inner.progress.snapshot();
+        let asking = Moment::now();
         let directive = services
             .catalog
             .jobs()
             .heartbeat(self.lease(), self.now(), services.settings.lease_ms, Some(&progress), checkpoint)
             .await?;
+        if directive != model::job::Directive::Lost {
+            *self.inner.renewed.lock().unwrap_or_else(PoisonError::into_inner) = asking;
+        }
         match directive {
             model::job::Directive::Continue => Ok(()),
             model::job::Directive::Cancel => {
@@ -323,6 +406,9 @@ impl From<vault::Error> for JobError {
 
 impl From<mongo::Error> for JobError {
     fn from(error: mongo::Error) -> Self {
+        if matches!(error, mongo::Error::NotPermitted) {
+            return Self::Lost;
+        }
         if error.is_transient() {
             Self::retry_by("the deployment did not answer as it should", error)
         } else {

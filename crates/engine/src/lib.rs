@@ -10,6 +10,7 @@ pub mod engine;
 pub mod jobs;
 pub mod lease;
 pub mod pipeline;
+mod privileges;
 pub mod progress;
 pub mod rebuild;
 pub mod reconcile;

@@ -1,20 +1,17 @@
 //! The claim loop: takes jobs, keeps their leases alive, records how they ended.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use catalog::Lease;
 use futures::FutureExt;
+use model::WallTime;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{SHUTDOWN_GRACE, Services},
     jobs,
-    lease::{JobContext, JobError, Outcome, Stop},
+    lease::{Asking, JobContext, JobError, Outcome, Stop},
 };
 
 /// A cancel must be answered within a second or two, so no heartbeat is later than this.
@@ -26,6 +23,10 @@ const CATALOG_RETRY: Duration = Duration::from_secs(1);
 const RETRIES_MAX: u32 = 4;
 /// Wait before the second attempt; doubled for each one after.
 const RETRY_FIRST_MS: i64 = 1_000;
+/// The longest such wait.
+const RETRY_WAIT_MS_MAX: i64 = 30_000;
+/// A job that has left things half changed is tried again for so long.
+const MUST_FINISH_MS_MAX: i64 = 24 * 3600 * 1000;
 /// How long undoing may hold up the record of a job's end.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(60);
 
@@ -38,6 +39,7 @@ pub(crate) async fn run(services: &Services, poke: &Arc<Notify>, shutdown: &Canc
         poked.as_mut().enable();
         let mut wait = services.settings.poll_every;
         while running.len() < services.settings.workers {
+            let asking = Asking::now();
             match services
                 .catalog
                 .jobs()
@@ -45,7 +47,7 @@ pub(crate) async fn run(services: &Services, poke: &Arc<Notify>, shutdown: &Canc
                 .await
             {
                 Ok(Some(lease)) => {
-                    running.spawn(run_job(services.clone(), lease, shutdown.clone()));
+                    running.spawn(run_job(services.clone(), lease, asking, shutdown.clone()));
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -69,8 +71,8 @@ pub(crate) async fn run(services: &Services, poke: &Arc<Notify>, shutdown: &Canc
 }
 
 /// Runs one claimed job to its end, whatever that is.
-async fn run_job(services: Services, lease: Lease, shutdown: CancellationToken) {
-    let ctx = JobContext::new(services, lease);
+async fn run_job(services: Services, lease: Lease, asking: Asking, shutdown: CancellationToken) {
+    let ctx = JobContext::new(services, lease, asking);
     let work = ctx.work();
     tracing::info!(job.id = %ctx.lease().job_id, job.kind = work.kind(), job.attempt = ctx.lease().attempt, "job {} ({}) begins", ctx.lease().job_id, work.kind());
     let beating = tokio::spawn(keep_alive(ctx.clone(), shutdown));
@@ -80,14 +82,13 @@ async fn run_job(services: Services, lease: Lease, shutdown: CancellationToken) 
     });
     record(&ctx, ended).await;
     beating.abort();
+    ctx.services().probe("job.ended", &ctx.lease().job_id.to_string()).await;
 }
 
 /// Sends heartbeats and stops the job when the user, the process or the lease says so.
 async fn keep_alive(ctx: JobContext, shutdown: CancellationToken) {
     let lease = Duration::from_millis(ctx.services().settings.lease_ms.unsigned_abs());
     let every = (lease / 3).min(HEARTBEAT_EVERY_MAX);
-    // Measured from before the request that renewed the lease: the catalog counted from later on.
-    let mut renewed = Instant::now();
     let mut shutting_down = false;
     loop {
         tokio::select! {
@@ -97,19 +98,15 @@ async fn keep_alive(ctx: JobContext, shutdown: CancellationToken) {
                 ctx.stop_token().stop(Stop::Shutdown);
             }
         }
-        let asked = Instant::now();
-        let left = lease.saturating_sub(renewed.elapsed());
-        match tokio::time::timeout(left, ctx.beat(None)).await {
-            Ok(Ok(())) => renewed = asked,
+        match tokio::time::timeout(ctx.lease_left(), ctx.beat(None)).await {
+            Ok(Ok(())) | Err(_) => {}
             Ok(Err(JobError::Lost)) => return,
             Ok(Err(error)) => {
                 tracing::warn!(job.id = %ctx.lease().job_id, error = %error, "a heartbeat of job {} failed: {error}", ctx.lease().job_id)
             }
-            Err(_) => {}
         }
-        if renewed.elapsed() >= lease {
+        if !ctx.holds_lease() {
             tracing::error!(job.id = %ctx.lease().job_id, "the lease of job {} could not be renewed; it stops before another worker starts", ctx.lease().job_id);
-            ctx.stop_token().stop(Stop::Lost);
             return;
         }
     }
@@ -118,6 +115,7 @@ async fn keep_alive(ctx: JobContext, shutdown: CancellationToken) {
 /// Writes into the catalog how the job ended. Tries until it is written or the lease is gone.
 async fn record(ctx: &JobContext, ended: Result<Outcome, JobError>) {
     let id = ctx.lease().job_id;
+    ctx.holds_lease();
     // A job that stops because it must says so, whatever error it met on the way out.
     let ended = match (ended, ctx.stop_token().reason()) {
         (
@@ -164,13 +162,36 @@ async fn write_end(ctx: &JobContext, error: &JobError) -> catalog::Result<()> {
     match error {
         JobError::Shutdown => jobs.release(lease, now).await,
         JobError::Cancelled => jobs.finish(lease, catalog::Outcome::Cancelled, now).await,
-        JobError::Retry { .. } if lease.attempt < RETRIES_MAX => {
-            let wait = RETRY_FIRST_MS << lease.attempt.min(RETRIES_MAX);
-            jobs.retry_at(lease, now.plus_ms(wait), &error.full_text()).await
-        }
-        JobError::Retry { .. } | JobError::Failed { .. } => jobs.finish(lease, failed(), now).await,
+        JobError::Retry { .. } => match next_try(lease.attempt, ctx.must_finish_since(), now) {
+            Some(Next::Counted { at }) => jobs.retry_at(lease, at, &error.full_text()).await,
+            Some(Next::Free { at }) => jobs.postpone(lease, at, &error.full_text()).await,
+            None => jobs.finish(lease, failed(), now).await,
+        },
+        JobError::Failed { .. } => jobs.finish(lease, failed(), now).await,
         JobError::Lost => Ok(()),
     }
+}
+
+/// When a job is tried again.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// As one of its attempts.
+    Counted { at: WallTime },
+    /// Beyond them.
+    Free { at: WallTime },
+}
+
+/// Whether and when a job that met something passing is tried again after its `attempt`-th try.
+///
+/// A job that has left things half changed waits for a day: a target whose servers are being restarted, or whose network
+/// is away over night, must not be left so.
+fn next_try(attempt: u32, must_finish_since: Option<WallTime>, now: WallTime) -> Option<Next> {
+    let at = now.plus_ms((RETRY_FIRST_MS << attempt.min(RETRIES_MAX)).min(RETRY_WAIT_MS_MAX));
+    if attempt < RETRIES_MAX {
+        return Some(Next::Counted { at });
+    }
+    let since = must_finish_since?;
+    (now < since.plus_ms(MUST_FINISH_MS_MAX)).then_some(Next::Free { at })
 }
 
 /// Undoes what a job that ended badly left on deployments. What cannot be undone now stays recorded in the
@@ -179,7 +200,7 @@ async fn clean_up(ctx: &JobContext, error: &JobError) {
     if !matches!(error, JobError::Failed { .. } | JobError::Cancelled) {
         return;
     }
-    let undone = AssertUnwindSafe(jobs::discharge_all(ctx.services(), ctx.lease().job_id)).catch_unwind();
+    let undone = AssertUnwindSafe(jobs::discharge_all(ctx)).catch_unwind();
     match tokio::time::timeout(CLEAN_UP_MAX, undone).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(hindrance))) => {
@@ -205,6 +226,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use catalog::{Catalog, DeploymentFacts, NewDeployment, NewSnapshot, Sealed, SnapshotType};
     use vault::{Location, MasterKey, S3Options, Vault};
+
+    use std::time::Instant;
 
     use super::*;
     use crate::engine::{Engine, Settings, wall_clock};
@@ -235,10 +258,11 @@ mod tests {
             retention_days: None,
         };
         catalog.snapshots().request(new, now).await.unwrap();
+        let asking = Asking::now();
         let lease = catalog.jobs().claim("first", &[], now, LEASE_MS).await.unwrap().unwrap();
         let settings = Settings { lease_ms: LEASE_MS, spill_dir: dir.join("spill"), ..Settings::default() };
         let engine = Engine::new(catalog, vault, master, settings);
-        JobContext::new(engine.services().clone(), lease)
+        JobContext::new(engine.services().clone(), lease, asking)
     }
 
     #[tokio::test]
@@ -283,6 +307,32 @@ mod tests {
             "it gave up while the lease still held"
         );
         beating.await.unwrap();
+    }
+
+    #[test]
+    fn a_job_that_left_things_half_changed_is_not_given_up_for_what_passes() {
+        let now = WallTime(1_000_000_000);
+        assert!(matches!(next_try(1, None, now), Some(Next::Counted { at }) if at > now));
+        assert_eq!(next_try(RETRIES_MAX, None, now), None);
+        let since = Some(WallTime(now.0 - 3600 * 1000));
+        assert!(matches!(next_try(1, since, now), Some(Next::Counted { .. })));
+        let at = now.plus_ms(RETRY_FIRST_MS << RETRIES_MAX);
+        assert_eq!(next_try(RETRIES_MAX, since, now), Some(Next::Free { at }));
+        assert_eq!(next_try(u32::MAX, since, now), Some(Next::Free { at }));
+        assert_eq!(next_try(RETRIES_MAX, since, now.plus_ms(MUST_FINISH_MS_MAX)), None, "not for ever");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_frozen_past_its_lease_sends_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = claimed(dir.path()).await;
+        let permit = ctx.permit();
+        assert!(ctx.check().is_ok() && format!("{permit:?}").contains("holds"));
+        // No heartbeat task runs, as none does in a process that is stopped.
+        std::thread::sleep(Duration::from_millis(LEASE_MS as u64));
+        assert!(format!("{permit:?}").contains("withdrawn"), "it would go on before it has asked anybody");
+        assert!(matches!(ctx.check(), Err(JobError::Lost)));
+        assert!(matches!(ctx.or_stop(std::future::ready(())).await, Err(JobError::Lost)));
     }
 
     #[tokio::test]

@@ -244,7 +244,12 @@ async fn what_a_dead_job_left_is_undone_and_can_still_be_finished() {
     assert!(scene.is_blocked().await);
     let work = scene.bench.catalog.jobs().of_subject(&id.to_string()).await.unwrap().unwrap();
     let engine = scene.bench.engine(settings(scene.bench.dir.path()));
-    ebbtide_engine::jobs::discharge_all(engine.services(), work.id).await.unwrap();
+    let obligations = scene.bench.catalog.obligations();
+    for left in obligations.of_job(work.id).await.unwrap() {
+        let permit = mongo::Permit::default();
+        ebbtide_engine::jobs::discharge(engine.services(), &left, permit).await.unwrap();
+        obligations.settle(left.job_id, left.deployment_id, &left.kind).await.unwrap();
+    }
     assert!(!scene.is_blocked().await);
     assert_no_staging(&scene.bench.client).await;
     // Nothing is staged any more, and the cut-over has begun: everything is loaded in place.

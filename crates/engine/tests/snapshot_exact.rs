@@ -216,6 +216,10 @@ async fn a_window_that_may_not_be_raised_fails_the_snapshot_by_name() {
     load.stop().await.unwrap();
     assert_eq!(snapshot.state, model::snapshot::SnapshotState::Failed);
     let error = snapshot.error.unwrap();
-    assert!(error.contains("the history of ") && error.contains("raise minSnapshotHistoryWindowInSeconds yourself"), "{error}");
+    assert!(
+        error.contains("the history of ")
+            && error.contains("raise minSnapshotHistoryWindowInSeconds yourself"),
+        "{error}"
+    );
     assert_eq!(bench.window().await, 3);
 }

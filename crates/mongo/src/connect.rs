@@ -9,7 +9,7 @@ use bson::{Document, doc};
 use mongodb::options::{ClientOptions, SelectionCriteria};
 
 use crate::{
-    Error, Facts, Result, Uri,
+    Error, Facts, Permit, Result, Uri,
     identify::{identify, seeds},
     wire::{self, Address},
 };
@@ -57,7 +57,7 @@ pub struct Identity {
 
 /// A reachable replica set. Cheap to clone; clones share the driver's connections.
 #[derive(Debug, Clone)]
-pub struct Deployment(Arc<Inner>);
+pub struct Deployment(Arc<Inner>, Permit);
 
 #[derive(Debug)]
 struct Inner {
@@ -93,22 +93,39 @@ impl Deployment {
         let direct = if driver.direct_connection == Some(true) { seeds.into_iter().next() } else { None };
         let client = mongodb::Client::with_options(driver)
             .map_err(|error| Error::from_driver(&hosts, "the client", &error))?;
-        let deployment = Self(Arc::new(Inner {
-            client,
-            identity,
-            settings,
-            direct,
-            reads_go_to,
-            reads_come_from: Mutex::default(),
-            hosts,
-        }));
+        let deployment = Self(
+            Arc::new(Inner {
+                client,
+                identity,
+                settings,
+                direct,
+                reads_go_to,
+                reads_come_from: Mutex::default(),
+                hosts,
+            }),
+            Permit::default(),
+        );
         // Proves that a primary is there and that the account is accepted, by the driver and by the data plane alike.
         deployment.run_admin(doc! { "ping": 1 }).await?;
         deployment.primary_wire().await?;
         Ok(deployment)
     }
 
-    /// The official driver's client.
+    /// The same deployment, to which no command goes once `permit` is withdrawn, on no connection opened from here on.
+    #[must_use]
+    pub fn with_permit(&self, permit: Permit) -> Self {
+        Self(Arc::clone(&self.0), permit)
+    }
+
+    /// Whether commands may be sent.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`].
+    pub(crate) fn permitted(&self) -> Result<()> {
+        self.1.check()
+    }
+
+    /// The official driver's client. What goes through it asks for no permit.
     pub fn driver(&self) -> &mongodb::Client {
         &self.0.client
     }
@@ -137,6 +154,7 @@ impl Deployment {
     /// # Errors
     /// The server's, sorted.
     pub async fn run(&self, db: &str, command: Document) -> Result<Document> {
+        self.permitted()?;
         let name = command.keys().next().cloned().unwrap_or_default();
         let reply = self.0.client.database(db).run_command(command).await;
         reply.map_err(|error| Error::from_driver(&self.0.hosts, &format!("{name} on {db}"), &error))
@@ -198,7 +216,8 @@ impl Deployment {
     /// # Errors
     /// `Unreachable`, `Authentication`.
     pub async fn wire_to(&self, address: &Address) -> Result<wire::Connection> {
-        wire::Connection::open(address, &self.0.settings).await
+        self.permitted()?;
+        Ok(wire::Connection::open(address, &self.0.settings).await?.with_permit(self.1.clone()))
     }
 
     /// The address that a member selected by the driver is known by in the set.

@@ -74,6 +74,9 @@ pub enum Error {
         /// The term now.
         after: i64,
     },
+    /// The right to use the deployment was withdrawn (see [`crate::Permit`]): nothing was sent.
+    #[error("nothing may be sent to the deployment any more: somebody else has the job")]
+    NotPermitted,
     /// The collection or database is not there (code 26).
     #[error("{0} does not exist")]
     NamespaceNotFound(String),

@@ -84,8 +84,11 @@ pub(crate) async fn gather(deployment: &Deployment) -> Result<Facts> {
     })
 }
 
-/// `(database, user)` of the account in use.
-pub(crate) async fn authenticated_user(deployment: &Deployment) -> Result<Option<(String, String)>> {
+/// `(database, user)` of the account in use. No privilege is needed to ask.
+///
+/// # Errors
+/// The server's.
+pub async fn authenticated_user(deployment: &Deployment) -> Result<Option<(String, String)>> {
     let status = deployment.run_admin(doc! { "connectionStatus": 1 }).await?;
     let users = nested(&status, &["authInfo", "authenticatedUsers"]).and_then(Bson::as_array);
     Ok(users

@@ -81,8 +81,6 @@ impl Resource {
             Self::Cluster => granted.get_bool("cluster").is_ok_and(|cluster| cluster),
             // The server leaves the empty database out when it shows this one.
             Self::AnyBuckets => text("system_buckets") == Some("") && db.is_none_or(str::is_empty),
-            // A grant on the whole database reaches all its collections that are not `system.` ones; the oplog is none.
-            Self::Oplog if db == Some("local") && text("collection") == Some("") => true,
             // The oplog is no ordinary collection, and yet reached by a grant on all of `local`.
             Self::Oplog if db == Some("local") && text("collection") == Some("") => true,
             _ => {

@@ -13,7 +13,8 @@ const ARCHIVE: &str = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa";
 
 fn python() -> Option<String> {
     let python = std::env::var("EBBTIDE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let imports = Command::new(&python).args(["-c", "import blake3, cryptography, xxhash, zstandard"]).output();
+    let imports =
+        Command::new(&python).args(["-c", "import blake3, cryptography, xxhash, zstandard"]).output();
     imports.is_ok_and(|output| output.status.success()).then_some(python)
 }
 

@@ -12,6 +12,8 @@ use crate::{
 
 /// Foreign writes that are described one by one; the rest is only counted.
 const DESCRIBED_MAX: usize = 100;
+/// Namespaces that are remembered; a deployment that has more has other worries.
+const NAMESPACES_MAX: usize = 100_000;
 /// Entries in one reply.
 const BATCH_ENTRIES: i32 = 5_000;
 
@@ -44,6 +46,8 @@ pub struct ForeignWrites {
     pub count: u64,
     /// The first hundred.
     pub first: Vec<Write>,
+    /// Everything that any of them went to.
+    pub namespaces: BTreeSet<String>,
 }
 
 /// Searches the oplog for writes to user data with `since` < time ≤ `until` that are not the restore's own.
@@ -60,10 +64,11 @@ pub async fn foreign_writes(
     own: &OwnWrites,
 ) -> Result<ForeignWrites> {
     let mut connection = deployment.primary_wire().await?;
-    refuse_gap(&mut connection, since).await?;
     let mut found = ForeignWrites::default();
     let find = rawdoc! {
-        "find": "oplog.rs", "$db": "local", "batchSize": BATCH_ENTRIES, "readConcern": { "level": "majority" },
+        "find": "oplog.rs", "$db": "local", "batchSize": BATCH_ENTRIES,
+        // None of those up to `until` missing.
+        "readConcern": { "level": "majority", "afterClusterTime": until },
         "filter": { "ts": { "$gt": since, "$lte": until }, "op": { "$in": ["i", "u", "d", "c"] } },
         // Documents stay on the server; commands are needed to see what they are about.
         "projection": {
@@ -83,12 +88,15 @@ pub async fn foreign_writes(
             own.sort(entry, &mut found);
         }
         match cursor.number("id") {
-            Some(0) | None => return Ok(found),
+            Some(0) | None => break,
             Some(id) => {
                 next = rawdoc! { "getMore": id, "collection": "oplog.rs", "$db": "local", "batchSize": BATCH_ENTRIES }
             }
         }
     }
+    // Asked after the scan: entries that were truncated while we read would be missed otherwise.
+    refuse_gap(&mut connection, since).await?;
+    Ok(found)
 }
 
 async fn refuse_gap(connection: &mut Connection, since: ClusterTime) -> Result<()> {
@@ -166,6 +174,7 @@ impl OwnWrites {
                 let (from, to) = (value.as_str().unwrap_or_default(), command.text("to").unwrap_or_default());
                 if !self.is_our_ddl(from) || !self.is_our_ddl(to) {
                     found.add(at, to, "renameCollection");
+                    found.remember(from);
                 }
             }
             other => {
@@ -192,8 +201,15 @@ fn is_user_data(namespace: &str) -> bool {
 impl ForeignWrites {
     fn add(&mut self, at: ClusterTime, namespace: &str, operation: &str) {
         self.count += 1;
+        self.remember(namespace);
         if self.first.len() < DESCRIBED_MAX {
             self.first.push(Write { at, namespace: namespace.to_owned(), operation: operation.to_owned() });
+        }
+    }
+
+    fn remember(&mut self, namespace: &str) {
+        if self.namespaces.len() < NAMESPACES_MAX && !self.namespaces.contains(namespace) {
+            self.namespaces.insert(namespace.to_owned());
         }
     }
 }

@@ -27,12 +27,14 @@ pub use insert::{InsertOptions, InsertReply, WriteError};
 pub(crate) use reply::ReplyExt;
 pub use settings::{Address, Settings};
 
-use crate::{Error, Result};
+use crate::{Error, Permit, Result};
 
 /// Longest wait for a reply unless the caller says otherwise: a batch of a cold, busy server takes seconds.
 const REPLY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// A buffer that one huge document made larger than this is given back when the next reply is small.
 const REPLY_BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Documents are sent in pieces of this size.
+const PIECE_BYTES: usize = 256 * 1024;
 /// What every supported version allows, for a server that does not say.
 const LIMITS_DEFAULT: Limits =
     Limits { message_bytes_max: 48_000_000, document_bytes_max: 16 * 1024 * 1024, write_batch_max: 100_000 };
@@ -78,6 +80,7 @@ pub struct Connection {
     reply_timeout: Duration,
     /// False while a request is under way: a future that was dropped half-way leaves a reply nobody waits for.
     in_step: bool,
+    permit: Permit,
 }
 
 impl fmt::Debug for Connection {
@@ -114,6 +117,7 @@ impl Connection {
             reply_length: 0,
             reply_timeout: REPLY_TIMEOUT_DEFAULT,
             in_step: true,
+            permit: Permit::default(),
         };
         connection.greet(settings).await?;
         if let Some(credential) = &settings.credential {
@@ -151,6 +155,11 @@ impl Connection {
         let hello = Hello::of(reply);
         (self.limits, self.hello) = (limits, hello);
         Ok(())
+    }
+
+    /// The same connection, on which nothing is sent once the permit is withdrawn.
+    pub(crate) fn with_permit(self, permit: Permit) -> Self {
+        Self { permit, ..self }
     }
 
     /// `host:port` of the member.
@@ -225,9 +234,7 @@ impl Connection {
     async fn round_trip(&mut self, command: &RawDocument, sequence: Option<(&str, &[u8])>) -> Result<()> {
         self.request_id = self.request_id.wrapping_add(1);
         let head = frame::head(self.request_id, command, sequence)?;
-        self.send(&head, sequence.map_or(&[], |(_, documents)| documents))
-            .await
-            .map_err(|error| Error::io(&self.host, error))?;
+        self.send(&head, sequence.map_or(&[], |(_, documents)| documents)).await?;
         let mut header = [0; frame::HEADER_BYTES];
         self.stream.read_exact(&mut header).await.map_err(|error| Error::io(&self.host, error))?;
         let length = frame::reply_length(header, self.request_id)?;
@@ -240,10 +247,14 @@ impl Connection {
         Ok(())
     }
 
-    async fn send(&mut self, head: &[u8], documents: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(head).await?;
-        self.stream.write_all(documents).await?;
-        self.stream.flush().await
+    /// A message that is not sent to its end is not looked at by the server, so a permit that is withdrawn on the way
+    /// still stops it.
+    async fn send(&mut self, head: &[u8], documents: &[u8]) -> Result<()> {
+        for piece in std::iter::once(head).chain(documents.chunks(PIECE_BYTES)) {
+            self.permit.check()?;
+            self.stream.write_all(piece).await.map_err(|error| Error::io(&self.host, error))?;
+        }
+        self.stream.flush().await.map_err(|error| Error::io(&self.host, error))
     }
 
     /// Grows the buffer, which zeroes what is new only, or gives back what a huge reply once needed.

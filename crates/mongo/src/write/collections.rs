@@ -86,11 +86,12 @@ pub async fn drop_database(deployment: &Deployment, db: &str) -> Result<()> {
     Ok(())
 }
 
-/// Puts `from` in the place of `to`, dropping what lies there. Done already is done: when `from` is gone and `to` has
-/// the identity `uuid` that `from` had.
+/// Puts `from`, whose identity is `uuid` if one is given, in the place of `to`, dropping what lies there. Done already is
+/// done: when `to` has that identity.
 ///
 /// # Errors
-/// The server's, sorted; [`Error::NamespaceNotFound`] when `from` is gone and `to` is something else.
+/// The server's, sorted; [`Error::NamespaceNotFound`] when `from` is gone, or not the one that was meant, and `to` is
+/// something else. Then nothing was touched.
 pub async fn rename_over(
     deployment: &Deployment,
     db: &str,
@@ -98,11 +99,19 @@ pub async fn rename_over(
     to: &str,
     uuid: Option<[u8; 16]>,
 ) -> Result<()> {
-    match look(deployment, db, to).await? {
-        // A view or a time series in the way cannot be renamed over.
-        Some(found) if found.uuid.is_none() => drop(deployment, db, to).await?,
-        Some(found) if found.uuid == uuid => return Ok(()),
-        _ => {}
+    let in_the_way = look(deployment, db, to).await?;
+    if uuid.is_some() {
+        if in_the_way.as_ref().is_some_and(|found| found.uuid == uuid) {
+            return Ok(());
+        }
+        // What was made again under the name, by whomever, is not what was loaded and proved.
+        if look(deployment, db, from).await?.is_none_or(|found| found.uuid != uuid) {
+            return Err(Error::NamespaceNotFound(format!("{db}.{from}")));
+        }
+    }
+    // A view or a time series cannot be renamed over.
+    if in_the_way.is_some_and(|found| found.uuid.is_none()) {
+        drop(deployment, db, to).await?;
     }
     let rename = doc! {
         "renameCollection": format!("{db}.{from}"), "to": format!("{db}.{to}"), "dropTarget": true,

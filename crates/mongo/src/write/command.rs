@@ -12,6 +12,7 @@ pub(super) const NAMESPACE_EXISTS: i32 = 48;
 
 /// Runs a command on the primary; a write concern that was not met is an error too.
 pub(crate) async fn run(deployment: &Deployment, db: &str, command: RawDocumentBuf) -> Result<Document> {
+    deployment.permitted()?;
     let about = describe(db, &command);
     let reply = deployment
         .driver()

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{Deployment, Namespace, Result, namespace::BUCKETS_PREFIX};
 
+const PRE_IMAGES: &str = "recordPreImages";
 const FIELD: &str = "expireAfterSeconds";
 
 /// 5.0 refuses lifetimes that reach back before 1970; later versions take the longest there is.
@@ -61,9 +62,21 @@ pub async fn unpark(deployment: &Deployment, parked: &ParkedTtl) -> Result<()> {
         Some(name) => modify.insert("index", doc! { "name": name, FIELD: expire_after_seconds }),
         None => modify.insert(FIELD, expire_after_seconds),
     };
+    if deployment.version() < (6, 0, 0) && records_pre_images(deployment, namespace).await? {
+        modify.insert(PRE_IMAGES, true);
+    }
     modify.insert("writeConcern", command::majority());
     command::run_document(deployment, &namespace.db, &modify).await?;
     Ok(())
+}
+
+/// Servers before 6.0 switch this option off in every `collMod` that does not name it.
+async fn records_pre_images(deployment: &Deployment, namespace: &Namespace) -> Result<bool> {
+    let list = doc! { "listCollections": 1, "filter": { "name": &namespace.collection } };
+    let reply = command::run_document(deployment, &namespace.db, &list).await?;
+    let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let options = listed.ok().and_then(|batch| batch.first()?.as_document()?.get_document("options").ok());
+    Ok(options.is_some_and(|options| options.get_bool(PRE_IMAGES).unwrap_or(false)))
 }
 
 /// Whether documents would be deleted as soon as the lifetime was given back.

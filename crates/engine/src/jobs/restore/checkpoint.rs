@@ -4,10 +4,11 @@
 //! indexed. How far the renames came is read from the collections' UUIDs, so that no rename has to be written
 //! down before or after it is done; whose the write block is stands among the catalog's obligations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mongo::{Namespace, write::ParkedTtl};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The durable state of a restore job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,13 @@ pub(crate) struct Checkpoint {
     /// Wall clock when everything was in its place, until the proof at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_over_ended_ms: Option<i64>,
+    /// Wall clock when the cut-over was decided: from then on the job has to come to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decided_ms: Option<i64>,
+    /// What is known once everything is in its place. From then on the target belongs to its users again: an attempt
+    /// that takes over only proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) switched: Option<Switched>,
     /// Collections that the cut-over removes, as they were listed before it began.
     pub(crate) removed: Vec<String>,
     /// Databases that it removes.
@@ -35,6 +43,22 @@ pub(crate) struct Checkpoint {
     /// Wall clock at which the job first began, for the receipt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) began_ms: Option<i64>,
+}
+
+/// What the cut-over left to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Switched {
+    /// Cluster time (as one number) at which everything was in its place.
+    pub(crate) at: u64,
+    /// What kept others out, as the receipt tells it.
+    pub(crate) fence: Value,
+    /// Users and roles, as the receipt tells it.
+    pub(crate) users: Value,
+    /// What others wrote in spite of the fence, as the receipt tells it.
+    pub(crate) foreign: Value,
+    /// The namespaces of those writes.
+    pub(crate) touched: BTreeSet<String>,
 }
 
 /// One collection that was loaded, proved and indexed.

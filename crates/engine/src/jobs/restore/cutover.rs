@@ -37,14 +37,14 @@ pub(crate) async fn run(
 ) -> Result<(), JobError> {
     if job.options.in_place {
         // First, because the room is needed.
-        remove_foreign(job).await?;
+        remove_foreign(ctx, job).await?;
         crash::point("restore.cutover.after-removals");
         stage::load_all(ctx, job, job.going(Way::Renamed).cloned().collect(), Destination::Place, state)
             .await?;
     } else {
         let lost = rename_all(ctx, job, state).await?;
         crash::point("restore.cutover.after-renames");
-        remove_foreign(job).await?;
+        remove_foreign(ctx, job).await?;
         crash::point("restore.cutover.after-removals");
         stage::load_all(ctx, job, lost, Destination::Place, state).await?;
     }
@@ -53,7 +53,7 @@ pub(crate) async fn run(
     crash::point("restore.cutover.after-time-series");
     replace_functions(ctx, job).await?;
     crash::point("restore.cutover.after-functions");
-    make_views(job).await?;
+    make_views(ctx, job).await?;
     crash::point("restore.cutover.after-views");
     time::majority_now(&job.deployment)
         .await
@@ -102,13 +102,15 @@ async fn rename_all(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Resu
 }
 
 /// Drops what the snapshot does not have.
-async fn remove_foreign(job: &Restore) -> Result<(), JobError> {
+async fn remove_foreign(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
     let found = list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
     let removals = plan::removals(&job.wanted(), &found);
     for ns in removals.collections.iter().chain(&removals.before_views) {
+        ctx.check()?;
         remove(&job.deployment, ns).await.map_err(|e| job_error("removing", ns, e))?;
     }
     for db in &removals.databases {
+        ctx.check()?;
         collections::drop_database(&job.deployment, db)
             .await
             .map_err(|e| job_error("removing the database", db, e))?;
@@ -155,7 +157,7 @@ async fn replace_functions(ctx: &JobContext, job: &Restore) -> Result<(), JobErr
 }
 
 /// Makes the views that are not there already as they should be.
-async fn make_views(job: &Restore) -> Result<(), JobError> {
+async fn make_views(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
     let found = list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
     let there: BTreeMap<&Namespace, &[u8]> =
         found.iter().map(|info| (&info.namespace, info.options.as_slice())).collect();
@@ -167,6 +169,7 @@ async fn make_views(job: &Restore) -> Result<(), JobError> {
         }
     }
     for (db, of_one) in missing {
+        ctx.check()?;
         let refused = views::create_in_order(&job.deployment, db, &of_one).await;
         let refused = refused.map_err(|e| job_error("making the views of", db, e))?;
         // One that cannot be made is found missing by the proof; the others are worth having.

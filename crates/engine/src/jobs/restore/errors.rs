@@ -19,6 +19,9 @@ pub(crate) fn passes(error: &Error) -> bool {
 ///
 /// What may pass is worth another attempt of the job; what does not ends it.
 pub(crate) fn job_error(doing: &str, about: impl std::fmt::Display, error: Error) -> JobError {
+    if matches!(error, Error::NotPermitted) {
+        return JobError::Lost;
+    }
     let what = format!("{doing} {about}");
     if passes(&error) {
         return JobError::retry_by(format!("{what} did not succeed"), error);

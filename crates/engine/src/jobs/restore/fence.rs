@@ -61,63 +61,123 @@ impl Fence {
 pub(crate) async fn raise(ctx: &JobContext, job: &Restore) -> Result<(Fence, ClusterTime), JobError> {
     let fail = |e| job_error("blocking other writers on", &job.target.name, e);
     let none = |reason: String| Fence::None { reason };
+    ctx.check()?;
     let fence = match before(ctx, job).await? {
-        None => none("switched off by the option fence".to_owned()),
-        Some(BlockState::Unavailable { reason }) => none(reason),
-        Some(BlockState::On) => Fence::Foreign,
-        Some(BlockState::Off) => {
-            let before = json!({"before": "off"});
-            ctx.catalog()
-                .obligations()
-                .record(ctx.lease(), job.target.id, WRITE_BLOCK, &before, ctx.now())
-                .await?;
+        Before::NotWanted => none("switched off by the option fence".to_owned()),
+        Before::Unavailable(reason) => none(reason),
+        Before::Foreign => Fence::Foreign,
+        Before::Off => {
+            record(ctx, job).await?;
             crash::point("restore.cutover.after-fence-recorded");
             match WriteBlock::raise(&job.deployment, TRANSACTIONS_WAIT_MAX).await {
-                Ok(FenceOutcome::Raised { fenced_at } | FenceOutcome::AlreadyOn { fenced_at }) => {
+                Ok(FenceOutcome::Raised { fenced_at }) => {
                     crash::point("restore.cutover.after-fence");
                     return Ok((Fence::Ours, to_model(fenced_at)));
+                }
+                // Between our look and our command somebody else was quicker.
+                Ok(FenceOutcome::AlreadyOn { fenced_at }) => {
+                    settle(ctx, job).await?;
+                    return Ok((Fence::Foreign, to_model(fenced_at)));
                 }
                 Ok(FenceOutcome::Unavailable { reason }) => {
                     settle(ctx, job).await?;
                     none(reason)
                 }
                 Err(error) => {
-                    lift(ctx, job, &Fence::Ours).await?;
+                    lift(ctx, job).await?;
                     return Err(fail(error));
                 }
             }
         }
+        Before::Ours => match WriteBlock::raise(&job.deployment, TRANSACTIONS_WAIT_MAX).await {
+            Ok(FenceOutcome::Raised { fenced_at } | FenceOutcome::AlreadyOn { fenced_at }) => {
+                return Ok((Fence::Ours, to_model(fenced_at)));
+            }
+            Ok(FenceOutcome::Unavailable { reason }) => none(reason),
+            Err(error) => {
+                lift(ctx, job).await?;
+                return Err(fail(error));
+            }
+        },
     };
     let now = time::majority_now(&job.deployment).await.map_err(fail)?;
     Ok((fence, to_model(now)))
 }
 
-/// What was there before this job; `None` when nobody is to be kept out.
-async fn before(ctx: &JobContext, job: &Restore) -> Result<Option<BlockState>, JobError> {
-    if job.options.fence == FenceMode::Off {
-        return Ok(None);
-    }
-    // A job taken over must not take its own block for somebody else's.
-    let recorded = ctx.catalog().obligations().of_job(ctx.lease().job_id).await?;
-    if recorded.iter().any(|obligation| obligation.kind == WRITE_BLOCK) {
-        return Ok(Some(BlockState::Off));
-    }
-    let state = WriteBlock::state(&job.deployment).await;
-    state.map(Some).map_err(|e| job_error("looking at the write block of", &job.target.name, e))
+/// What was there before this job.
+enum Before {
+    /// Nobody is to be kept out.
+    NotWanted,
+    /// The block cannot be used.
+    Unavailable(String),
+    /// No block.
+    Off,
+    /// A block that an earlier attempt has raised or was about to, or a dead job whose successor we are.
+    Ours,
+    /// Somebody else's block.
+    Foreign,
 }
 
-/// Lifts the block if it is ours.
+async fn before(ctx: &JobContext, job: &Restore) -> Result<Before, JobError> {
+    if job.options.fence == FenceMode::Off {
+        return Ok(Before::NotWanted);
+    }
+    // A job taken over must not take its own block for somebody else's.
+    if is_recorded(ctx).await? {
+        return Ok(Before::Ours);
+    }
+    let state = WriteBlock::state(&job.deployment).await;
+    match state.map_err(|e| job_error("looking at the write block of", &job.target.name, e))? {
+        BlockState::Unavailable { reason } => Ok(Before::Unavailable(reason)),
+        BlockState::Off => Ok(Before::Off),
+        BlockState::On if inherit(ctx, job).await? => Ok(Before::Ours),
+        BlockState::On => Ok(Before::Foreign),
+    }
+}
+
+/// Whether the block on the target is one that a dead job left and the reaper has not come to: then it is ours from now
+/// on, or the reaper would lift it in the middle of our cut-over.
+async fn inherit(ctx: &JobContext, job: &Restore) -> Result<bool, JobError> {
+    let obligations = ctx.catalog().obligations();
+    let left = obligations.of_deployment(job.target.id).await?;
+    let left: Vec<_> = left.into_iter().filter(|obligation| obligation.kind == WRITE_BLOCK).collect();
+    if left.is_empty() {
+        return Ok(false);
+    }
+    record(ctx, job).await?;
+    for obligation in left {
+        obligations.settle(obligation.job_id, job.target.id, WRITE_BLOCK).await?;
+    }
+    Ok(true)
+}
+
+/// Before it is raised.
+async fn record(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+    let before = json!({"before": "off"});
+    let obligations = ctx.catalog().obligations();
+    obligations.record(ctx.lease(), job.target.id, WRITE_BLOCK, &before, ctx.now()).await?;
+    Ok(())
+}
+
+async fn is_recorded(ctx: &JobContext) -> Result<bool, JobError> {
+    let recorded = ctx.catalog().obligations().of_job(ctx.lease().job_id).await?;
+    Ok(recorded.iter().any(|obligation| obligation.kind == WRITE_BLOCK))
+}
+
+/// Lifts the block if it is ours, of this attempt or of an earlier one.
 ///
 /// # Errors
 /// [`JobError`]; the obligation stays, and the next attempt or the reaper lifts.
-pub(crate) async fn lift(ctx: &JobContext, job: &Restore, fence: &Fence) -> Result<(), JobError> {
-    if !matches!(fence, Fence::Ours) {
+pub(crate) async fn lift(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+    ctx.check_lease()?;
+    if !is_recorded(ctx).await? {
         return Ok(());
     }
     for attempt in 1.. {
         match put_back(&job.deployment).await {
             Ok(()) => break,
             Err(error) if attempt >= LIFT_TRIES_MAX => return Err(error),
+            Err(JobError::Lost) => return Err(JobError::Lost),
             Err(_) => tokio::time::sleep(LIFT_RETRY_WAIT).await,
         }
     }
@@ -126,6 +186,7 @@ pub(crate) async fn lift(ctx: &JobContext, job: &Restore, fence: &Fence) -> Resu
 }
 
 async fn settle(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+    ctx.check_lease()?;
     Ok(ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, WRITE_BLOCK).await?)
 }
 

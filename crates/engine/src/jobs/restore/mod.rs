@@ -5,7 +5,7 @@
 //! | [`plan`] | nothing; refuses what cannot end well | begins again |
 //! | [`stage`] | loads each collection under a staging name, proves it, builds its indexes | goes on with the next collection |
 //! | [`cutover`] | keeps other writers out, renames, drops what the snapshot lacks, loads what cannot be renamed | is finished by the next attempt |
-//! | [`prove`] | reads everything back | begins again |
+//! | [`prove`] | reads everything back; others write again, and nothing of theirs is touched | begins again |
 //!
 //! Up to the cut-over a cancel or a failure sweeps the staging names, and the target is as it was. Cancel and
 //! cut-over are decided by one conditional update in the catalog; from there on there is only forward.
@@ -30,16 +30,12 @@ mod users;
 use std::sync::Arc;
 
 use catalog::Obligation;
-use model::{ClusterTime, id::RestoreJobId, restore::RestoreState};
-use mongo::{
-    fence::ForeignWrites,
-    principals::{self, RestoredPrincipals},
-    write::staging,
-};
+use model::{ClusterTime, WallTime, id::RestoreJobId, restore::RestoreState};
+use mongo::{Permit, principals, time, write::staging};
 use serde_json::json;
 
 use crate::{
-    connect::connect,
+    connect::{connect, to_model},
     crash,
     engine::Services,
     lease::{JobContext, JobError, Outcome},
@@ -49,7 +45,9 @@ pub use options::{CommitQuorum, FenceMode, RestoreOptions};
 
 pub(crate) use source::open_manifest;
 
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Switched};
+use errors::job_error;
+use fence::Fence;
 use source::Restore;
 
 /// Obligation: a write block that we raised has to be lifted.
@@ -69,7 +67,7 @@ pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     };
     if let Err(JobError::Cancelled) = result {
         crash::point("restore.cancel.before-sweep");
-        super::discharge_all(ctx.services(), ctx.lease().job_id).await?;
+        super::discharge_all(ctx).await?;
         crash::point("restore.cancel.after-sweep");
     }
     result
@@ -77,10 +75,14 @@ pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
 
 async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError> {
     ctx.progress().phase("plan");
+    let mut state = ctx.last_checkpoint::<Checkpoint>()?.unwrap_or_default();
+    let now = ctx.now().0;
+    state.began_ms.get_or_insert(now);
+    if ctx.lease().restore_state == Some(RestoreState::CutOver) {
+        ctx.must_finish(WallTime(*state.decided_ms.get_or_insert(now)));
+    }
     let job = Arc::new(Restore::open(ctx, id).await?);
     preflight::count(ctx, &job);
-    let mut state = ctx.last_checkpoint::<Checkpoint>()?.unwrap_or_default();
-    state.began_ms.get_or_insert(ctx.now().0);
 
     if job.row.state != RestoreState::CutOver {
         ctx.or_stop(preflight::check(&job)).await??;
@@ -100,33 +102,37 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         if !ctx.catalog().restores().begin_cut_over(ctx.lease(), ctx.now()).await? {
             return Err(JobError::Cancelled);
         }
+        ctx.must_finish(ctx.now());
         crash::point("restore.cutover.begun");
     }
-    let receipt = switch(ctx, &job, &mut state).await?;
+    if state.switched.is_none() {
+        state.decided_ms.get_or_insert(ctx.now().0);
+        switch(ctx, &job, &mut state).await?;
+    }
+    // Of this attempt, or of one that died before it could.
+    fence::lift(ctx, &job).await?;
+    state.cut_over_ended_ms.get_or_insert(ctx.now().0);
+    ctx.services().probe("restore.lifted", &job.job).await;
+    let proof = prove::prove(ctx, &job, &mut state).await?;
+    staging::sweep_staging(&job.deployment, &job.job).await?;
+    ctx.check()?;
+    ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
+    let receipt = receipt::write(ctx, &job, &state, &proof);
     crash::point("restore.after-prove");
     finish(ctx, receipt).await
 }
 
-/// The cut-over and the proof. Whatever happens in it, the write block is put back.
-async fn switch(
-    ctx: &JobContext,
-    job: &Arc<Restore>,
-    state: &mut Checkpoint,
-) -> Result<serde_json::Value, JobError> {
+/// The cut-over. A block that it raised is lifted when it fails; when it succeeds, that is the caller's.
+async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
     ctx.progress().phase("cutOver");
     let (fence, since) = fence::raise(ctx, job).await?;
-    let switched = switch_behind(ctx, job, state, since).await;
+    let switched = switch_behind(ctx, job, state, &fence, since).await;
     crash::point("restore.cutover.before-lift");
     // Not when the lease is lost: then the block is the business of whoever goes on.
-    if !matches!(switched, Err(JobError::Lost)) {
-        fence::lift(ctx, job, &fence).await?;
+    if switched.is_err() && ctx.holds_lease() {
+        fence::lift(ctx, job).await?;
     }
-    let (users, foreign) = switched?;
-    state.cut_over_ended_ms.get_or_insert(ctx.now().0);
-    let proof = prove::prove(ctx, job, state, &foreign).await?;
-    staging::sweep_staging(&job.deployment, &job.job).await?;
-    ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
-    Ok(receipt::write(ctx, job, state, &fence, &foreign, users.as_ref(), &proof))
+    switched
 }
 
 /// What happens while others are kept out.
@@ -134,8 +140,9 @@ async fn switch_behind(
     ctx: &JobContext,
     job: &Arc<Restore>,
     state: &mut Checkpoint,
+    fence: &Fence,
     since: ClusterTime,
-) -> Result<(Option<RestoredPrincipals>, ForeignWrites), JobError> {
+) -> Result<(), JobError> {
     if state.cut_over_since.is_none() {
         state.cut_over_since = Some(since.as_u64());
         state.cut_over_began_ms = Some(ctx.now().0);
@@ -145,10 +152,21 @@ async fn switch_behind(
     ctx.services().probe("restore.fenced", &job.job).await;
     cutover::run(ctx, job, state).await?;
     ctx.services().probe("restore.switched", &job.job).await;
+    ctx.check()?;
     let users = users::restore(job).await?;
     crash::point("restore.cutover.after-users");
-    let foreign = own::foreign_writes(job, state).await?;
-    Ok((users, foreign))
+    let at = time::majority_now(&job.deployment).await;
+    let at = to_model(at.map_err(|e| job_error("finishing the cut-over on", &job.target.name, e))?);
+    let others = own::writes_during(job, state, at).await?;
+    state.switched = Some(Switched {
+        at: at.as_u64(),
+        fence: fence.to_json(),
+        users: users.map(receipt::users).unwrap_or_default(),
+        foreign: others.to_json(),
+        touched: others.writes.namespaces,
+    });
+    // Durable before anybody may write again: an attempt that takes over must not take what they write for a leftover.
+    ctx.checkpoint(state).await
 }
 
 async fn finish(ctx: &JobContext, receipt: serde_json::Value) -> Result<Outcome, JobError> {
@@ -159,18 +177,28 @@ async fn finish(ctx: &JobContext, receipt: serde_json::Value) -> Result<Outcome,
     Ok(Outcome::Recorded)
 }
 
-/// Undoes on the target what a job left there and did not undo itself.
+/// Undoes on the target what a job left there and did not undo itself. Nothing is sent once `permit` is withdrawn.
 ///
 /// # Errors
 /// [`JobError`] when the target cannot be reached or refuses; it is tried again.
-pub async fn discharge(services: &Services, obligation: &Obligation) -> Result<(), JobError> {
-    let deployment = connect(services, obligation.deployment_id).await?.deployment;
+pub async fn discharge(services: &Services, obligation: &Obligation, permit: Permit) -> Result<(), JobError> {
+    let deployment = connect(services, obligation.deployment_id).await?.deployment.with_permit(permit);
+    // Looked at as late as possible: another process may have undone it, and since then somebody else done the same.
+    let standing = services.catalog.obligations().of_deployment(obligation.deployment_id).await?;
+    if !standing.contains(obligation) {
+        return Ok(());
+    }
     match obligation.kind.as_str() {
         WRITE_BLOCK => fence::put_back(&deployment).await,
         STAGING => {
             // A command that was under way when its job died may have made something again: until nothing is left.
             while !staging::sweep_staging(&deployment, &obligation.job_id.to_string()).await?.is_empty() {}
-            principals::sweep(&deployment).await?;
+            // The names of these are not the job's own: another job may be about to merge what lies there.
+            let others =
+                standing.iter().any(|other| other.kind == STAGING && other.job_id != obligation.job_id);
+            if !others {
+                principals::sweep(&deployment).await?;
+            }
             Ok(())
         }
         other => Err(JobError::failed(format!(

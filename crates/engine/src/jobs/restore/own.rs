@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use model::ClusterTime;
 use mongo::{
-    CollectionKind, Error,
+    CollectionKind, Error, Namespace,
     fence::{self, ForeignWrites, OwnWrites},
     time,
     write::{system_js, timeseries},
 };
+use serde_json::{Value, json};
 
 use super::{checkpoint::Checkpoint, cutover, errors::job_error, plan, source::Restore};
-use crate::{connect::to_mongo, lease::JobError};
+use crate::{
+    connect::{to_model, to_mongo},
+    lease::JobError,
+};
 
 /// Writes down what the cut-over will remove, before it does: afterwards the target does not show it any more.
 ///
@@ -37,12 +42,42 @@ pub(crate) async fn record_removals(job: &Restore, state: &mut Checkpoint) -> Re
     Ok(())
 }
 
-/// Looks for writes of others since the cut-over began.
+/// What can be told about the writes of others.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// What they wrote.
+    pub(crate) writes: ForeignWrites,
+    /// Why nobody can tell, when nobody can.
+    pub(crate) unknown: Option<String>,
+}
+
+impl Others {
+    /// As the receipt tells it.
+    pub(crate) fn to_json(&self) -> Value {
+        let first = self.writes.first.iter().map(|write| {
+            json!({"at": to_model(write.at).to_string(), "ns": write.namespace, "operation": write.operation})
+        });
+        let mut told = json!({
+            "checked": self.unknown.is_none(),
+            "count": self.writes.count,
+            "first": first.collect::<Vec<_>>(),
+        });
+        if let Some(reason) = &self.unknown {
+            told["reason"] = reason.as_str().into();
+        }
+        told
+    }
+}
+
+/// Looks for writes of others from the beginning of the cut-over until `until`, when everything was in its place.
 ///
 /// # Errors
 /// [`JobError`] when the oplog cannot be read.
-pub(crate) async fn foreign_writes(job: &Restore, state: &Checkpoint) -> Result<ForeignWrites, JobError> {
-    let fail = |e| job_error("looking for writes of others on", &job.target.name, e);
+pub(crate) async fn writes_during(
+    job: &Restore,
+    state: &Checkpoint,
+    until: ClusterTime,
+) -> Result<Others, JobError> {
     let mut ddl: BTreeSet<String> = state.removed.iter().cloned().collect();
     for item in &job.items {
         ddl.insert(item.ns.to_string());
@@ -54,17 +89,55 @@ pub(crate) async fn foreign_writes(job: &Restore, state: &Checkpoint) -> Result<
     }
     let dropped_databases = state.removed_databases.iter().cloned().collect();
     let own = OwnWrites { job: job.job.clone(), ddl, dropped_databases };
-    let since = to_mongo(model::ClusterTime::from_u64(state.cut_over_since.unwrap_or_default()));
-    let until = time::majority_now(&job.deployment).await.map_err(fail)?;
-    match fence::foreign_writes(&job.deployment, since, until, &own).await {
-        Ok(found) => Ok(without_replaced_functions(job, found)),
-        // A load in place can roll a small oplog over. The proof then has nobody to blame, and needs nobody.
+    let since = ClusterTime::from_u64(state.cut_over_since.unwrap_or_default());
+    let mut others = look(job, since, until, &own).await?;
+    others.writes = without_replaced_functions(job, others.writes);
+    Ok(others)
+}
+
+/// Looks for writes since everything was in its place: the target is its users' again, and the job does nothing there
+/// any more but give lifetimes back.
+///
+/// # Errors
+/// [`JobError`] when the oplog cannot be read.
+pub(crate) async fn writes_after(
+    job: &Restore,
+    state: &Checkpoint,
+    since: ClusterTime,
+) -> Result<Others, JobError> {
+    let mut ddl = BTreeSet::new();
+    let parked = state.staged.iter().chain(&state.loaded).filter(|(_, staged)| !staged.parked.is_empty());
+    for ns in parked.filter_map(|(name, _)| Namespace::parse(name)) {
+        if let Some(series) = timeseries::series_of(&ns) {
+            ddl.insert(series.to_string());
+            ddl.insert(format!("{}.system.views", ns.db));
+        }
+        ddl.insert(ns.to_string());
+    }
+    let own = OwnWrites { job: job.job.clone(), ddl, dropped_databases: BTreeSet::new() };
+    let until = time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?;
+    look(job, since, to_model(until), &own).await
+}
+
+async fn look(
+    job: &Restore,
+    since: ClusterTime,
+    until: ClusterTime,
+    own: &OwnWrites,
+) -> Result<Others, JobError> {
+    match fence::foreign_writes(&job.deployment, to_mongo(since), to_mongo(until), own).await {
+        Ok(writes) => Ok(Others { writes, unknown: None }),
+        // A load in place can roll a small oplog over. The proof then has nobody to blame.
         Err(error @ Error::OplogGap { .. }) => {
             tracing::warn!(%error, "writes of others cannot be looked for: {error}");
-            Ok(ForeignWrites::default())
+            Ok(Others { writes: ForeignWrites::default(), unknown: Some(error.to_string()) })
         }
-        Err(error) => Err(fail(error)),
+        Err(error) => Err(failed(job, error)),
     }
+}
+
+fn failed(job: &Restore, error: Error) -> JobError {
+    job_error("looking for writes of others on", &job.target.name, error)
 }
 
 /// Functions are emptied by a delete, which carries no session.
@@ -76,5 +149,8 @@ fn without_replaced_functions(job: &Restore, mut found: ForeignWrites) -> Foreig
     };
     found.first.retain(|write| !(write.operation == "delete" && ours(&write.namespace)));
     found.count -= (told - found.first.len()) as u64;
+    if found.count == 0 {
+        found.namespaces.clear();
+    }
     found
 }

@@ -1,11 +1,7 @@
 //! What is looked at before anything is written: a restore that cannot end well does not begin.
 
 use bson::doc;
-use mongo::{
-    Deployment, Facts,
-    facts::Member,
-    privileges::{self, Purpose},
-};
+use mongo::{Deployment, Facts, facts::Member, privileges::Purpose};
 
 use super::{
     cutover,
@@ -13,7 +9,10 @@ use super::{
     plan::{self, Way},
     source::Restore,
 };
-use crate::lease::{JobContext, JobError};
+use crate::{
+    lease::{JobContext, JobError},
+    privileges::lacking,
+};
 
 /// Looks at the target.
 ///
@@ -22,11 +21,13 @@ use crate::lease::{JobContext, JobError};
 pub(crate) async fn check(job: &Restore) -> Result<(), JobError> {
     let name = &job.target.name;
     let deployment = &job.deployment;
-    let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
-    let mut reasons = missing_privileges(job, &facts).await?;
-    if !reasons.is_empty() {
-        return Err(refused(name, &reasons));
+    let purpose = if job.options.with_users { Purpose::RestoreUsers } else { Purpose::Restore };
+    let lacking = lacking(deployment, purpose).await;
+    if let Some(reason) = lacking.map_err(|e| job_error("looking at the privileges on", name, e))? {
+        return Err(refused(name, &[reason]));
     }
+    let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
+    let mut reasons = Vec::new();
     let header = job.manifest.header();
     reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));
     reasons.extend(no_majority(&facts.members));
@@ -75,20 +76,6 @@ pub(crate) fn count(ctx: &JobContext, job: &Restore) {
             "{series} bytes of time series are loaded inside the cut-over and cannot be read until then"
         ));
     }
-}
-
-async fn missing_privileges(job: &Restore, facts: &Facts) -> Result<Vec<String>, JobError> {
-    let purpose = if job.options.with_users { Purpose::RestoreUsers } else { Purpose::Restore };
-    let missing = privileges::check(&job.deployment, purpose).await;
-    let missing = missing.map_err(|e| job_error("looking at the privileges on", &job.target.name, e))?;
-    if missing.iter().all(|privilege| privilege.optional) {
-        return Ok(vec![]);
-    }
-    let account = facts.authenticated_user.as_ref().map(|(db, user)| (db.as_str(), user.as_str()));
-    let remedy = privileges::remedy(&missing, purpose, job.deployment.version(), account);
-    let named: Vec<_> =
-        missing.iter().filter(|p| !p.optional).map(|p| format!("{} ({})", p.action, p.why)).collect();
-    Ok(vec![format!("the account lacks {}; run: {remedy}", named.join(", "))])
 }
 
 /// Data goes to the same version or a higher one: what a lower one lacks, it cannot hold.

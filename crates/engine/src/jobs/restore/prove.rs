@@ -9,9 +9,9 @@ use std::{
     sync::Arc,
 };
 
+use model::ClusterTime;
 use mongo::{
-    CollectionInfo, Namespace,
-    fence::ForeignWrites,
+    CollectionInfo, Error, Namespace,
     write::{
         ConnectionPool, timeseries, ttl,
         verify::{self, Shape},
@@ -20,10 +20,10 @@ use mongo::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
-    checkpoint::{Checkpoint, Parked},
+    checkpoint::{Checkpoint, Parked, Switched},
     cutover,
     errors::{job_error, passes},
-    load,
+    load, own,
     plan::Way,
     source::{Item, Restore},
 };
@@ -38,6 +38,7 @@ const READERS_MAX: usize = 4;
 const READ_TRIES_MAX: u32 = 5;
 /// Differences that an error names; all are in the log.
 const PROBLEMS_NAMED_MAX: usize = 10;
+const INDEX_NOT_FOUND: i32 = 27;
 
 /// What was proved.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub(crate) struct Proof {
     pub(crate) parked: Vec<(Namespace, Parked)>,
 }
 
-/// Proves the target.
+/// Proves the target. Its users write to it again, so a difference may be theirs; the oplog tells.
 ///
 /// # Errors
 /// [`JobError::Failed`] names what differs.
@@ -56,43 +57,56 @@ pub(crate) async fn prove(
     ctx: &JobContext,
     job: &Arc<Restore>,
     state: &mut Checkpoint,
-    foreign: &ForeignWrites,
 ) -> Result<Proof, JobError> {
     ctx.progress().phase("verify");
-    let touched: BTreeSet<&str> = foreign.first.iter().map(|write| write.namespace.as_str()).collect();
-    // Only the first hundred are told; beyond them anything may have been touched.
-    let explains = |ns: &Namespace| {
-        touched.contains(ns.to_string().as_str()) || foreign.count > foreign.first.len() as u64
-    };
     let mut proof = Proof::default();
-    let mut problems = Vec::new();
     if !state.content_proved {
-        for (ns, difference) in contents(ctx, job).await? {
-            if explains(&ns) {
-                proof.changed_by_others.insert(ns);
-            } else {
-                problems.push(format!("{ns}: {difference}"));
-            }
-        }
-        if problems.is_empty() {
-            // From here on expired documents may go, and a later attempt must not miss them.
-            state.content_proved = true;
-            ctx.checkpoint(state).await?;
-        }
+        let differing = contents(ctx, job).await?;
+        sort_out(job, state, differing, &mut proof).await?;
+        // From here on expired documents may go, and a later attempt must not miss them.
+        state.content_proved = true;
+        ctx.checkpoint(state).await?;
         crash::point("restore.after-content-proof");
     }
-    proof.parked = settle_lifetimes(job, state).await?;
+    proof.parked = settle_lifetimes(ctx, job, state).await?;
     let found =
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
-    for (ns, difference) in shapes(job, &found, &proof.parked) {
-        if explains(&ns) {
+    let differing = shapes(job, &found, &proof.parked);
+    sort_out(job, state, differing, &mut proof).await?;
+    Ok(proof)
+}
+
+/// Tells what others changed from what is wrong.
+async fn sort_out(
+    job: &Restore,
+    state: &Checkpoint,
+    differing: Vec<(Namespace, String)>,
+    proof: &mut Proof,
+) -> Result<(), JobError> {
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let nothing = Switched::default();
+    let switched = state.switched.as_ref().unwrap_or(&nothing);
+    // Looked for after the differences were found, so that it reaches up to them.
+    let after = own::writes_after(job, state, ClusterTime::from_u64(switched.at)).await?;
+    let touched = |name: &str| switched.touched.contains(name) || after.writes.namespaces.contains(name);
+    let by_others = |ns: &Namespace| {
+        touched(&ns.to_string())
+            || touched(&timeseries::buckets_of(ns).to_string())
+            || (touched(&format!("{}.system.views", ns.db)) && is_defined_there(job, ns))
+    };
+    let mut problems = Vec::new();
+    for (ns, difference) in differing {
+        if by_others(&ns) {
+            tracing::warn!(namespace = %ns, "others have changed {ns} since it was restored: {difference}");
             proof.changed_by_others.insert(ns);
         } else {
             problems.push(format!("{ns}: {difference}"));
         }
     }
     if problems.is_empty() {
-        return Ok(proof);
+        return Ok(());
     }
     for problem in &problems {
         tracing::error!(target_deployment = %job.target.name, "after the restore {problem}");
@@ -100,7 +114,20 @@ pub(crate) async fn prove(
     let named = problems.iter().take(PROBLEMS_NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
     let more = problems.len().saturating_sub(PROBLEMS_NAMED_MAX);
     let more = if more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
-    Err(JobError::failed(format!("the target is not equal to the snapshot: {named}{more}; restore it again")))
+    let unknown = switched.foreign["reason"].as_str().map(str::to_owned).or(after.unknown);
+    let unknown = unknown
+        .map(|reason| format!("; others may have changed it, which cannot be told any more: {reason}"))
+        .unwrap_or_default();
+    Err(JobError::failed(format!(
+        "the target is not equal to the snapshot: {named}{more}{unknown}; restore it again"
+    )))
+}
+
+/// Whether the definition of it stands in `system.views`: of a view or a time series, or of something the snapshot does
+/// not have, which may be one.
+fn is_defined_there(job: &Restore, ns: &Namespace) -> bool {
+    let item = job.items.iter().find(|item| item.ns == *ns);
+    item.is_none_or(|item| matches!(item.way, Way::View | Way::TimeSeries))
 }
 
 /// Reads everything back, several collections at a time; tells which differ.
@@ -158,10 +185,15 @@ const fn holds_documents(way: Way) -> bool {
 }
 
 /// Gives lifetimes back: all of them, or those under which nothing is deleted at once. Tells which stay put aside.
-async fn settle_lifetimes(job: &Restore, state: &Checkpoint) -> Result<Vec<(Namespace, Parked)>, JobError> {
+async fn settle_lifetimes(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &Checkpoint,
+) -> Result<Vec<(Namespace, Parked)>, JobError> {
     let mut kept = Vec::new();
     for item in job.items.iter().filter(|item| holds_documents(item.way)) {
         for parked in parked_of(state, &item.ns) {
+            ctx.check()?;
             let fail = |e| job_error("giving the lifetime back to", &item.ns, e);
             let at = parked.at(&item.ns);
             if job.options.park_ttl && ttl::would_delete_now(&job.deployment, &at).await.map_err(fail)? {
@@ -172,7 +204,11 @@ async fn settle_lifetimes(job: &Restore, state: &Checkpoint) -> Result<Vec<(Name
             let owner = timeseries::series_of(&item.ns)
                 .filter(|_| parked.index.is_none())
                 .unwrap_or_else(|| item.ns.clone());
-            ttl::unpark(&job.deployment, &parked.at(&owner)).await.map_err(fail)?;
+            match ttl::unpark(&job.deployment, &parked.at(&owner)).await {
+                // Its users have dropped it since; what else is wrong with it is told below.
+                Err(Error::NamespaceNotFound(_) | Error::Server { code: INDEX_NOT_FOUND, .. }) => {}
+                unparked => unparked.map_err(fail)?,
+            }
         }
     }
     Ok(kept)

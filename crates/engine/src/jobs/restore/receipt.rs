@@ -1,21 +1,13 @@
 //! The receipt of a restore: what was proved, collection by collection, and what a person should know.
 
-use mongo::{fence::ForeignWrites, principals::RestoredPrincipals};
+use mongo::principals::RestoredPrincipals;
 use serde_json::{Value, json};
 
-use super::{checkpoint::Checkpoint, fence::Fence, plan::Way, prove::Proof, source::Restore};
-use crate::{connect::to_model, lease::JobContext};
+use super::{checkpoint::Checkpoint, plan::Way, prove::Proof, source::Restore};
+use crate::lease::JobContext;
 
 /// Writes the receipt.
-pub(crate) fn write(
-    ctx: &JobContext,
-    job: &Restore,
-    state: &Checkpoint,
-    fence: &Fence,
-    foreign: &ForeignWrites,
-    users: Option<&RestoredPrincipals>,
-    proof: &Proof,
-) -> Value {
+pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: &Proof) -> Value {
     let per_collection: Vec<Value> = job
         .items
         .iter()
@@ -36,6 +28,7 @@ pub(crate) fn write(
             line
         })
         .collect();
+    let switched = state.switched.clone().unwrap_or_default();
     let totals = job.manifest.totals();
     let began = state.began_ms.unwrap_or(ctx.now().0);
     json!({
@@ -47,20 +40,20 @@ pub(crate) fn write(
         "documents": totals.documents,
         "bytes": totals.bytes,
         "perCollection": per_collection,
-        "fence": fence.to_json(),
-        "foreignWrites": {
-            "count": foreign.count,
-            "first": foreign.first.iter().map(|write| json!({
-                "at": to_model(write.at).to_string(), "ns": write.namespace, "operation": write.operation,
-            })).collect::<Vec<_>>(),
-        },
+        "fence": switched.fence,
+        "foreignWrites": switched.foreign,
         "parkedTtl": proof.parked.iter().map(|(ns, parked)| json!({
             "ns": ns.to_string(), "index": parked.index, "expireAfterSeconds": parked.expire_after_seconds,
         })).collect::<Vec<_>>(),
-        "users": users.map(|users| json!({"users": users.users, "roles": users.roles, "kept": users.kept})),
+        "users": switched.users,
         "clusterTimeOfCutover": state.cut_over_since.map(|since| model::ClusterTime::from_u64(since).to_string()),
         "outageMs": state.cut_over_ended_ms.zip(state.cut_over_began_ms).map(|(ended, began)| ended.saturating_sub(began)),
         "timeSeriesBytes": job.going(Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
         "durationMs": ctx.now().0.saturating_sub(began),
     })
+}
+
+/// Users and roles, as the receipt tells of them.
+pub(crate) fn users(restored: RestoredPrincipals) -> Value {
+    json!({"users": restored.users, "roles": restored.roles, "kept": restored.kept})
 }

@@ -71,6 +71,7 @@ impl Restore {
             }
             (_, error) => error,
         })?;
+        let deployment = deployment.with_permit(ctx.permit());
         let job = ctx.lease().job_id.to_string();
         Ok(Self { row, options, manifest, items, target, deployment, job })
     }

@@ -24,7 +24,7 @@ use std::{collections::HashMap, time::Duration};
 
 use catalog::Completion;
 use model::id::SnapshotId;
-use mongo::Namespace;
+use mongo::{Namespace, privileges::Purpose};
 pub use window::{HISTORY_WINDOW, discharge};
 
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     crash,
     lease::{JobContext, JobError, Outcome},
     pipeline::SegmentStore,
+    privileges::lacking,
 };
 use attempt::{Again, Attempt};
 
@@ -55,9 +56,10 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     let found = ctx.catalog().snapshots().get(id).await?;
     let snapshot = found.ok_or_else(|| JobError::failed(format!("snapshot {id} is not in the catalog")))?;
     ctx.progress().phase("connect");
-    let connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
+    let mut connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
+    connected.deployment = connected.deployment.with_permit(ctx.permit());
     let taken = take(ctx, &snapshot, &connected).await;
-    if let Err(JobError::Lost) = taken {
+    if !ctx.holds_lease() {
         // Whoever has the job now also has the window that it raised.
         return Err(JobError::Lost);
     }
@@ -80,6 +82,13 @@ async fn take(
     snapshot: &catalog::Snapshot,
     connected: &Connected,
 ) -> Result<Completion, JobError> {
+    let lacking = ctx.or_stop(lacking(&connected.deployment, Purpose::Backup)).await??;
+    if let Some(reason) = lacking {
+        return Err(JobError::failed(format!(
+            "no snapshot of {} can be taken: {reason}",
+            connected.row.name
+        )));
+    }
     let facts = ctx.or_stop(connected.deployment.facts()).await??;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);

@@ -2,7 +2,7 @@
 
 use catalog::Obligation;
 use model::id::DeploymentId;
-use mongo::{Deployment, window::Raised};
+use mongo::{Deployment, Permit, window::Raised};
 
 use crate::{
     connect,
@@ -80,14 +80,14 @@ pub(super) async fn put_back(
 ///
 /// # Errors
 /// When the deployment does not answer or the account may not any more.
-pub async fn discharge(services: &Services, obligation: &Obligation) -> Result<(), JobError> {
+pub async fn discharge(services: &Services, obligation: &Obligation, permit: Permit) -> Result<(), JobError> {
     let row = services.catalog.deployments().get(obligation.deployment_id).await?;
     if row.is_none_or(|row| row.removed_at.is_some()) {
         tracing::warn!(deployment.id = %obligation.deployment_id, detail = %obligation.detail, "deployment {} was removed; its history window stays raised", obligation.deployment_id);
         return Ok(());
     }
     let connected = connect::connect(services, obligation.deployment_id).await?;
-    undo(&connected.deployment, obligation).await
+    undo(&connected.deployment.with_permit(permit), obligation).await
 }
 
 async fn undo(deployment: &Deployment, obligation: &Obligation) -> Result<(), JobError> {

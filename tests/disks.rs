@@ -1,0 +1,166 @@
+//! Disks that are full: an error that says so, nothing lost, and all is well once there is space.
+//!
+//! Small file systems in memory stand for the disks; whoever may not mount them skips this, and says so.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use bson::{Document, doc};
+use support::{Ebbtide, stderr, text};
+use testbed::{Options, Server, oracle};
+
+/// Set to make a test that cannot mount a failure.
+const REQUIRE: &str = "EBBTIDE_TEST_REQUIRE_MOUNT";
+
+/// A file system of so many megabytes, gone with the test.
+struct Disk {
+    place: tempfile::TempDir,
+}
+
+impl Disk {
+    fn mount(megabytes: u32) -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        let options = format!("size={megabytes}m,mode=0700");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "ebbtide-test"])
+            .arg(place.path())
+            .output();
+        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Self { place });
+        }
+        assert!(std::env::var_os(REQUIRE).is_none(), "{REQUIRE} is set: {mounted:?}");
+        eprintln!("SKIPPED: no small file system can be mounted here (it takes root): {mounted:?}");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Fills it to the last byte; what to delete to get the space back.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.path().join("ballast");
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        let block = vec![0_u8; 1 << 12];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        ballast
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} was not unmounted", self.path().display());
+        }
+    }
+}
+
+async fn insert(server: &Server, name: &str, documents: u32) {
+    // Random enough not to be compressed away.
+    let filler = |n: u32| -> Vec<u8> {
+        let mut random = testbed::data::Random::new(u64::from(n) + 1);
+        random.bytes(10_000)
+    };
+    let binary = |n| bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: filler(n) };
+    let collection = server.client().await.unwrap().database("shop").collection::<Document>(name);
+    collection.insert_many((0..documents).map(|n| doc! { "_id": n, "filler": binary(n) })).await.unwrap();
+}
+
+fn failed(ebbtide: &Ebbtide, words: &[&str]) -> String {
+    let output = ebbtide.try_cli(words);
+    assert_eq!(output.status.code(), Some(3), "{}{}", stderr(&output), ebbtide.log());
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["state"], "failed", "{shown:#}");
+    text(&shown, "error")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_of_the_vault_is_full() {
+    let Some(disk) = Disk::mount(8) else { return };
+    let server = Server::start(Options::default()).await.unwrap();
+    insert(&server, "small", 50).await;
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let vault = disk.path().join("vault");
+    let place = tempfile::tempdir().unwrap();
+    let flags = ["--vault", vault.to_str().unwrap()];
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &flags);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let good = ebbtide.snapshot("main");
+    insert(&server, "large", 2_000).await;
+    let error = failed(&ebbtide, &["snapshot", "create", "main", "--watch"]);
+    assert!(error.contains("no space is left") && error.contains(vault.to_str().unwrap()), "{error}");
+
+    // What was there is whole, and can be restored: reading needs no space.
+    let verified = support::program().args(["verify", "--all"]).args(ebbtide.data_flags()).output().unwrap();
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert_eq!(ebbtide.restore("main", &good, "main")["state"], "finished");
+    oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
+    let ballast = disk.fill();
+    let error = failed(&ebbtide, &["restore", "download", "main", "--snapshot", &good]);
+    assert!(error.contains("no space is left"), "{error}");
+
+    std::fs::remove_file(ballast).unwrap();
+    let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(disk.path()).status().unwrap();
+    assert!(larger.success());
+    insert(&server, "large", 2_000).await;
+    let now = oracle::state(&client).await.unwrap();
+    let snapshot = ebbtide.snapshot("main");
+    client.database("shop").drop().await.unwrap();
+    assert_eq!(ebbtide.restore("main", &snapshot, "main")["state"], "finished");
+    oracle::assert_same(&now, &oracle::state(&client).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_of_the_catalog_is_full() {
+    let Some(disk) = Disk::mount(16) else { return };
+    let server = Server::start(Options::default()).await.unwrap();
+    insert(&server, "small", 50).await;
+    let place = tempfile::tempdir().unwrap();
+    let vault = place.path().join("vault");
+    let mut ebbtide = Ebbtide::prepare(disk.path().join("data"), &["--vault", vault.to_str().unwrap()]);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let first = ebbtide.snapshot("main");
+
+    // The log of the server is on that disk too: that it cannot be written ends nothing.
+    let ballast = disk.fill();
+    // SQLite goes on in the room that its files have already, for a while.
+    let began = Instant::now();
+    let refused = loop {
+        let output = ebbtide.try_cli(&["snapshot", "create", "main", "--watch"]);
+        if !output.status.success() {
+            break stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        }
+        assert!(began.elapsed() < support::PATIENCE, "the catalog is never full");
+    };
+    assert!(refused.contains("the disk is full"), "{refused}");
+    assert_eq!(ebbtide.cli(&["snapshot", "show", "main", &first])["state"], "completed", "reading goes on");
+
+    std::fs::remove_file(ballast).unwrap();
+    // Whatever was under way when the space ran out goes on or fails, and then the next one works.
+    let began = Instant::now();
+    let second = loop {
+        let output = ebbtide.try_cli(&["snapshot", "create", "main", "--watch"]);
+        if output.status.success() {
+            break text(&serde_json::from_slice(&output.stdout).unwrap(), "id");
+        }
+        assert!(began.elapsed() < support::PATIENCE, "{}{}", stderr(&output), ebbtide.log());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    for snapshot in [&first, &second] {
+        client.database("shop").drop().await.unwrap();
+        assert_eq!(ebbtide.restore("main", snapshot, "main")["state"], "finished");
+        oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
+    }
+}

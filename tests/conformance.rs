@@ -12,7 +12,8 @@ mod conformance {
     pub mod world;
 }
 
-use conformance::{life, refusals, world::World};
+use conformance::{life, refusals, specification::Specification, world::World};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_does_what_the_contract_says() {
@@ -29,4 +30,37 @@ async fn every_operation_does_what_the_contract_says() {
     assert!(deviations.is_empty(), "{} answers are wrong:\n{}", deviations.len(), deviations.join("\n\n"));
     world.ebbtide.stop();
     world.check_log();
+}
+
+/// A validator that takes everything would prove nothing.
+#[test]
+fn the_document_of_atlas_tells_good_from_bad() {
+    let Some(specification) = Specification::find() else { return };
+    let path = "/api/atlas/v2/groups/{groupId}/clusters/{clusterName}/backup/restoreJobs";
+    let operation = specification.operation("GET", path).unwrap();
+    let check = |field: &str, value: serde_json::Value| {
+        let link = json!({"href": "http://h/", "rel": "self"});
+        let job = json!({"deliveryType": "download", "deliveryUrl": [], "failed": false});
+        let mut page = json!({"links": [link], "results": [job], "totalCount": 1});
+        let (parent, name) = field.rsplit_once('/').unwrap();
+        page.pointer_mut(parent).unwrap()[name] = value;
+        operation.check(200, None, "application/vnd.atlas.2023-01-01+json", Some(&page))
+    };
+    check("/results/0/finishedAt", json!("2026-01-02T03:04:05Z")).unwrap();
+    for (field, wrong) in [
+        ("/results/0/finishedAt", json!("yesterday")),
+        ("/results/0/finishedAt", json!(null)),
+        ("/results/0/deliveryType", json!("pigeon")),
+        ("/results/0/snapshotId", json!("xyz")),
+        ("/results/0/status", json!("done")),
+        ("/links/0/title", json!("self")),
+        ("/count", json!(1)),
+        ("/results", json!({})),
+    ] {
+        assert!(check(field, wrong.clone()).is_err(), "{field}: {wrong} is taken");
+    }
+    let error = json!({"error": 404, "errorCode": "X", "parameters": []});
+    operation.check(404, Some("X"), "application/json", Some(&error)).unwrap();
+    assert!(operation.check(418, Some("X"), "application/json", Some(&error)).is_err());
+    assert!(operation.check(200, None, "application/json", Some(&json!({"results": []}))).is_err());
 }

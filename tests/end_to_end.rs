@@ -133,6 +133,47 @@ async fn what_cannot_be_registered_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn what_an_account_lacks_is_told_line_by_line_with_the_command_that_mends_it() {
+    let server = Server::start(Options::default().with_auth()).await.unwrap();
+    let make = doc! { "createUser": "poor", "pwd": "pw", "roles": [{ "role": "read", "db": "shop" }] };
+    server.admin(make).await.unwrap();
+    let ebbtide = Ebbtide::start();
+    let poor = server.uri_for("poor", "pw");
+    let add = |more: &[&str]| {
+        let words = [&["cluster", "add", "main", "--uri", &poor], more].concat();
+        ebbtide.try_text(&words)
+    };
+    let refused = add(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let asked = add(&["--dry-run"]);
+    assert_eq!(asked.status.code(), Some(1), "a script can tell that it cannot be registered");
+    for told in [stderr(&refused), String::from_utf8(asked.stdout).unwrap()] {
+        let (problems, remedies) = told.split_once("what mends it, in mongosh:\n").unwrap();
+        let lines: Vec<&str> = problems.lines().skip(1).collect();
+        assert!(
+            lines.len() > 1 && lines.iter().all(|line| line.starts_with("  MISSING_PRIVILEGE: ")),
+            "{told}"
+        );
+        let commands: Vec<&str> = remedies.lines().filter(|line| line.contains("db.getSiblingDB")).collect();
+        assert_eq!(commands.len(), 2, "each command once: {told}");
+    }
+    // One that may take backups, and nothing else, is taken with a warning.
+    let role = ebbtide.cli(&["cluster", "role", "--purpose", "backup", "--mongodb", "6.0"]);
+    let role = bson::Bson::try_from(role).unwrap();
+    server.admin(role.as_document().unwrap().clone()).await.unwrap();
+    let name = role.as_document().unwrap().get_str("createRole").unwrap();
+    server.admin(doc! { "grantRolesToUser": "poor", "roles": [name] }).await.unwrap();
+    let added = add(&[]);
+    assert!(added.status.success(), "{}", stderr(&added));
+    assert!(String::from_utf8(added.stdout.clone()).unwrap().contains("main is registered"));
+    assert!(
+        stderr(&added).contains("what mends it"),
+        "what a restore would lack is told: {}",
+        stderr(&added)
+    );
+}
+
+#[tokio::test]
 async fn a_lost_catalog_is_rebuilt_from_the_vault() {
     let server = source("6.0.5").await;
     let client = server.client().await.unwrap();
@@ -171,6 +212,7 @@ async fn the_master_key_can_be_changed() {
     let mut ebbtide = Ebbtide::start();
     ebbtide.add("main", &server.uri());
     let snapshot = ebbtide.snapshot("main");
+    let link = ebbtide.cli(&["restore", "download", "main", "--snapshot", &snapshot]);
     ebbtide.stop();
     let old = std::fs::read_to_string(ebbtide.directory.join("master.key")).unwrap();
     let told = ebbtide.admin(&["key", "rotate"]);
@@ -178,6 +220,8 @@ async fn the_master_key_can_be_changed() {
     assert_ne!(old, new);
     assert!(told["fingerprint"].is_string());
     ebbtide.serve(&[]);
+    let shown = ebbtide.cli(&["restore", "show", "main", &text(&link, "id")]);
+    assert_eq!(shown["deliveryUrl"], link["deliveryUrl"], "a link outlives the key it was sealed with");
     assert_eq!(ebbtide.restore("main", &snapshot, "main")["state"], "finished");
     ebbtide.stop();
     // With the old key nothing opens, and the reason is told.

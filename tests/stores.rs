@@ -2,8 +2,6 @@
 //! has been there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "support/postgres.rs"]
-mod postgres;
 #[path = "support/s3.rs"]
 mod s3;
 mod support;
@@ -73,13 +71,13 @@ async fn a_vault_in_a_bucket() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_catalog_in_postgresql() {
-    let Some(database) = postgres::Postgres::start() else { return };
+    let Some(database) = testbed::postgres::Postgres::start() else { return };
     let place = tempfile::tempdir().unwrap();
     let (server, client) = source().await;
     let before = oracle::state(&client).await.unwrap();
     let config = place.path().join("config.toml");
     std::fs::write(&config, "[jobs]\nlease_seconds = 2\n").unwrap();
-    let url = database.url();
+    let url = database.url("postgres");
     let flags = ["--catalog", &url, "--config", config.to_str().unwrap()];
     let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &flags);
     ebbtide.serve(&[]);

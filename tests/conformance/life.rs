@@ -53,6 +53,8 @@ async fn nouns(world: &World, way: &str) {
     for date in ["2023-01-01", "2025-03-12"] {
         checker.ok(owner, get(&world.group("/clusters/main/processArgs")).date(date), 200).await;
     }
+    let all = checker.ok(owner, get("/api/atlas/v2/clusters"), 200).await;
+    assert_eq!(all["results"][0]["clusters"][0]["name"], "main");
     checker.ok(owner, get(&world.group("/flexClusters")), 200).await;
     let tenants = checker.ok(owner, get(&world.group("/serverless")), 200).await;
     assert_eq!(tenants["results"][0]["name"], "tenant");
@@ -362,7 +364,8 @@ async fn restores_done(world: &mut World, way: &str, taken: &Taken, jobs: &Jobs)
         .ok(owner, delete(&world.own(&format!("/clusters/tenant/restoreJobs/{}", jobs.tenant))), 204)
         .await;
     checker.ok(owner, delete(&taken.own_tenant(world)), 204).await;
-    checker.forget_links();
+    checker.is_gone(&taken.main);
+    checker.is_gone(&taken.tenant);
     let token = url.split('/').rev().nth(1).unwrap().to_owned();
     world.keep_secret(&token);
 }

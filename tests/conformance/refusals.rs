@@ -33,7 +33,7 @@ const NOT_FOR_READERS: [&str; 8] = [
 /// Well formed, and nobody's.
 const UNKNOWN: &str = "0123456789abcdef01234567";
 /// Fewer refusals than this mean that an operation was passed over.
-const REFUSALS_MIN: usize = 3;
+const REFUSALS_MIN: usize = 2;
 
 pub async fn of_every_operation(world: &World, way: &str) {
     for operation in world.checker.operations().to_vec() {
@@ -248,7 +248,9 @@ impl Case<'_> {
         }
         let pretty = checker.raw(owner, &self.ask(&format!("{target}?pretty=true"))).await;
         assert_eq!(pretty.status, plain.status);
-        assert!(pretty.text().starts_with("{\n  \"") && pretty.text().contains("\" : "), "{}", pretty.text());
+        let is_pretty = pretty.text().starts_with("{\n  \"") && pretty.text().contains("\" : ");
+        assert!(is_pretty || plain.text() == "{}", "{target}: {}", pretty.text());
+        assert!(plain.status != 200 || !plain.text().contains('\n'), "{target} is compact unless asked");
         let enveloped = checker.raw(owner, &self.ask(&format!("{target}?envelope=true"))).await;
         assert_eq!(enveloped.json()["status"], plain.status, "{target}");
         let is_page = plain.status == 200 && self.lists();

@@ -176,8 +176,13 @@ impl Ebbtide {
     }
 
     pub fn try_cli(&self, words: &[&str]) -> Output {
+        self.try_text(&[words, &["--output", "json"]].concat())
+    }
+
+    /// Runs a client command as a person does.
+    pub fn try_text(&self, words: &[&str]) -> Output {
         let mut command = program();
-        command.args(words).args(["--output", "json"]);
+        command.args(words);
         command.env("EBBTIDE_URL", self.url()).env("EBBTIDE_PROJECT", &self.project);
         command.env("EBBTIDE_PUBLIC_KEY", &self.public_key).env("EBBTIDE_PRIVATE_KEY", &self.private_key);
         command.output().unwrap()

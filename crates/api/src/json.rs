@@ -34,6 +34,18 @@ pub(crate) fn write_ordered(entries: &[(&str, &Value)], layout: Layout) -> Vec<u
     out
 }
 
+/// The value without the members that are null: what is unset is absent.
+pub(crate) fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let set = map.iter().filter(|(_, value)| !value.is_null());
+            set.map(|(name, value)| (name.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
 fn write_value(value: &Value, layout: Layout, depth: usize, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
@@ -111,6 +123,12 @@ mod tests {
 
     fn text(value: &Value, layout: Layout) -> String {
         String::from_utf8(write(value, layout)).unwrap()
+    }
+
+    #[test]
+    fn what_is_unset_is_absent_at_every_depth() {
+        let value = serde_json::json!({"a": null, "b": {"c": null, "d": [{"e": null}, 1]}});
+        assert_eq!(without_nulls(&value), serde_json::json!({"b": {"d": [{}, 1]}}));
     }
 
     #[test]

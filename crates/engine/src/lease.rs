@@ -182,18 +182,18 @@ struct Inner {
 
 /// A point in time on both clocks: one does not go backwards, the other goes on while the machine sleeps.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+pub(crate) struct Moment {
     instant: Instant,
     wall: WallTime,
 }
 
 impl Moment {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self { instant: Instant::now(), wall: wall_clock() }
     }
 
     /// How long ago it was, by the clock that says more.
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         let by_wall = u64::try_from(wall_clock().0.saturating_sub(self.wall.0)).unwrap_or(0);
         self.instant.elapsed().max(Duration::from_millis(by_wall))
     }

@@ -8,6 +8,7 @@ pub mod binaries;
 pub mod data;
 pub mod load;
 pub mod oracle;
+pub mod postgres;
 pub mod process;
 pub mod server;
 pub mod tls;

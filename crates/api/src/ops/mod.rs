@@ -2,6 +2,7 @@
 //! and the function that answers it. A table, so that no operation can forget a step of the gate.
 
 mod audit;
+mod cluster_details;
 mod clusters;
 mod dates;
 mod ebbtide;
@@ -48,6 +49,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         orgs::OPERATIONS,
         groups::OPERATIONS,
         clusters::OPERATIONS,
+        cluster_details::OPERATIONS,
         flex_probe::OPERATIONS,
         snapshots::OPERATIONS,
         restore_jobs::OPERATIONS,

@@ -8,7 +8,7 @@ use model::{
 use serde_json::{Value, json};
 
 use super::links;
-use crate::{download, gate::Call};
+use crate::{download, gate::Call, json};
 
 /// What a client may conclude from a job, now.
 pub(super) struct Shown {
@@ -121,7 +121,7 @@ pub(super) fn own(
         }
     }
     if let Some(receipt) = &job.receipt {
-        object["receipt"] = receipt.clone();
+        object["receipt"] = json::without_nulls(receipt);
     }
     if let Some(archive) = download::Archive::of_ready(job) {
         object["archive"] = json!({

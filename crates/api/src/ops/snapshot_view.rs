@@ -5,7 +5,7 @@ use model::snapshot::SnapshotState;
 use serde_json::{Value, json};
 
 use super::links;
-use crate::gate::Call;
+use crate::{gate::Call, json};
 
 /// `DiskBackupReplicaSet`.
 pub(super) fn replica_set(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
@@ -96,7 +96,7 @@ pub(super) fn own(
         object["clusterTime"] = json!({"increment": time.increment, "seconds": time.seconds});
     }
     if !snapshot.notes.is_null() {
-        object["notes"] = snapshot.notes.clone();
+        object["notes"] = json::without_nulls(&snapshot.notes);
     }
     if let Some(days) = snapshot.retention_days {
         object["retentionInDays"] = days.into();

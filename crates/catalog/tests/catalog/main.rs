@@ -34,13 +34,13 @@ macro_rules! suite {
         /// All cases on one server; each has a database of its own.
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn postgres_suite() {
-            let Some(server) = postgres::Server::start() else { return };
+            let Some(server) = testbed::postgres::Postgres::start() else { return };
             $(
                 let name = stringify!($case);
                 println!("{name}");
-                crate::$module::$case(server.catalog(name).await).await;
+                crate::$module::$case(postgres::catalog(&server, name).await).await;
             )*
-            let catalog = server.catalog("unfinished_pin").await;
+            let catalog = postgres::catalog(&server, "unfinished_pin").await;
             collector::a_mark_waits_for_an_unfinished_pin(catalog, &server.url("unfinished_pin")).await;
         }
     };

@@ -1,129 +1,18 @@
-//! A PostgreSQL server of our own, when its programs are on this machine.
-
-use std::{
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+//! Catalogs on a PostgreSQL server of our own.
 
 use catalog::Catalog;
 use sqlx::Connection;
+use testbed::postgres::Postgres;
 
-/// Set to make a missing PostgreSQL a failure.
-const REQUIRE: &str = "EBBTIDE_TEST_REQUIRE_POSTGRES";
-
-/// A running server; stopped and deleted when dropped.
-pub(crate) struct Server {
-    programs: PathBuf,
-    directory: tempfile::TempDir,
-    user: Option<&'static str>,
-    port: u16,
-}
-
-impl Server {
-    /// Starts a server, or says why not.
-    pub(crate) fn start() -> Option<Self> {
-        match Self::try_start() {
-            Ok(server) => Some(server),
-            Err(why) => {
-                assert!(std::env::var_os(REQUIRE).is_none(), "PostgreSQL is required by {REQUIRE}: {why}");
-                println!("SKIPPED: {why}");
-                eprintln!("SKIPPED: {why}");
-                None
-            }
-        }
-    }
-
-    fn try_start() -> Result<Self, String> {
-        let programs = programs().ok_or("no PostgreSQL binaries")?;
-        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        // PostgreSQL refuses to run as root.
-        let user = is_root().then_some("nobody");
-        if let Some(user) = user {
-            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-            run(Command::new("chown").arg(user).arg(directory.path()))?;
-        }
-        let mut server = Self { programs, directory, user, port: 0 };
-        server.run("initdb", &["--auth=trust", "--username=ebbtide", "--no-sync", "--encoding=UTF8"])?;
-        // Somebody else may take the port between its choice and its use.
-        server.listen().or_else(|_| server.listen()).or_else(|_| server.listen())?;
-        Ok(server)
-    }
-
-    fn listen(&mut self) -> Result<(), String> {
-        self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=200 \
-             -c shared_buffers=16MB -c fsync=off -c deadlock_timeout=100ms",
-            self.port
-        );
-        let log = self.directory.path().join("log");
-        self.run("pg_ctl", &["--wait", "--log", log.to_str().unwrap(), "--options", &options, "start"])
-    }
-
-    /// A catalog in a new database of that name.
-    pub(crate) async fn catalog(&self, database: &str) -> Catalog {
-        let database: String = database.chars().take(60).collect();
-        sqlx::any::install_default_drivers();
-        let mut admin = sqlx::AnyConnection::connect(&self.url("postgres")).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{database}\"")))
-            .execute(&mut admin)
-            .await
-            .unwrap();
-        admin.close().await.unwrap();
-        Catalog::open(&self.url(&database)).await.unwrap()
-    }
-
-    /// Where that catalog is.
-    pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://ebbtide@127.0.0.1:{}/{database}", self.port)
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {
-        let program = self.programs.join(program);
-        let mut command = match self.user {
-            None => Command::new(&program),
-            Some(user) => {
-                let mut command = Command::new("setpriv");
-                command.args(["--reuid", user, "--clear-groups"]).arg(&program);
-                command
-            }
-        };
-        run(command.arg("--pgdata").arg(self.directory.path().join("data")).args(arguments).current_dir("/"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(why) = self.run("pg_ctl", &["--wait", "--mode", "immediate", "stop"]) {
-            eprintln!("PostgreSQL was not stopped: {why}");
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    // Not a pipe: the server that pg_ctl starts would inherit it and keep it open.
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?} ended with {status}")),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
-}
-
-/// The directory with `initdb`, `pg_ctl` and `postgres`: on PATH, or where Debian puts them.
-fn programs() -> Option<PathBuf> {
-    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    on_path
-        .into_iter()
-        .flatten()
-        .chain(versions.map(|version| version.path().join("bin")))
-        .find(|directory| ["initdb", "pg_ctl", "postgres"].iter().all(|name| directory.join(name).is_file()))
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(Path::new("/proc/self")).is_ok_and(|metadata| metadata.uid() == 0)
+/// A catalog in a new database of that name.
+pub(crate) async fn catalog(server: &Postgres, database: &str) -> Catalog {
+    let database: String = database.chars().take(60).collect();
+    sqlx::any::install_default_drivers();
+    let mut admin = sqlx::AnyConnection::connect(&server.url("postgres")).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{database}\"")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    admin.close().await.unwrap();
+    Catalog::open(&server.url(&database)).await.unwrap()
 }

@@ -100,13 +100,14 @@ impl SegmentStore {
         let name = draft.entry.name;
         let mut entry = draft.entry.clone();
         entry.as_of = as_of;
-        // Known and still there: the collector cannot take it from under a pin.
-        if self.pinned(&[name]).await?.contains(&name)
-            && let Some(bytes) = vault.stored_bytes(&name).await?
-        {
-            entry.stored_bytes = bytes;
-            buffers.give(draft.into_buffer());
-            return Ok(entry);
+        // Known and still there: the collector cannot take it from under a pin. One that was cut short is stored anew.
+        if self.pinned(&[name]).await?.contains(&name) {
+            if let Some(bytes) = vault.whole_segment(&name).await? {
+                entry.stored_bytes = bytes;
+                buffers.give(draft.into_buffer());
+                return Ok(entry);
+            }
+            tracing::warn!(%name, "{name} is missing in the vault, or damaged; it is stored anew");
         }
         let sealing = vault.clone();
         let reused = Arc::clone(buffers);

@@ -8,19 +8,25 @@ use std::time::Duration;
 
 use catalog::{Cycle, ObjectRow, StoredObject};
 use futures::StreamExt;
-use model::WallTime;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use vault::{Manifest, ObjectKind, ObjectName};
+use vault::{Manifest, ObjectKind, ObjectName, Vault};
 
+use super::{
+    is_due, remember,
+    unaccounted::{self, Held},
+};
 use crate::{
     engine::Services,
-    lease::JobError,
+    lease::{JobError, Moment},
     sort::{Merge, RunBuffer, Spill, SpillError},
 };
 
 /// The right to collect lasts so long without being renewed; far longer than a delete in the vault takes.
 const CYCLE_LEASE_MS: i64 = 10 * 60 * 1000;
+/// A delete begins within this time after the right was renewed, or not at all: a process that was frozen could otherwise
+/// delete what has been stored anew since somebody else took the right. The rest is for a delete that takes long.
+const DELETES_WITHIN: Duration = Duration::from_secs(3 * 60);
 /// Rows, names and deletes are handled so many at a time.
 const BATCH: usize = 500;
 /// Deletes under way at a time.
@@ -41,6 +47,7 @@ struct Done {
     marked: u64,
     deleted: u64,
     deleted_bytes: u64,
+    held: Vec<Held>,
 }
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
@@ -61,6 +68,7 @@ pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
         "objectsMarked": done.marked,
         "objectsDeleted": done.deleted,
         "bytesDeleted": done.deleted_bytes,
+        "heldByManifests": done.held,
     }))
 }
 
@@ -71,6 +79,10 @@ async fn collect(services: &Services, cycle: &Cycle) -> Result<Done, JobError> {
     if is_due(services, LAST_SWEEP, SWEEP_EVERY).await? {
         done.adopted = adopt_strangers(services, cycle).await?;
         remember(services, LAST_SWEEP).await?;
+    }
+    done.held = unaccounted::look(services).await?;
+    if !done.held.is_empty() {
+        return Ok(done);
     }
     let reachable = reachable(services, cycle).await?;
     walk(services, cycle, reachable, &mut done).await?;
@@ -202,9 +214,10 @@ async fn delete(
     done: &mut Done,
 ) -> Result<(), JobError> {
     for batch in objects.chunks(BATCH) {
+        let asking = Moment::now();
         services.catalog.collector().renew(cycle, services.now(), CYCLE_LEASE_MS).await?;
         let names: Vec<String> = batch.iter().map(|object| object.name.clone()).collect();
-        delete_from_vault(services, &names).await?;
+        delete_from_vault(&services.vault, &names, asking, DELETES_WITHIN).await?;
         services.catalog.collector().finish_delete(cycle, &names).await?;
         done.deleted += batch.len() as u64;
         done.deleted_bytes += batch.iter().map(|object| object.stored_bytes).sum::<u64>();
@@ -212,12 +225,24 @@ async fn delete(
     Ok(())
 }
 
-async fn delete_from_vault(services: &Services, names: &[String]) -> Result<(), JobError> {
+/// Deletes from the store as long as the right that was renewed at `renewed` surely holds.
+async fn delete_from_vault(
+    vault: &Vault,
+    names: &[String],
+    renewed: Moment,
+    within: Duration,
+) -> Result<(), JobError> {
     let names: Vec<ObjectName> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    let vault = services.vault.clone();
+    let vault = vault.clone();
     let deletes = names.into_iter().map(move |name| {
         let vault = vault.clone();
-        async move { vault.delete(&name).await }
+        async move {
+            if renewed.elapsed() >= within {
+                let why = "the right to collect ran out in the middle; the next cycle goes on";
+                return Err(JobError::failed(why));
+            }
+            Ok(vault.delete(&name).await?)
+        }
     });
     let mut deletes = futures::stream::iter(deletes).buffer_unordered(DELETES_AT_A_TIME);
     while let Some(deleted) = deletes.next().await {
@@ -297,13 +322,28 @@ impl Names {
     }
 }
 
-async fn is_due(services: &Services, key: &str, every: Duration) -> Result<bool, JobError> {
-    let last = services.catalog.settings().get(key).await?;
-    let last = last.and_then(|text| text.parse().ok()).map(WallTime);
-    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
-    Ok(last.is_none_or(|last| services.now() >= last.plus_ms(every)))
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use model::id::RestoreJobId;
+    use vault::{ArchiveWriter, Location, MasterKey, S3Options};
 
-async fn remember(services: &Services, key: &str) -> Result<(), JobError> {
-    Ok(services.catalog.settings().set(key, &services.now().0.to_string()).await?)
+    use super::*;
+
+    #[tokio::test]
+    async fn a_collector_that_was_frozen_deletes_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Location::parse(dir.path().to_str().unwrap(), S3Options::default()).unwrap();
+        let vault = Vault::create_or_open(&place, &MasterKey::generate()).await.unwrap();
+        let mut writer = ArchiveWriter::new(&vault, RestoreJobId::from_bytes([1; 12]));
+        writer.write(b"anything").await.unwrap();
+        writer.finish().await.unwrap();
+        let name = vault.list(ObjectKind::Archive).next().await.unwrap().unwrap().name;
+        let renewed = Moment::now();
+        let text = [name.to_string()];
+        assert!(delete_from_vault(&vault, &text, renewed, Duration::ZERO).await.is_err());
+        assert!(vault.contains(&name).await.unwrap(), "somebody else may have stored it anew");
+        delete_from_vault(&vault, &text, renewed, DELETES_WITHIN).await.unwrap();
+        assert!(!vault.contains(&name).await.unwrap());
+    }
 }

@@ -7,9 +7,14 @@
 
 mod collect;
 mod expiry;
+mod leftovers;
 mod reaper;
+mod unaccounted;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use model::WallTime;
@@ -63,6 +68,7 @@ impl Reconcilers {
             ("expiry", (|s| Box::pin(expiry::activate(s))) as Activation),
             ("reaper", |s| Box::pin(reaper::activate(s))),
             ("collector", |s| Box::pin(collect::activate(s))),
+            ("leftovers", |s| Box::pin(leftovers::activate(s))),
         ];
         let all = all.into_iter().map(|(name, activate)| Reconciler::new(name, activate)).collect();
         Self { services, all }
@@ -144,4 +150,16 @@ impl Reconciler {
         }
         done
     }
+}
+
+/// Whether what is done now and then has to be done again; when it was done last stands in the catalog's settings.
+async fn is_due(services: &Services, key: &str, every: Duration) -> Result<bool, JobError> {
+    let last = services.catalog.settings().get(key).await?;
+    let last = last.and_then(|text| text.parse().ok()).map(WallTime);
+    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
+    Ok(last.is_none_or(|last| services.now() >= last.plus_ms(every)))
+}
+
+async fn remember(services: &Services, key: &str) -> Result<(), JobError> {
+    Ok(services.catalog.settings().set(key, &services.now().0.to_string()).await?)
 }

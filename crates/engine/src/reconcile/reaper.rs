@@ -4,26 +4,23 @@
 //! left such a record behind is finished off here: a write block is lifted, a history window put back, staging
 //! collections are dropped.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongo::Permit;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{Services, wall_clock},
+    engine::Services,
     jobs,
-    lease::JobError,
+    lease::{JobError, Moment},
 };
 
 /// A reaper that was frozen must not lift what a new job has raised since.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn for_a_while() -> Permit {
-    let began = (Instant::now(), wall_clock());
-    Permit::new(move || {
-        let by_wall = wall_clock().0.saturating_sub(began.1.0);
-        began.0.elapsed() < PATIENCE && u128::try_from(by_wall).unwrap_or(0) < PATIENCE.as_millis()
-    })
+    let began = Moment::now();
+    Permit::new(move || began.elapsed() < PATIENCE)
 }
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {

@@ -3,7 +3,7 @@
 use bson::{RawDocumentBuf, raw::cstr, rawdoc};
 
 use super::{Batch, DocumentId};
-use crate::{Namespace, Result, wire::Connection};
+use crate::{Error, Namespace, Result, wire::Connection};
 
 /// Bytes wanted in one batch: measured best, larger ones fall out of the processor's cache.
 const BATCH_BYTES_TARGET: usize = 1024 * 1024;
@@ -24,6 +24,8 @@ pub struct Cursor<'c> {
     spare: Vec<u8>,
     next_batch_documents: i32,
     through: Option<DocumentId>,
+    /// The document that the range ends with was met.
+    met: bool,
     /// A find to be run when all else has been read.
     tail: Option<RawDocumentBuf>,
 }
@@ -44,6 +46,7 @@ impl<'c> Cursor<'c> {
             spare: Vec::new(),
             next_batch_documents: FIRST_BATCH_DOCUMENTS,
             through,
+            met: false,
             tail: None,
         };
         cursor.first = Some(cursor.fetch(&find).await?);
@@ -60,6 +63,7 @@ impl<'c> Cursor<'c> {
             spare: Vec::new(),
             next_batch_documents: 0,
             through: None,
+            met: false,
             tail: None,
         }
     }
@@ -84,19 +88,31 @@ impl<'c> Cursor<'c> {
         } else if let Some(tail) = self.tail.take() {
             self.fetch(&tail).await?
         } else {
-            return Ok(None);
+            return self.end();
         };
         if batch.ended {
+            self.met = true;
             self.kill().await?;
         }
         if !batch.is_empty() || self.id != 0 {
             return Ok(Some(batch));
         }
         let Some(tail) = self.tail.take() else {
-            return Ok(None);
+            return self.end();
         };
         let batch = self.fetch(&tail).await?;
         Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// A range whose last document never came has gone on into what is not its own: nothing of it counts.
+    fn end(&self) -> Result<Option<Batch>> {
+        if self.through.is_none() || self.met {
+            return Ok(None);
+        }
+        Err(Error::CursorLost {
+            namespace: self.namespace.to_string(),
+            message: "the last document of the range is not there any more".to_owned(),
+        })
     }
 
     fn more(&self) -> RawDocumentBuf {

@@ -25,7 +25,9 @@ pub fn is_staging_name(collection: &str) -> bool {
 
 /// Whether this job made this name.
 pub fn is_staging_name_of(job_hex: &str, collection: &str) -> bool {
-    collection.starts_with(&job_prefix(job_hex))
+    let ordinal = collection.strip_prefix(&job_prefix(job_hex));
+    ordinal
+        .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 fn job_prefix(job_hex: &str) -> String {
@@ -42,7 +44,8 @@ pub async fn sweep_staging(deployment: &Deployment, job_hex: &str) -> Result<Vec
     let mut swept = Vec::new();
     let databases = collections::database_names(deployment).await?;
     for db in databases.into_iter().filter(|db| !never_taken_database(db)) {
-        for name in collections::collection_names_with_prefix(deployment, &db, &prefix).await? {
+        let named = collections::collection_names_with_prefix(deployment, &db, &prefix).await?;
+        for name in named.into_iter().filter(|name| is_staging_name_of(job_hex, name)) {
             collections::drop(deployment, &db, &name).await?;
             swept.push(Namespace::new(db.as_str(), name));
         }

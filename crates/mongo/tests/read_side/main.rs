@@ -6,6 +6,7 @@ extern crate ebbtide_mongo as mongo;
 
 mod connecting;
 mod ddl;
+mod keys;
 mod listing;
 mod privileges;
 mod reading;

@@ -101,7 +101,7 @@ impl PageWriter {
         }
         let name = self.vault.keys().name(ObjectKind::Page, &[&self.plain]);
         self.announce.announce(name).await.map_err(Error::Announce)?;
-        self.stored_bytes += match self.vault.stored_bytes(&name).await? {
+        self.stored_bytes += match whole_page(&self.vault, &name).await? {
             Some(stored_bytes) => stored_bytes,
             None => self.vault.put(&seal_single(self.vault.keys(), name, &self.plain)?).await?,
         };
@@ -117,6 +117,16 @@ impl PageWriter {
     pub(super) async fn finish(mut self) -> Result<(Vec<PageRef>, u64)> {
         self.flush().await?;
         Ok((self.pages, self.stored_bytes))
+    }
+}
+
+/// The size of a page in the store, when it is there and is what it should be: one that was damaged is stored anew.
+async fn whole_page(vault: &Vault, name: &ObjectName) -> Result<Option<u64>> {
+    let Some(stored_bytes) = vault.stored_bytes(name).await? else { return Ok(None) };
+    match read_page(vault, name).await {
+        Ok(_) => Ok(Some(stored_bytes)),
+        Err(error) if error.is_damage() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -141,7 +151,7 @@ where
     stream::iter(pages)
         .map(move |page| {
             let vault = vault.clone();
-            async move { read_page(&vault, &page).await.map(|plain| (page, plain)) }
+            async move { read_page(&vault, &page.name).await.map(|plain| (page, plain)) }
         })
         .buffered(PAGES_AHEAD)
         .and_then(move |(page, plain)| std::future::ready(parse_page(&page, &plain, convert)))
@@ -150,11 +160,11 @@ where
         .boxed()
 }
 
-async fn read_page(vault: &Vault, page: &PageRef) -> Result<Vec<u8>> {
-    let sealed = vault.get(&page.name).await?;
-    let plain = open_single(vault.keys(), &page.name, &sealed, PAGE_BYTES_MAX)?;
-    if vault.keys().name(ObjectKind::Page, &[&plain]) != page.name {
-        return Err(Error::damaged_block(page.name, 0, "its hash is another one"));
+async fn read_page(vault: &Vault, name: &ObjectName) -> Result<Vec<u8>> {
+    let sealed = vault.get(name).await?;
+    let plain = open_single(vault.keys(), name, &sealed, PAGE_BYTES_MAX)?;
+    if vault.keys().name(ObjectKind::Page, &[&plain]) != *name {
+        return Err(Error::damaged_block(*name, 0, "its hash is another one"));
     }
     Ok(plain)
 }

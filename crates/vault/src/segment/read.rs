@@ -69,14 +69,7 @@ impl Vault {
             return Err(Error::Refused { what: "a search by key in a segment", why });
         }
         let name = &entry.name;
-        let mut front = self.get_range(name, 0..FIRST_READ_BYTES).await?;
-        let header = Header::read(name, &front)?;
-        let front_bytes = HEADER_BYTES + header.first_bytes;
-        if front.len() < front_bytes {
-            front = self.get_range(name, 0..front_bytes as u64).await?;
-        }
-        let seal = self.keys().object(name, &header.salt);
-        let index = open_index(self.keys(), &seal, name, &header, &front)?;
+        let (seal, index) = self.read_index(name).await?;
         let ranges: Vec<_> = index.ranges().collect();
         for at in index.candidates(key).rev() {
             let sealed = self.get_range(name, ranges[at].clone()).await?;
@@ -92,6 +85,33 @@ impl Vault {
             }
         }
         Ok(None)
+    }
+
+    /// The size of a segment in the store, when it is there and whole as far as its index and its length tell: enough to
+    /// find out that it was cut short or is another object, and not that a bit of its documents has flipped.
+    ///
+    /// # Errors
+    /// Whatever the store says; damage is no error here.
+    pub async fn whole_segment(&self, name: &ObjectName) -> Result<Option<u64>> {
+        let Some(stored_bytes) = self.stored_bytes(name).await? else { return Ok(None) };
+        let whole = match self.read_index(name).await {
+            Ok((_, index)) => index.ranges().last().is_some_and(|range| range.end == stored_bytes),
+            Err(error) if error.is_damage() => false,
+            Err(error) => return Err(error),
+        };
+        Ok(whole.then_some(stored_bytes))
+    }
+
+    async fn read_index(&self, name: &ObjectName) -> Result<(ObjectSeal, Index)> {
+        let mut front = self.get_range(name, 0..FIRST_READ_BYTES).await?;
+        let header = Header::read(name, &front)?;
+        let front_bytes = HEADER_BYTES + header.first_bytes;
+        if front.len() < front_bytes {
+            front = self.get_range(name, 0..front_bytes as u64).await?;
+        }
+        let seal = self.keys().object(name, &header.salt);
+        let index = open_index(self.keys(), &seal, name, &header, &front)?;
+        Ok((seal, index))
     }
 }
 

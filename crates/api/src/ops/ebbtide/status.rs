@@ -8,6 +8,7 @@ use crate::{
     access::Scope,
     error::Answer,
     gate::Call,
+    json,
     ops::{Operation, groups::catalog_page},
     page::{Location, PageRequest, page},
     rate::Set,
@@ -53,7 +54,7 @@ async fn audit(call: Call) -> Answer<Reply> {
         json!({
             "action": entry.action,
             "at": entry.at.to_rfc3339(),
-            "detail": entry.detail,
+            "detail": json::without_nulls(&entry.detail),
             "outcome": entry.outcome,
             "subject": entry.subject,
             "who": entry.who,

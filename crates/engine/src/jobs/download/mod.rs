@@ -16,10 +16,11 @@ use aws_lc_rs::{
 };
 use base64::Engine as _;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use model::{id::RestoreJobId, restore::RestoreState};
 use serde_json::json;
 use tokio::sync::mpsc;
-use vault::{ArchiveInfo, ArchiveWriter};
+use vault::{ArchiveInfo, ArchiveWriter, ObjectKind};
 
 use super::restore::open_manifest;
 use crate::{
@@ -34,6 +35,8 @@ pub const EXPIRES_AFTER_MS: i64 = 3600 * 1000;
 const PURPOSE_DOWNLOAD_TOKEN: &str = "download-token";
 /// 18 random bytes are 24 characters.
 const TOKEN_RANDOM_BYTES: usize = 18;
+/// Parts of archives that are deleted at a time.
+const DELETES_AT_A_TIME: usize = 8;
 /// Pieces between the vault and the compressor. One is a segment at most, and holds a permit of the budget.
 const PIECES_AHEAD: usize = 2;
 /// Pieces between the compressor and the vault, of a megabyte each.
@@ -45,14 +48,13 @@ const COMPRESSED_AHEAD: usize = 4;
 /// [`JobError`]; nothing is left in the vault after a cancel or a failure.
 pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError> {
     // An attempt that died may have left parts. Its archive has another id, so nothing of it is of use.
-    ctx.vault().delete_archives_of(id).await?;
+    sweep(ctx, id).await?;
     if ctx.lease().restore_state == Some(RestoreState::Cancelling) {
         return Err(JobError::Cancelled);
     }
     let built = build(ctx, id).await;
-    match &built {
-        Ok(_) | Err(JobError::Lost) => {}
-        Err(_) => ctx.vault().delete_archives_of(id).await?,
+    if built.is_err() && ctx.holds_lease() {
+        sweep(ctx, id).await?;
     }
     let archive = built?;
     crash::point("download.after-archive");
@@ -61,11 +63,24 @@ pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         Ok(()) => Ok(Outcome::Recorded),
         // Cancelled while the last part was written.
         Err(catalog::Error::Illegal(_)) => {
-            ctx.vault().delete_archives_of(id).await?;
+            sweep(ctx, id).await?;
             Err(JobError::Cancelled)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Deletes what this and earlier attempts have stored, for as long as the job is surely ours: what somebody else stores
+/// for it is not for us to delete.
+async fn sweep(ctx: &JobContext, id: RestoreJobId) -> Result<(), JobError> {
+    let parts = ctx.vault().list(ObjectKind::Archive).map_ok(|listed| listed.name).map_err(JobError::from);
+    let own = parts.try_filter(move |name| std::future::ready(name.archive_job() == Some(id)));
+    let deletes = own.try_for_each_concurrent(DELETES_AT_A_TIME, |name| async move {
+        ctx.check_lease()?;
+        Ok(ctx.vault().delete(&name).await?)
+    });
+    deletes.await?;
+    ctx.check_lease()
 }
 
 /// Deletes whatever a download has in the vault: after its end, however it ended.
@@ -94,9 +109,16 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     let compressing = tokio::task::spawn_blocking(move || tarball::build(to_compress, compressed, modified));
     let feed = content::feed(ctx, &manifest, pieces);
     // Each side ends the others by closing its channel, and the first cause counts, not its consequences.
-    let (fed, stored) = tokio::join!(feed, store(writer, to_store));
+    let (fed, stored) = tokio::join!(feed, store(ctx, writer, to_store));
     let compressed =
         compressing.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the compression", e))?;
+    if let Err(lost) = ctx.check_lease() {
+        if let Ok(writer) = stored {
+            // Parts of another archive than that of whoever has the job now.
+            writer.abort().await.ok();
+        }
+        return Err(lost);
+    }
     ctx.check()?;
     match fed {
         Err(content::Feed::Failed(error)) => return Err(error),
@@ -109,10 +131,15 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
 }
 
 async fn store(
+    ctx: &JobContext,
     mut writer: ArchiveWriter,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<ArchiveWriter, JobError> {
     while let Some(piece) = pieces.recv().await {
+        if !ctx.holds_lease() {
+            writer.abort().await.ok();
+            return Err(JobError::Lost);
+        }
         if let Err(error) = writer.write(&piece).await {
             writer.abort().await.ok();
             return Err(error.into());

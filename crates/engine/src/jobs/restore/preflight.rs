@@ -1,7 +1,9 @@
 //! What is looked at before anything is written: a restore that cannot end well does not begin.
 
+use std::collections::BTreeSet;
+
 use bson::doc;
-use mongo::{Deployment, Facts, facts::Member, privileges::Purpose};
+use mongo::{Deployment, Facts, Namespace, facts::Member, privileges::Purpose, write::timeseries::series_of};
 
 use super::{
     cutover,
@@ -31,6 +33,7 @@ pub(crate) async fn check(job: &Restore) -> Result<(), JobError> {
     let header = job.manifest.header();
     reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));
     reasons.extend(no_majority(&facts.members));
+    reasons.extend(buckets_without_series(job));
     if facts.engine != "wiredTiger" {
         reasons.push(format!("the target's storage engine is {}, not wiredTiger", facts.engine));
     }
@@ -120,6 +123,18 @@ fn no_majority(members: &[Member]) -> Option<String> {
             down.join(", ")
         )
     })
+}
+
+/// What a drop that was interrupted left on the source: no client can make it, and the cut-over is too late to find out.
+fn buckets_without_series(job: &Restore) -> Vec<String> {
+    let series: BTreeSet<&Namespace> = job.going(Way::TimeSeries).map(|item| &item.ns).collect();
+    let orphans =
+        job.going(Way::Buckets).filter(|item| series_of(&item.ns).is_none_or(|ns| !series.contains(&ns)));
+    orphans
+        .map(|item| {
+            format!("{} of the snapshot belongs to no time series, and no server can be made to hold it; restore single collections from a download", item.ns)
+        })
+        .collect()
 }
 
 /// Staging makes the snapshot's databases beside those that are there.

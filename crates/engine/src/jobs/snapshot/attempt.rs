@@ -80,8 +80,13 @@ impl Attempt<'_> {
         let ctx = self.ctx;
         let deployment = &self.connected.deployment;
         ctx.progress().phase("list");
-        let pinned = ctx.or_stop(mongo::listing::pin(deployment)).await?;
-        let pinned = pinned
+        let pinned = ctx
+            .or_stop(async {
+                let term = deployment.term().await?;
+                Ok((term, mongo::listing::pin(deployment).await?))
+            })
+            .await?;
+        let (term, pinned) = pinned
             .map_err(|error| later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now()))?;
         let began = Instant::now();
         let at = to_model(pinned.at);
@@ -89,7 +94,7 @@ impl Attempt<'_> {
         ctx.services().probe("snapshot.pinned", "").await;
         crash::point("snapshot.pinned");
 
-        let source = Arc::new(Source::new(deployment, pinned.at, self.cache_bytes));
+        let source = Arc::new(Source::new(deployment, term, pinned.at, self.cache_bytes));
         let (with_documents, views) =
             pinned.collections.into_iter().partition::<Vec<_>, _>(|info| info.kind.has_documents());
         let learnt = ctx.or_stop(collection::learn_sizes(&source, &with_documents, sizes)).await?;
@@ -124,7 +129,7 @@ impl Attempt<'_> {
         began: Instant,
     ) -> Result<Vec<CollectionRead>, Again> {
         let ctx = self.ctx;
-        let mut guard = Guard::new(&self.connected.deployment, source.at);
+        let mut guard = Guard::new(&self.connected.deployment, source.term, source.at);
         let mut done = Vec::with_capacity(planned.len());
         let reading = Reading {
             ctx: ctx.clone(),
@@ -186,7 +191,7 @@ fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<
             namespace: hit.namespace,
             cause: hit.cause,
             too_old: false,
-            needs_time: false,
+            needs_time: hit.needs_time,
             after: began.elapsed(),
         })),
         Err(error) => Err(later(Namespace::new("local", "oplog.rs"), error, began)),
@@ -200,6 +205,9 @@ fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
             Again::Stop(JobError::failed(format!("{namespace}: the server gave the same _id twice")))
         }
         ReadError::Mongo(error) => later(namespace, error, began),
+        ReadError::LongKeys => {
+            Again::Stop(JobError::failed(format!("{namespace}: its _ids are too long to be sorted")))
+        }
     }
 }
 

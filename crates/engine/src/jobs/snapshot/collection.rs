@@ -66,8 +66,8 @@ pub(super) async fn read(
         read::Order::NaturalThenSort => natural::read_and_sort(&reading, &info, bytes, list).await?,
         read::Order::SortedRanges | read::Order::StoredSorted => {
             match sorted::read_sorted(&reading, &info, bytes, list).await {
-                Err(ReadError::OutOfOrder) if !spare.is_empty() => {
-                    tracing::warn!(namespace = %info.namespace, "{} was not given in the order of its _id; reading it again and sorting it", info.namespace);
+                Err(ReadError::OutOfOrder | ReadError::LongKeys) if !spare.is_empty() => {
+                    tracing::warn!(namespace = %info.namespace, "{} was not given in the order of its _id, or has very long ones; reading it again and sorting it", info.namespace);
                     natural::read_and_sort(&reading, &info, bytes, spare.swap_remove(0)).await?
                 }
                 read => read?,

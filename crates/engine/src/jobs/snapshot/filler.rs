@@ -17,6 +17,8 @@ pub(super) struct Filler<'a> {
     segmenter: Segmenter,
     pending: VecDeque<Pending>,
     entries: Vec<SegmentEntry>,
+    /// What the keys of these take.
+    key_bytes: usize,
     /// Not yet told to the progress counters.
     uncounted: (u64, u64),
 }
@@ -27,7 +29,15 @@ const COUNT_AT_A_TIME: u64 = 256;
 impl<'a> Filler<'a> {
     pub(super) fn new(reading: &'a Reading, order: Order, as_of: model::ClusterTime) -> Self {
         let segmenter = Segmenter::new(order, &reading.ctx.services().budget.buffers);
-        Self { reading, as_of, segmenter, pending: VecDeque::new(), entries: vec![], uncounted: (0, 0) }
+        Self {
+            reading,
+            as_of,
+            segmenter,
+            pending: VecDeque::new(),
+            entries: vec![],
+            key_bytes: 0,
+            uncounted: (0, 0),
+        }
     }
 
     pub(super) async fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<(), ReadError> {
@@ -52,7 +62,9 @@ impl<'a> Filler<'a> {
 
     async fn settle_one(&mut self) -> Result<(), JobError> {
         if let Some(pending) = self.pending.pop_front() {
-            self.entries.push(pending.entry().await?);
+            let entry = pending.entry().await?;
+            self.key_bytes += entry.first_key.len() + entry.last_key.len();
+            self.entries.push(entry);
         }
         Ok(())
     }
@@ -64,7 +76,13 @@ impl<'a> Filler<'a> {
 
     /// The entries of the segments that are durable by now.
     pub(super) fn take_entries(&mut self) -> Vec<SegmentEntry> {
+        self.key_bytes = 0;
         std::mem::take(&mut self.entries)
+    }
+
+    /// What the keys of the segments take that are durable and not taken yet.
+    pub(super) fn key_bytes(&self) -> usize {
+        self.key_bytes
     }
 
     /// The entries of all segments not yet taken, once they are durable.

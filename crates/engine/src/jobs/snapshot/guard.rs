@@ -25,11 +25,14 @@ pub(super) struct Read {
 pub(super) struct Hit {
     pub(super) namespace: Namespace,
     pub(super) cause: String,
+    /// The deployment is in trouble, and needs a while.
+    pub(super) needs_time: bool,
 }
 
 /// Looks behind the reads of one attempt.
 pub(super) struct Guard {
     deployment: Deployment,
+    term: i64,
     searched_to: ClusterTime,
     events: Vec<DdlEvent>,
     waiting: Vec<Read>,
@@ -37,9 +40,16 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// A guard for reads at cluster time `at`.
-    pub(super) fn new(deployment: &Deployment, at: ClusterTime) -> Self {
-        Self { deployment: deployment.clone(), searched_to: at, events: vec![], waiting: vec![], since: None }
+    /// A guard for reads at cluster time `at`, which was taken in this term of the primary.
+    pub(super) fn new(deployment: &Deployment, term: i64, at: ClusterTime) -> Self {
+        Self {
+            deployment: deployment.clone(),
+            term,
+            searched_to: at,
+            events: vec![],
+            waiting: vec![],
+            since: None,
+        }
     }
 
     /// Takes a read that has ended. Urgent ones, of collections that were hit before, are looked behind at once:
@@ -60,12 +70,20 @@ impl Guard {
             return Ok(None);
         }
         let now = mongo::time::majority_now(&self.deployment).await?;
+        // In an unchanged term everything that any member has shown is in the oplog that is searched. After an election
+        // it may have been undone: then the old primary showed a collection as dropped that was not.
+        let term = self.deployment.term().await?;
+        if term != self.term {
+            let namespace = self.waiting.swap_remove(0).namespace;
+            let cause = "there was an election while it was read".to_owned();
+            return Ok(Some(Hit { namespace, cause, needs_time: true }));
+        }
         self.events.extend(mongo::ddl::between(&self.deployment, self.searched_to, now).await?);
         self.searched_to = now;
         self.since = None;
         let hit = self.waiting.drain(..).find_map(|read| {
             let event = self.events.iter().find(|event| falsifies(event, &read))?;
-            Some(Hit { cause: describe(event), namespace: read.namespace })
+            Some(Hit { cause: describe(event), namespace: read.namespace, needs_time: false })
         });
         Ok(hit)
     }

@@ -23,6 +23,9 @@ const RANGE_BYTES: u64 = 2 << 30;
 /// But no more than this.
 const RANGES_MAX: usize = 64;
 
+/// The keys of one range's segments may take so much memory: enough for a hundred thousand segments, unless `_id`s are
+/// kilobytes long.
+const KEY_BYTES_MAX: usize = 8 << 20;
 /// Where the type of a document's first element stands.
 const FIRST_TYPE_AT: usize = 4;
 /// The type of `MaxKey`.
@@ -119,6 +122,9 @@ async fn read_range(
             if started {
                 filler.offer(&key, document).await?;
             }
+        }
+        if filler.key_bytes() > KEY_BYTES_MAX {
+            return Err(ReadError::LongKeys);
         }
         cursor.recycle(batch);
     }

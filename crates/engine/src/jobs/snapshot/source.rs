@@ -10,6 +10,8 @@ use crate::lease::JobError;
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) deployment: Deployment,
+    /// The primary's term when the time was taken.
+    pub(super) term: i64,
     /// The time to read at.
     pub(super) at: ClusterTime,
     /// Size of its cache, which decides how large collections are read.
@@ -18,8 +20,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(deployment: &Deployment, at: ClusterTime, cache_bytes: u64) -> Self {
-        Self { deployment: deployment.clone(), at, cache_bytes, idle: Mutex::default() }
+    pub(super) fn new(deployment: &Deployment, term: i64, at: ClusterTime, cache_bytes: u64) -> Self {
+        Self { deployment: deployment.clone(), term, at, cache_bytes, idle: Mutex::default() }
     }
 
     /// An idle connection, or a new one.
@@ -44,6 +46,8 @@ pub(super) enum ReadError {
     Mongo(mongo::Error),
     /// Sorted reading gave documents in another order: sort them ourselves.
     OutOfOrder,
+    /// The keys of a range take more memory than there is for them: sort them, which needs no list of them.
+    LongKeys,
     /// Anything else.
     Job(JobError),
 }

@@ -1,5 +1,4 @@
 //! A PostgreSQL server of our own, when its programs are on this machine.
-#![allow(unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -10,7 +9,8 @@ use std::{
 /// Set to make a missing PostgreSQL a failure.
 const REQUIRE: &str = "EBBTIDE_TEST_REQUIRE_POSTGRES";
 
-/// Stopped and deleted when dropped.
+/// A running server. Stopped and deleted when dropped.
+#[derive(Debug)]
 pub struct Postgres {
     programs: PathBuf,
     directory: tempfile::TempDir,
@@ -20,6 +20,9 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts a server, or says why not.
+    ///
+    /// # Panics
+    /// Without a server, when the environment requires one.
     pub fn start() -> Option<Self> {
         match Self::try_start() {
             Ok(server) => Some(server),
@@ -38,7 +41,8 @@ impl Postgres {
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
         let user = is_root.then_some("nobody");
         if let Some(user) = user {
-            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
             run(Command::new("chown").arg(user).arg(directory.path()))?;
         }
         let mut server = Self { programs, directory, user, port: 0 };
@@ -49,18 +53,21 @@ impl Postgres {
     }
 
     fn listen(&mut self) -> Result<(), String> {
-        self.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        self.port = free.map_err(|error| error.to_string())?.port();
         let options = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=200 \
-             -c shared_buffers=16MB -c fsync=off",
+             -c shared_buffers=16MB -c fsync=off -c deadlock_timeout=100ms",
             self.port
         );
         let log = self.directory.path().join("log");
-        self.run("pg_ctl", &["--wait", "--log", log.to_str().unwrap(), "--options", &options, "start"])
+        let log = log.to_str().ok_or("the temporary directory is not UTF-8")?;
+        self.run("pg_ctl", &["--wait", "--log", log, "--options", &options, "start"])
     }
 
-    pub fn url(&self) -> String {
-        format!("postgres://ebbtide@127.0.0.1:{}/postgres", self.port)
+    /// Where a database of it is; `postgres` is always there.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://ebbtide@127.0.0.1:{}/{database}", self.port)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {

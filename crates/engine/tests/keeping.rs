@@ -1,0 +1,104 @@
+//! What keeps the vault clean deletes nothing that anybody may still need.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bson::Bson;
+use catalog::Catalog;
+use ebbtide_engine::{Engine, engine::wall_clock, rebuild::rebuild};
+use serde_json::Value;
+use support::{Bench, documents};
+use testbed::Options;
+
+/// An engine over another catalog than the bench's, and the same vault.
+fn engine_over(bench: &Bench, catalog: &Catalog) -> Engine {
+    Engine::new(catalog.clone(), bench.vault.clone(), Arc::clone(&bench.master), bench.settings())
+}
+
+async fn fresh_catalog(bench: &Bench) -> Catalog {
+    Catalog::open(bench.dir.path().join("fresh.sqlite").to_str().unwrap()).await.unwrap()
+}
+
+/// More cycles than anything takes to be deleted.
+async fn collect(engine: &Engine) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..3 {
+        last = engine.reconcilers().activate("collector").await.unwrap();
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_catalog_that_is_older_than_the_vault_takes_no_snapshot_away() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "shared", documents(2_000, 1_000, |n| Bson::Int64(n as i64))).await;
+    let first = bench.snapshot().await;
+    // As if the database was put back from a copy made now.
+    let older = fresh_catalog(&bench).await;
+    rebuild(&bench.vault, &older, wall_clock()).await.unwrap();
+    let second = bench.snapshot().await;
+    let engine = engine_over(&bench, &older);
+    older.snapshots().delete(first.id, wall_clock()).await.unwrap();
+    let did = collect(&engine).await;
+    bench.assert_verifies(&second).await;
+    let held = did["heldByManifests"].to_string();
+    assert!(held.contains(&second.id.to_string()) && held.contains("rebuild-catalog"), "{did}");
+
+    rebuild(&bench.vault, &older, wall_clock()).await.unwrap();
+    let did = collect(&engine).await;
+    assert_eq!(did["heldByManifests"], serde_json::json!([]));
+    bench.assert_verifies(&second).await;
+    older.snapshots().delete(second.id, wall_clock()).await.unwrap();
+    collect(&engine).await;
+    assert_eq!(support::objects(&bench.vault).await, [], "what nobody needs is collected again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_manifest_that_a_rebuild_could_not_read_keeps_what_it_may_need() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let snapshot = bench.snapshot().await;
+    let name: vault::ObjectName = snapshot.manifest.as_ref().unwrap().parse().unwrap();
+    let path = bench.dir.path().join("vault").join(name.path());
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    flip(&path);
+    let fresh = fresh_catalog(&bench).await;
+    let rebuilt = rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.unreadable.len()), (0, 1));
+    let did = collect(&engine_over(&bench, &fresh)).await;
+    assert!(did["heldByManifests"].to_string().contains(&name.to_string()), "{did}");
+    // Somebody has a good copy.
+    flip(&path);
+    assert_eq!(rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap().snapshots, 1);
+    bench.assert_verifies(&snapshot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_killed_process_left_half_written_is_removed_after_an_hour() {
+    let bench = Bench::start(Options::default()).await;
+    let directory = bench.dir.path().join("vault/v1/segments/ab");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (old, new) = (directory.join("abcd#1"), directory.join("abce#1"));
+    for path in [&old, &new] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let long_ago = SystemTime::now() - Duration::from_secs(2 * 3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+    let engine = bench.engine(bench.settings());
+    let did = engine.reconcilers().activate("leftovers").await.unwrap();
+    assert_eq!(did["filesRemoved"], 1);
+    assert!(!old.exists() && new.exists(), "a file that may still be written to is not touched");
+    let did = engine.reconcilers().activate("leftovers").await.unwrap();
+    assert_eq!(did["due"], false, "the walk is not for every half minute");
+}

@@ -102,3 +102,24 @@ async fn what_a_killed_process_left_half_written_is_removed_after_an_hour() {
     let did = engine.reconcilers().activate("leftovers").await.unwrap();
     assert_eq!(did["due"], false, "the walk is not for every half minute");
 }
+
+/// What is found damaged when it would be reused is stored anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_does_not_rely_on_objects_that_were_cut_short() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    bench.snapshot().await;
+    let mut cut = 0;
+    for name in support::objects(&bench.vault).await {
+        if name.kind != vault::ObjectKind::Manifest {
+            let path = bench.dir.path().join("vault").join(name.path());
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            cut += 1;
+        }
+    }
+    assert!(cut >= 3, "a segment, its page, the page of collections");
+    let second = bench.snapshot().await;
+    bench.assert_verifies(&second).await;
+    bench.assert_exact(&second, "app.things").await;
+}

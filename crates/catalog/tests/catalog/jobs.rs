@@ -121,6 +121,19 @@ pub(crate) async fn a_retry_waits_for_its_time(catalog: Catalog) {
     assert_eq!(catalog.jobs().next_wakeup(&[]).await.unwrap(), Some(at(100)));
     assert_eq!(support::claim(&catalog, "w", at(100)).await.attempt, 2);
     assert!(matches!(catalog.jobs().retry_at(&lease, at(101), "x").await, Err(Error::LeaseLost { .. })));
+    assert!(matches!(catalog.jobs().postpone(&lease, at(101), "x").await, Err(Error::LeaseLost { .. })));
+}
+
+pub(crate) async fn a_postponed_item_has_no_fewer_attempts_left(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, at(1)).await;
+    for now in 0..20 {
+        let lease = support::claim(&catalog, "w", at(10 + 2 * now)).await;
+        assert_eq!(lease.attempt, 1);
+        let until = at(11 + 2 * now);
+        catalog.jobs().postpone(&lease, until, "the target is away").await.unwrap();
+        assert_eq!(catalog.jobs().next_wakeup(&[]).await.unwrap(), Some(until));
+    }
 }
 
 pub(crate) async fn outcomes_have_to_fit(catalog: Catalog) {

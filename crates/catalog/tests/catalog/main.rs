@@ -71,6 +71,7 @@ suite![
     jobs::an_item_that_kills_its_workers_is_given_up,
     jobs::a_released_item_costs_no_attempt,
     jobs::a_retry_waits_for_its_time,
+    jobs::a_postponed_item_has_no_fewer_attempts_left,
     jobs::outcomes_have_to_fit,
     jobs::obligations_outlive_their_job,
     fencing::who_lost_the_lease_changes_nothing,

@@ -66,6 +66,12 @@ mod tests {
         assert!(is_staging_name(&name) && is_staging_name_of(JOB, &name));
         assert!(!is_staging_name_of("5f4007f327a3bd7b6f4103c6", &name));
         assert!(!is_staging_name_of("5f4007f327a3bd7b6f4103", &name));
+        for users in ["", "x", "1f.orders", "kept forever"] {
+            assert!(
+                !is_staging_name_of(JOB, &format!("{STAGING_PREFIX}{JOB}.{users}")),
+                "{users} is a user's"
+            );
+        }
         assert!(!is_staging_name("orders"));
         assert!(Namespace::new("app", name).never_taken().is_some());
     }

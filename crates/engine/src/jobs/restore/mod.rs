@@ -106,7 +106,10 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         crash::point("restore.cutover.begun");
     }
     if state.switched.is_none() {
-        state.decided_ms.get_or_insert(ctx.now().0);
+        if state.cut_over_since.is_none() {
+            state.decided_ms.get_or_insert(ctx.now().0);
+            ctx.checkpoint(&state).await?;
+        }
         switch(ctx, &job, &mut state).await?;
     }
     // Of this attempt, or of one that died before it could.

@@ -153,9 +153,10 @@ async fn stock_mongorestore_restores_it() {
     }
 }
 
-/// What mongorestore before 100.11 loses of a right archive: names with a line break, `Timestamp(0,0)`, an empty
-/// partial filter. That the archive holds them is proved byte by byte above.
-const LOST_BY_OLD_TOOLS: [&str; 3] = ["line\nbreak", "bytes.timestamps", "indexes.partial"];
+/// What mongorestore before 100.11 loses of a right archive: names with a line break, `Timestamp(0,0)`, and of the set of
+/// rare indexes now an empty partial filter, now a hashed field with a dot, as its maps happen to be ordered. That the
+/// archive holds them is proved byte by byte above.
+const LOST_BY_OLD_TOOLS: [&str; 3] = ["line\nbreak", "bytes.timestamps", "definition of indexes."];
 
 fn unpack(archive: &[u8], into: &Path) {
     tar::Archive::new(flate2::read::GzDecoder::new(archive)).unpack(into).unwrap();

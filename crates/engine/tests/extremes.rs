@@ -22,15 +22,13 @@ fn long_id(n: u8, bytes: usize) -> Bson {
 /// The list of a range's segments holds two keys of each, so keys of megabytes must not pile up in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ids_of_megabytes() {
-    let bench = Bench::start(Options::default()).await;
+    let bench = Bench::start(Options { cache_gb: 1.0, ..Options::default() }).await;
     for n in 0..60 {
         bench.fill("app", "long", [doc! { "_id": long_id(n, 1_500_000) }]).await;
     }
     bench.fill("app", "longest", [doc! { "_id": long_id(1, 8_000_000) }, doc! { "_id": 1, "x": "y" }]).await;
-    let forced = |order| Settings {
-        tuning: Tuning { split_bytes: Some(1), order: Some(order) },
-        ..bench.settings()
-    };
+    let forced =
+        |order| Settings { tuning: Tuning { split_bytes: Some(1), order: Some(order) }, ..bench.settings() };
     let mut taken = vec![];
     for order in [Order::SortedRanges, Order::NaturalThenSort] {
         let snapshot = bench.snapshot_with(forced(order), None).await;
@@ -55,7 +53,8 @@ async fn documents_of_sixteen_megabytes() {
     for n in 0..6 {
         // Nearly as large as a server takes.
         let filler = "x".repeat(16_700_000);
-        let document = doc! { "_id": n, "filler": filler, "t": if n % 2 == 0 { Bson::Int64(1) } else { zero.clone() } };
+        let document =
+            doc! { "_id": n, "filler": filler, "t": if n % 2 == 0 { Bson::Int64(1) } else { zero.clone() } };
         bench.fill("app", "large", [document]).await;
     }
     // The server has put its time in the place of the zeros; they come back by an update.

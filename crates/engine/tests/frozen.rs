@@ -31,6 +31,8 @@ const SETS: [Set; 6] = [Set::Indexes, Set::Views, Set::Bulk, Set::TimeSeries, Se
 const CHILD: &str = "EBBTIDE_TEST_FROZEN_CHILD";
 /// The moment at which it freezes itself.
 const MOMENT: &str = "EBBTIDE_TEST_FREEZES_AT";
+/// A file that gives a frozen process leave to go on.
+const GO: &str = "go";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn settings(dir: &Path) -> Settings {
@@ -59,12 +61,17 @@ async fn child() {
     let (frozen, ended) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
     let freezing = probe({
         let ended = ended.clone();
+        let go = dir.join(GO);
         move |moment, _| {
             if moment == "job.ended" {
                 ended.cancel();
             }
             if moment == wanted && !frozen.swap(true, Ordering::SeqCst) {
-                signal(std::process::id(), "-STOP");
+                // Woken without leave, it only lets what else runs here (a heartbeat) end, and freezes again.
+                while !go.exists() {
+                    signal(std::process::id(), "-STOP");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
             }
             std::future::ready(())
         }
@@ -77,7 +84,26 @@ async fn child() {
 struct Frozen(Child);
 
 impl Frozen {
-    fn at(bench: &Bench, moment: &str) -> Self {
+    /// Frozen at that moment, and not inside a transaction: SQLite's lock would be frozen with it, and nobody could take
+    /// the job over before the process dies or wakes up.
+    async fn at(bench: &Bench, moment: &str) -> Self {
+        let frozen = Self::stopped_at(bench, moment);
+        let began = Instant::now();
+        loop {
+            let settings = bench.catalog.settings();
+            let write = settings.set("frozen", moment);
+            if tokio::time::timeout(Duration::from_secs(1), write).await.is_ok_and(|written| written.is_ok())
+            {
+                return frozen;
+            }
+            assert!(began.elapsed() < PATIENCE, "{moment}: it cannot be frozen outside of a transaction");
+            signal(frozen.0.id(), "-CONT");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn stopped_at(bench: &Bench, moment: &str) -> Self {
+        std::fs::remove_file(bench.dir.path().join(GO)).ok();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--nocapture"]).env(CHILD, bench.dir.path()).env(MOMENT, moment);
         let mut child = command.spawn().unwrap();
@@ -94,7 +120,8 @@ impl Frozen {
     }
 
     /// Wakes it up and waits until it has found out and ended.
-    fn wake(mut self) {
+    fn wake(mut self, bench: &Bench) {
+        std::fs::write(bench.dir.path().join(GO), "").unwrap();
         signal(self.0.id(), "-CONT");
         let began = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
@@ -159,7 +186,7 @@ async fn a_restore_that_wakes_up_too_late_touches_nothing() {
     ] {
         damage(&bench.client).await;
         let id = request(&bench, &snapshot, target, json!({})).await;
-        let frozen = Frozen::at(&bench, moment);
+        let frozen = Frozen::at(&bench, moment).await;
         let job = run(&bench, id, settings(bench.dir.path()), None).await;
         assert_eq!(job.state, RestoreState::Finished, "{moment}: {:?}", job.error);
         let differences = oracle::diff(&wanted, &data(&bench.client).await);
@@ -169,7 +196,7 @@ async fn a_restore_that_wakes_up_too_late_touches_nothing() {
         let block = |on: bool| doc! {"setUserWriteBlockMode": 1, "global": on};
         bench.server.admin(block(true)).await.unwrap();
         let used = data(&bench.client).await;
-        frozen.wake();
+        frozen.wake(&bench);
         let differences = oracle::diff(&used, &data(&bench.client).await);
         assert!(differences.is_empty(), "{moment}: it wrote to the target: {differences:#?}");
         assert_no_staging(&bench.client).await;
@@ -190,11 +217,11 @@ async fn cancelled_means_that_nobody_writes_any_more() {
     let damaged = data(&bench.client).await;
     for moment in ["restore.segment-loaded", "restore.collection-loaded", "restore.staged"] {
         let id = request(&bench, &snapshot, target, json!({})).await;
-        let frozen = Frozen::at(&bench, moment);
+        let frozen = Frozen::at(&bench, moment).await;
         bench.catalog.restores().request_cancel(id, wall_clock()).await.unwrap().unwrap();
         let job = run(&bench, id, settings(bench.dir.path()), None).await;
         assert_eq!(job.state, RestoreState::Cancelled, "{moment}: {:?}", job.error);
-        frozen.wake();
+        frozen.wake(&bench);
         assert_no_staging(&bench.client).await;
         let differences = oracle::diff(&damaged, &data(&bench.client).await);
         assert!(differences.is_empty(), "{moment}: {differences:#?}");
@@ -206,7 +233,7 @@ async fn a_snapshot_that_wakes_up_too_late_changes_nothing() {
     let (bench, _) = scene().await;
     for moment in ["snapshot.pinned", "snapshot.collection-read"] {
         let id = bench.request().await;
-        let frozen = Frozen::at(&bench, moment);
+        let frozen = Frozen::at(&bench, moment).await;
         let engine = bench.engine(settings(bench.dir.path()));
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({
@@ -221,7 +248,7 @@ async fn a_snapshot_that_wakes_up_too_late_changes_nothing() {
         shutdown.cancel();
         running.await.unwrap().unwrap();
         let taken = bench.catalog.snapshots().get(id).await.unwrap().unwrap();
-        frozen.wake();
+        frozen.wake(&bench);
         assert_eq!(bench.catalog.snapshots().get(id).await.unwrap().unwrap(), taken, "{moment}");
         bench.assert_verifies(&taken).await;
     }
@@ -234,7 +261,7 @@ async fn a_proof_that_is_taken_over_leaves_what_users_have_made_since() {
     let snapshot = bench.snapshot().await;
     damage(&bench.client).await;
     let id = request(&bench, &snapshot, target, json!({})).await;
-    let frozen = Frozen::at(&bench, "restore.lifted");
+    let frozen = Frozen::at(&bench, "restore.lifted").await;
     drop(frozen);
     use_it(&bench.client).await;
     let used = data(&bench.client).await;

@@ -255,3 +255,32 @@ async fn what_a_dead_job_left_is_undone_and_can_still_be_finished() {
     // Nothing is staged any more, and the cut-over has begun: everything is loaded in place.
     scene.finish(id, "after the reaper").await;
 }
+
+/// A job that failed for good and whose block nobody has lifted yet: the next one must not take it for somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_block_of_a_dead_job_is_taken_over_by_the_next() {
+    let scene = scene().await;
+    let jobs = scene.bench.catalog.jobs();
+    damage(&scene.bench.client).await;
+    scene.ask(json!({})).await;
+    die_at(&scene.bench, "restore.cutover.after-fence", None).await;
+    assert!(scene.is_blocked().await);
+    let later = wall_clock().plus_ms(60_000);
+    let dead = jobs.claim("undertaker", &[], later, 1_000).await.unwrap().unwrap();
+    jobs.finish(&dead, catalog::Outcome::Failed { error: "given up".to_owned() }, later).await.unwrap();
+
+    // Without the reaper, which would lift it.
+    let id = scene.ask(json!({})).await;
+    let engine = scene.bench.engine(Settings { lease_ms: 600_000, ..settings(scene.bench.dir.path()) });
+    let asking = ebbtide_engine::lease::Asking::now();
+    let lease = jobs.claim("next", &[], wall_clock(), 600_000).await.unwrap().unwrap();
+    let ctx = ebbtide_engine::lease::JobContext::new(engine.services().clone(), lease, asking);
+    ebbtide_engine::jobs::run(&ctx, ctx.work()).await.unwrap();
+    let job = scene.bench.catalog.restores().get(id).await.unwrap().unwrap();
+    let receipt = job.receipt.unwrap();
+    assert_eq!(receipt["fence"]["state"], "raised", "{receipt:#}");
+    assert!(!scene.is_blocked().await);
+    let left = scene.bench.catalog.obligations().of_deployment(scene.target).await.unwrap();
+    assert!(left.iter().all(|left| left.kind == "staging" && left.job_id == dead.job_id), "{left:?}");
+    oracle::assert_same(&scene.wanted, &scene.visible().await);
+}

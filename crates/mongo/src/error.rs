@@ -207,8 +207,9 @@ impl Error {
 }
 
 /// HostUnreachable, HostNotFound, NetworkTimeout, SocketException, ExceededTimeLimit, WriteConflict, LockTimeout,
-/// ReadConcernMajorityNotAvailableYet, NetworkInterfaceExceededTimeLimit, Interrupted, InterruptedDueToReplStateChange.
-const TRANSIENT_CODES: [i32; 11] = [6, 7, 24, 89, 112, 134, 202, 262, 9001, 11601, 225];
+/// ReadConcernMajorityNotAvailableYet, NetworkInterfaceExceededTimeLimit, TransactionTooLargeForCache (a large document
+/// while the cache is full of other writes), Interrupted, InterruptedDueToReplStateChange.
+const TRANSIENT_CODES: [i32; 12] = [6, 7, 24, 89, 112, 134, 202, 262, 388, 9001, 11601, 225];
 
 fn timed_out(what: &str, limit_seconds: u64) -> String {
     match limit_seconds {

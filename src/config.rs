@@ -99,19 +99,11 @@ pub(crate) struct Jobs {
     pub(crate) lease_seconds: u32,
     /// Where big sorts spill, compressed and sealed; default: `spill` in the data directory.
     pub(crate) spill_dir: Option<PathBuf>,
-    /// Minutes that a download link lives.
-    pub(crate) download_minutes: u32,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self {
-            concurrent: 2,
-            readers: engine::engine::READERS,
-            lease_seconds: 30,
-            spill_dir: None,
-            download_minutes: 60,
-        }
+        Self { concurrent: 2, readers: engine::engine::READERS, lease_seconds: 30, spill_dir: None }
     }
 }
 

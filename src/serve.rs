@@ -82,7 +82,7 @@ fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api:
     let settings = api::Settings {
         public_url: config.file.public_url.clone(),
         rate_limits: limit.enabled.then(|| api::RateLimits::of(limit.capacity, limit.refill_per_minute)),
-        download_ttl_ms: i64::from(config.file.jobs.download_minutes) * 60_000,
+        download_ttl_ms: engine::jobs::download::EXPIRES_AFTER_MS,
         ..api::Settings::default()
     };
     api::State {

@@ -19,6 +19,7 @@ pub mod location;
 pub mod manifest;
 mod name;
 mod object;
+mod recycle;
 pub mod segment;
 mod store;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::{
     Error, Location, MasterKey, ObjectKind, ObjectName, Result, SealedObject, VaultId,
     crypt::{KEY_BYTES, Key, Keys, Salts, fill_random, random},
     leftovers::sweep,
+    recycle::Recycler,
     store::Store,
 };
 
@@ -79,6 +80,7 @@ fn purpose(id: VaultId) -> String {
 struct Inner {
     store: Store,
     keys: Keys,
+    recycler: Recycler,
 }
 
 /// An open vault. Clones are the same vault.
@@ -139,7 +141,8 @@ impl Vault {
     async fn open_store(store: Store, master: &MasterKey, salts: Salts) -> Result<Self> {
         let description = read_description(&store).await?;
         let key = description.open(master, store.location())?;
-        Ok(Self(Arc::new(Inner { store, keys: Keys::new(description.id, key, salts) })))
+        let keys = Keys::new(description.id, key, salts);
+        Ok(Self(Arc::new(Inner { store, keys, recycler: Recycler::default() })))
     }
 
     /// Which vault this is.
@@ -150,6 +153,10 @@ impl Vault {
     /// Where it is, for people.
     pub fn location(&self) -> &str {
         self.0.store.location()
+    }
+
+    pub(crate) fn recycler(&self) -> &Recycler {
+        &self.0.recycler
     }
 
     pub(crate) fn keys(&self) -> &Keys {

@@ -46,7 +46,7 @@ impl Vault {
     pub async fn read_segment(&self, entry: &SegmentEntry) -> Result<Segment> {
         let sealed = self.get(&entry.name).await?;
         let (vault, entry) = (self.clone(), entry.clone());
-        off_the_runtime(move || open_segment(vault.keys(), &entry, &sealed)).await
+        off_the_runtime(move || open_segment(&vault, &entry, &sealed)).await
     }
 
     /// Reads a segment like [`Vault::read_segment`], and checks that keys and order are those of the documents.
@@ -138,15 +138,16 @@ fn open_index(
     Ok(index)
 }
 
-fn open_segment(keys: &Keys, entry: &SegmentEntry, object: &[u8]) -> Result<Segment> {
-    let name = &entry.name;
+fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Segment> {
+    let (keys, name) = (vault.keys(), &entry.name);
     let header = Header::read(name, object)?;
     let seal = keys.object(name, &header.salt);
     let index = open_index(keys, &seal, name, &header, object)?;
     if index.order != entry.order || index.segment_bytes() != entry.bytes {
         return Err(Error::damaged(*name, "it is not what the manifest says of it"));
     }
-    let mut plain = vec![0; usize::try_from(entry.bytes).unwrap_or(0)];
+    let mut plain = vault.recycler().buffer();
+    plain.resize(usize::try_from(entry.bytes).unwrap_or(0), 0);
     let mut rest = plain.as_mut_slice();
     let mut opener = Opener::new(keys, &seal, name)?;
     let mut end = 0;
@@ -162,7 +163,7 @@ fn open_segment(keys: &Keys, entry: &SegmentEntry, object: &[u8]) -> Result<Segm
         return Err(Error::damaged(*name, "there are bytes behind its last block"));
     }
     check_content(entry, &index, &plain)?;
-    Ok(Segment { plain: plain.into() })
+    Ok(Segment { plain: vault.recycler().lend(plain) })
 }
 
 fn slice<'a>(object: &'a [u8], range: &std::ops::Range<u64>) -> Option<&'a [u8]> {

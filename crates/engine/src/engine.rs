@@ -119,12 +119,14 @@ pub fn wall_clock() -> WallTime {
 pub struct Budget {
     /// Held by whoever reads from a deployment into buffers.
     pub readers: Arc<Semaphore>,
-    /// Held by a segment from the moment it is full until it is durable.
+    /// Held by a segment from the moment it is full until it is sealed and has a permit to be put.
     pub segments: Arc<Semaphore>,
+    /// Held by a sealed segment until it is durable.
+    pub puts: Arc<Semaphore>,
     /// Held while bytes are hashed, compressed and sealed.
     pub processors: Arc<Semaphore>,
-    /// Held by the one external sort.
-    pub sorts: Arc<Semaphore>,
+    /// One for each MiB that sorts and windows hold.
+    pub sort_mebibytes: Arc<Semaphore>,
     /// Memory of segments, used again and again.
     pub buffers: Arc<crate::pipeline::Buffers>,
 }
@@ -137,8 +139,9 @@ impl Budget {
         Self {
             readers: permits(readers),
             segments: permits(crate::pipeline::SEGMENTS_IN_FLIGHT),
+            puts: permits(crate::pipeline::PUTS_IN_FLIGHT),
             processors: permits(cores.min(crate::pipeline::SEGMENTS_IN_FLIGHT)),
-            sorts: permits(1),
+            sort_mebibytes: permits(crate::sort::SORT_BUFFER_BYTES >> 20),
             buffers: Arc::default(),
         }
     }

@@ -22,8 +22,11 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Services, wall_clock};
 pub use crate::progress::Counters;
+use crate::{
+    engine::{Services, wall_clock},
+    sort::SORT_BUFFER_BYTES,
+};
 
 /// Why a job must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,6 +333,18 @@ impl JobContext {
     /// As [`JobContext::check`].
     pub async fn reader(&self) -> Result<OwnedSemaphorePermit, JobError> {
         let permit = self.or_stop(Arc::clone(&self.services().budget.readers).acquire_owned()).await?;
+        permit.map_err(|_| JobError::Shutdown)
+    }
+
+    /// A permit to hold so many bytes for sorting; more than there are means all of them. Whoever waits here must hold
+    /// no reader's permit.
+    ///
+    /// # Errors
+    /// As [`JobContext::check`].
+    pub async fn sort_memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, JobError> {
+        let mebibytes = u32::try_from(bytes.min(SORT_BUFFER_BYTES).div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.services().budget.sort_mebibytes);
+        let permit = self.or_stop(memory.acquire_many_owned(mebibytes)).await?;
         permit.map_err(|_| JobError::Shutdown)
     }
 

@@ -91,6 +91,7 @@ async fn all_reading_orders_give_identical_segments() {
             tune(Order::SortedRanges, 0, 3),
             tune(Order::NaturalThenSort, u64::MAX, 1),
             tune(Order::NaturalThenSort, 0, 3),
+            tune(Order::NaturalNearlySorted { window_bytes: 1 << 20 }, u64::MAX, 3),
         ] {
             let snapshot = bench.snapshot_with(settings, None).await;
             let mut segments = vec![];

@@ -8,11 +8,12 @@
 //! | what | how many | each, at most | MiB |
 //! |---|---|---|---|
 //! | a reader: one reply of the server and the segment being filled | [`READERS`] | [`REPLY_BYTES_MAX`] + [`SEGMENT_BYTES_MAX`] | 2 × (16 + 20) |
-//! | a full segment until it is durable: plain, then sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 4 × 40 |
-//! | the one sort: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |
+//! | a full segment until it is sealed: plain and sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 3 × 40 |
+//! | a sealed segment until it is durable | [`PUTS_IN_FLIGHT`] | [`SEGMENT_BYTES_MAX`] | 6 × 20 |
+//! | one sort, or windows: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |
 //!
-//! That is 328 MiB when everything is at its worst at once, and leaves the rest of 400 MB to the program itself. In
-//! the usual case a reply is 1 MB and a segment compresses to a half.
+//! That is 408 MiB when everything is at its worst at once, with documents that no zstd makes smaller. In the usual
+//! case a reply is 1 MB and a segment compresses to a half.
 //!
 //! [`READERS`]: crate::engine::READERS
 //! [`SEGMENT_BYTES_MAX`]: history::cut::SEGMENT_BYTES_MAX
@@ -27,7 +28,10 @@ pub(crate) use segmenter::OWN_MAPPING_BYTES;
 pub use segmenter::{Buffers, OutOfOrder, Segmenter};
 pub use store::{Pending, SegmentStore, on_processor};
 
-/// Segments between full and durable, all jobs together.
-pub const SEGMENTS_IN_FLIGHT: usize = 4;
+/// Segments between full and sealed, all jobs together.
+pub const SEGMENTS_IN_FLIGHT: usize = 3;
+/// Sealed segments on their way to the store, all jobs together: a disk that makes them durable late must not keep the
+/// processors waiting.
+pub const PUTS_IN_FLIGHT: usize = 6;
 /// The longest reply of a server: one batch.
 pub const REPLY_BYTES_MAX: usize = 16 << 20;

@@ -92,7 +92,7 @@ impl SegmentStore {
         as_of: ClusterTime,
         permit: OwnedSemaphorePermit,
     ) -> Result<SegmentEntry, JobError> {
-        let _until_durable = permit;
+        let until_sealed = permit;
         let budget = &self.ctx.services().budget;
         let (vault, processors, buffers) = (self.ctx.vault(), &budget.processors, &budget.buffers);
         let hashing = vault.clone();
@@ -117,6 +117,9 @@ impl SegmentStore {
             sealed
         });
         let sealed = sealed.await??;
+        let putting = self.ctx.or_stop(Arc::clone(&budget.puts).acquire_owned()).await?;
+        let _until_durable = putting.map_err(|_| JobError::Shutdown)?;
+        drop(until_sealed);
         crash::point("snapshot.before-segment");
         entry.stored_bytes = vault.put(&sealed).await?;
         crash::point("snapshot.after-segment");

@@ -1,6 +1,6 @@
 //! One buffer full of documents, sorted in place and spilled.
 
-use std::path::Path;
+use std::{cmp::Ordering, path::Path};
 
 use crate::{
     pipeline::OWN_MAPPING_BYTES,
@@ -10,11 +10,11 @@ use crate::{
 /// A buffer that has come to hold this much is made as large as it may become.
 const GROW_IN_ONE_STEP_BYTES: usize = 1 << 20;
 
-/// Where one document lies in the buffer. The first eight bytes of the key settle most comparisons without a
-/// look into the buffer.
+/// Where one document lies in the buffer. The first sixteen bytes of the key, which hold the whole of a number or an
+/// `ObjectId`, settle most comparisons without a look into the buffer.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    prefix: u64,
+    prefix: [u64; 2],
     at: u32,
     key: u32,
     document: u32,
@@ -85,6 +85,36 @@ impl RunBuffer {
     pub(crate) fn advance(&mut self) {
         self.next += 1;
     }
+
+    /// The sorted document at hand, and moves on.
+    pub(crate) fn take(&mut self) -> Option<(&[u8], &[u8])> {
+        let place = *self.places.get(self.next)?;
+        self.next += 1;
+        Some((key_of(&self.bytes, &place), document_of(&self.bytes, &place)))
+    }
+
+    /// The key of the last sorted document.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.places.last().map(|place| key_of(&self.bytes, place))
+    }
+
+    /// Compares the keys of the documents at hand; one that has none comes last.
+    pub(crate) fn cmp_current(&self, other: &Self) -> Ordering {
+        match (self.places.get(self.next), other.places.get(other.next)) {
+            (Some(one), Some(two)) => one
+                .prefix
+                .cmp(&two.prefix)
+                .then_with(|| key_of(&self.bytes, one).cmp(key_of(&other.bytes, two))),
+            (one, two) => two.is_some().cmp(&one.is_some()),
+        }
+    }
+
+    /// Forgets all documents and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.next = 0;
+    }
 }
 
 /// Where full buffers go: one file for all runs of one reader.
@@ -108,17 +138,17 @@ impl Spill {
         for place in &buffer.places {
             self.0.push(key_of(&buffer.bytes, place), document_of(&buffer.bytes, place))?;
         }
-        buffer.bytes.clear();
-        buffer.places.clear();
+        buffer.clear();
         self.0.end_run()
     }
 }
 
-fn prefix(key: &[u8]) -> u64 {
-    let mut eight = [0; 8];
-    let length = key.len().min(8);
-    eight[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(eight)
+fn prefix(key: &[u8]) -> [u64; 2] {
+    let mut first = [0; 16];
+    let length = key.len().min(16);
+    first[..length].copy_from_slice(&key[..length]);
+    let whole = u128::from_be_bytes(first);
+    [(whole >> 64) as u64, whole as u64]
 }
 
 fn key_of<'a>(bytes: &'a [u8], place: &Place) -> &'a [u8] {

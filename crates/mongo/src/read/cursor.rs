@@ -12,7 +12,8 @@ const FIRST_BATCH_DOCUMENTS: i32 = 101;
 /// Of one batch, for tiny documents.
 const BATCH_DOCUMENTS_MAX: usize = 50_000;
 
-/// Reads a collection batch by batch. Dropped early it leaves a cursor that the server forgets in ten minutes;
+/// Reads a collection batch by batch, and asks for the next batch before it gives one: the server works on it while the
+/// caller works on this one. Dropped early it leaves a cursor that the server forgets in ten minutes;
 /// [`Cursor::close`] is kinder.
 #[derive(Debug)]
 pub struct Cursor<'c> {
@@ -21,6 +22,8 @@ pub struct Cursor<'c> {
     /// 0 when the server has no more.
     id: i64,
     first: Option<Batch>,
+    /// The request for the next batch, which was sent.
+    asked: Option<RawDocumentBuf>,
     spare: Vec<u8>,
     next_batch_documents: i32,
     through: Option<DocumentId>,
@@ -31,7 +34,7 @@ pub struct Cursor<'c> {
 }
 
 impl<'c> Cursor<'c> {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         connection: &'c mut Connection,
         namespace: &Namespace,
         mut find: RawDocumentBuf,
@@ -43,6 +46,7 @@ impl<'c> Cursor<'c> {
             namespace: namespace.clone(),
             id: 0,
             first: None,
+            asked: None,
             spare: Vec::new(),
             next_batch_documents: FIRST_BATCH_DOCUMENTS,
             through,
@@ -60,6 +64,7 @@ impl<'c> Cursor<'c> {
             namespace: namespace.clone(),
             id: 0,
             first: None,
+            asked: None,
             spare: Vec::new(),
             next_batch_documents: 0,
             through: None,
@@ -83,8 +88,8 @@ impl<'c> Cursor<'c> {
         let batch = if let Some(first) = self.first.take() {
             first
         } else if self.id != 0 {
-            let more = self.more();
-            self.fetch(&more).await?
+            self.ask().await?;
+            self.answer().await?
         } else if let Some(tail) = self.tail.take() {
             self.fetch(&tail).await?
         } else {
@@ -93,6 +98,9 @@ impl<'c> Cursor<'c> {
         if batch.ended {
             self.met = true;
             self.kill().await?;
+        }
+        if self.id != 0 {
+            self.ask().await?;
         }
         if !batch.is_empty() || self.id != 0 {
             return Ok(Some(batch));
@@ -136,8 +144,29 @@ impl<'c> Cursor<'c> {
         self.kill().await
     }
 
+    /// Asks for the next batch, unless it was asked for.
+    async fn ask(&mut self) -> Result<()> {
+        if self.asked.is_none() {
+            let more = self.more();
+            self.connection.begin(&more).await?;
+            self.asked = Some(more);
+        }
+        Ok(())
+    }
+
+    /// The batch that was asked for.
+    async fn answer(&mut self) -> Result<Batch> {
+        let asked = self.asked.take().ok_or_else(|| Error::protocol("an answer that nobody asked for"))?;
+        self.connection.complete(&asked).await?;
+        self.batch()
+    }
+
     async fn fetch(&mut self, command: &RawDocumentBuf) -> Result<Batch> {
         self.connection.command(command).await?;
+        self.batch()
+    }
+
+    fn batch(&mut self) -> Result<Batch> {
         let (buffer, body) = self.connection.swap_reply(std::mem::take(&mut self.spare))?;
         let (batch, id) = Batch::new(buffer, body, self.through.as_ref())?;
         self.id = id;
@@ -149,6 +178,10 @@ impl<'c> Cursor<'c> {
     }
 
     async fn kill(&mut self) -> Result<()> {
+        if self.asked.is_some() {
+            // Its reply stands between us and the next one, and says whether the server still knows the cursor.
+            self.answer().await?;
+        }
         let id = std::mem::take(&mut self.id);
         if id == 0 {
             return Ok(());

@@ -21,7 +21,7 @@ pub use batch::Batch;
 pub use capped::{CappedRead, capped};
 pub use cursor::Cursor;
 pub use id::DocumentId;
-pub use order::{Evidence, Order, choose_order, decide};
+pub use order::{Displaced, Evidence, Order, choose_order, decide};
 pub use split::{NaturalRange, natural_split, split_points};
 
 use bson::{RawDocumentBuf, raw::cstr, rawdoc};

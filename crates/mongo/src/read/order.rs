@@ -1,8 +1,10 @@
 //! In which order to read a collection.
 //!
-//! Segments are sorted by `_id`, so reading by the `_id` index is the straight way. When neither the data fit in the
-//! server's cache nor the order of `_id`s follows the order of storage, it costs one random page per document: 10-16 k
-//! documents a second measured against 221 k in the order of storage. Then the engine sorts.
+//! Segments are sorted by `_id`. The `_id` index gives documents in that order, at one look-up per document: where the
+//! order of storage is nearly the same, reading that and putting it right on the way costs the server half as much.
+//! When neither the data fit in the server's cache nor the order of `_id`s follows the order of storage, the index
+//! costs one random page per document: 10-16 k documents a second measured against 221 k in the order of storage. Then
+//! the engine sorts.
 
 use history::key::SortKey;
 
@@ -15,14 +17,31 @@ const CACHE_SHARE_FITTING: f64 = 0.5;
 const SAMPLES: usize = 200;
 /// Fewer samples found than this prove nothing.
 const SAMPLES_MIN: usize = 20;
-/// Neighbours in `_id` order that are also neighbours in storage, as a share; random `_id`s give a half.
-const ORDERED_SHARE_MIN: f64 = 0.9;
+/// A sample is out of place when its rank by `_id` and its rank by record differ by more than this part of all samples.
+const RANKS_APART_MAX: f64 = 0.05;
+/// Share of samples out of place up to which the `_id` index finds most pages in the cache. Random `_id`s give 0.9.
+const FOLLOWING_SHARE_MAX: f64 = 0.1;
+/// Smaller collections are read by the index: not worth the samples.
+const SAMPLED_BYTES_MIN: u64 = 16 << 20;
+/// So are collections of larger documents, of which the index has few.
+const WINDOWED_DOCUMENT_BYTES_MAX: u64 = 8 << 10;
+/// And larger ones, as one document out of place may cost a second reading of everything.
+const WINDOWED_BYTES_MAX: u64 = 16 << 30;
+/// The smallest window.
+const WINDOW_BYTES_MIN: u64 = 16 << 20;
+/// The largest window.
+const WINDOW_BYTES_MAX: u64 = 64 << 20;
 
 /// How to read a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
     /// [`super::sorted`], in parallel ranges.
     SortedRanges,
+    /// [`super::natural`], and put right by the caller, who keeps a window of documents.
+    NaturalNearlySorted {
+        /// How late a document may come, in bytes of documents.
+        window_bytes: usize,
+    },
     /// [`super::natural`], and then sorted by the caller.
     NaturalThenSort,
     /// [`super::sorted`] with one reader: storage order is `_id` order.
@@ -38,12 +57,25 @@ pub struct Evidence {
     pub kind: CollectionKind,
     /// Whether its `_id` index orders by a collation.
     pub collation: bool,
-    /// Uncompressed bytes of its documents: what they take in the cache.
+    /// Documents.
+    pub documents: u64,
+    /// Their bytes, uncompressed: what they take in the cache.
     pub bytes: u64,
     /// Size of the server's cache.
     pub cache_bytes: u64,
-    /// The share of neighbours in `_id` order whose records lie in the same order; `None` when not looked at.
-    pub ordered_share: Option<f64>,
+    /// The shares of samples out of place; `None` when not looked at.
+    pub displaced: Option<Displaced>,
+}
+
+/// How far samples are from where the order of their `_id`s would have them in storage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Displaced {
+    /// The share that is out of place, were storage in ascending order.
+    pub ascending: f64,
+    /// The same were it in descending order.
+    pub descending: f64,
+    /// How late the latest sample comes, in storage, after one with a higher `_id`: as a share of the collection.
+    pub latest: f64,
 }
 
 /// The decision, and why, for a person.
@@ -61,24 +93,57 @@ pub fn decide(evidence: &Evidence) -> (Order, String) {
         }
         _ => {}
     }
+    let Some(displaced) = evidence.displaced else {
+        return (Order::SortedRanges, "too small to be worth samples".to_owned());
+    };
+    if let Some(window_bytes) = window(evidence, &displaced) {
+        let why = format!("stored nearly in _id order: a window of {} MiB will do", window_bytes >> 20);
+        return (Order::NaturalNearlySorted { window_bytes }, why);
+    }
     if fits(evidence) {
         return (Order::SortedRanges, "fits in the server's cache".to_owned());
     }
-    match evidence.ordered_share {
-        None => (Order::SortedRanges, "too few documents to sample".to_owned()),
-        // Descending is as good as ascending: either way each page is visited once.
-        Some(share) if share >= ORDERED_SHARE_MIN || share <= 1.0 - ORDERED_SHARE_MIN => (
-            Order::SortedRanges,
-            format!("_id order follows storage order ({:.0} % of the sampled pairs)", share * 100.0),
-        ),
-        Some(share) => (
-            Order::NaturalThenSort,
-            format!(
-                "larger than half the server's cache, and _id order does not follow storage order ({:.0} % of the sampled pairs)",
-                share * 100.0
-            ),
-        ),
+    // Descending is as good as ascending: either way each page is visited once.
+    let share = displaced.ascending.min(displaced.descending);
+    if share <= FOLLOWING_SHARE_MAX {
+        let why = format!(
+            "_id order follows storage order ({:.0} % of the samples are out of place)",
+            share * 100.0
+        );
+        return (Order::SortedRanges, why);
     }
+    (
+        Order::NaturalThenSort,
+        format!(
+            "larger than half the server's cache, and _id order does not follow storage order ({:.0} % of the samples are out of place)",
+            share * 100.0
+        ),
+    )
+}
+
+impl Order {
+    /// What to do when documents were not in the order that was hoped for.
+    pub fn instead(self) -> Option<Self> {
+        match self {
+            Self::NaturalNearlySorted { .. } => Some(Self::SortedRanges),
+            Self::SortedRanges | Self::StoredSorted => Some(Self::NaturalThenSort),
+            Self::NaturalThenSort | Self::Capped => None,
+        }
+    }
+}
+
+/// Bytes of a window through which the collection comes sorted, as far as the samples tell: they do not see what is
+/// late by little, or seldom. The reader does.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn window(evidence: &Evidence, displaced: &Displaced) -> Option<usize> {
+    let large = evidence.bytes > evidence.documents.saturating_mul(WINDOWED_DOCUMENT_BYTES_MAX);
+    if large || evidence.bytes > WINDOWED_BYTES_MAX {
+        return None;
+    }
+    let late = (displaced.latest * evidence.bytes as f64) as u64;
+    // What lies between the samples may come later still.
+    let wanted = (late + late / 2).max(WINDOW_BYTES_MIN);
+    (wanted <= WINDOW_BYTES_MAX).then(|| usize::try_from(wanted).ok()).flatten()
 }
 
 /// Looks at the collection and decides.
@@ -90,15 +155,16 @@ pub async fn choose_order(
     collection: &CollectionInfo,
     cache_bytes: u64,
 ) -> Result<(Order, String)> {
-    let Size { bytes, .. } = size(connection, &collection.namespace).await?;
+    let Size { documents, bytes, .. } = size(connection, &collection.namespace).await?;
     let mut evidence = Evidence {
         kind: collection.kind,
         collation: collection.collation,
+        documents,
         bytes,
         cache_bytes,
-        ordered_share: None,
+        displaced: None,
     };
-    if collection.kind == CollectionKind::Plain && !collection.collation && !fits(&evidence) {
+    if collection.kind == CollectionKind::Plain && !collection.collation && bytes >= SAMPLED_BYTES_MIN {
         let records = records_of_sample(connection, &collection.namespace, SAMPLES, None).await?;
         let mut keyed = Vec::with_capacity(records.len());
         for (record, id) in records {
@@ -109,7 +175,7 @@ pub async fn choose_order(
             ));
         }
         keyed.sort_by(|one, other| one.0.cmp(&other.0));
-        evidence.ordered_share = ordered_share(keyed.iter().map(|(_, record)| *record));
+        evidence.displaced = displaced(keyed.iter().map(|(_, record)| *record));
     }
     Ok(decide(&evidence))
 }
@@ -122,35 +188,84 @@ fn fits(evidence: &Evidence) -> bool {
 
 /// Record numbers come in `_id` order.
 #[allow(clippy::cast_precision_loss)]
-fn ordered_share(records: impl Iterator<Item = i64>) -> Option<f64> {
+fn displaced(records: impl Iterator<Item = i64>) -> Option<Displaced> {
     let records: Vec<i64> = records.collect();
-    if records.len() < SAMPLES_MIN {
+    let count = records.len();
+    if count < SAMPLES_MIN {
         return None;
     }
-    let ascending = records.windows(2).filter(|pair| pair[0] < pair[1]).count();
-    Some(ascending as f64 / (records.len() - 1) as f64)
+    let mut in_storage = records.clone();
+    in_storage.sort_unstable();
+    let far = |one: usize, other: usize| one.abs_diff(other) as f64 > count as f64 * RANKS_APART_MAX;
+    let mut displaced = Displaced { ascending: 0.0, descending: 0.0, latest: 0.0 };
+    let mut rank_of_stored = vec![0; count];
+    for (rank, record) in records.iter().enumerate() {
+        let stored = in_storage.partition_point(|other| other < record);
+        rank_of_stored[stored] = rank;
+        displaced.ascending += f64::from(far(rank, stored)) / count as f64;
+        displaced.descending += f64::from(far(count - 1 - rank, stored)) / count as f64;
+    }
+    // The highest `_id` so far, and where it was met; each step up is one that a later sample may be late for.
+    let mut steps: Vec<(usize, usize)> = vec![];
+    for (stored, rank) in rank_of_stored.into_iter().enumerate() {
+        let above = steps.partition_point(|(highest, _)| *highest < rank);
+        match steps.get(above) {
+            Some((_, met)) => displaced.latest = displaced.latest.max((stored - met) as f64 / count as f64),
+            None => steps.push((rank, stored)),
+        }
+    }
+    Some(displaced)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const RANDOM: Displaced = Displaced { ascending: 0.9, descending: 0.9, latest: 0.9 };
     const EVIDENCE: Evidence = Evidence {
         kind: CollectionKind::Plain,
         collation: false,
-        bytes: 5_000,
-        cache_bytes: 1_000,
-        ordered_share: Some(0.5),
+        documents: 5_000_000,
+        bytes: 5_000_000_000,
+        cache_bytes: 1_000_000_000,
+        displaced: Some(RANDOM),
     };
+
+    fn with(ascending: f64, descending: f64, latest: f64) -> Evidence {
+        Evidence { displaced: Some(Displaced { ascending, descending, latest }), ..EVIDENCE }
+    }
 
     #[test]
     fn random_ids_beyond_the_cache_are_sorted_by_us() {
         assert_eq!(decide(&EVIDENCE).0, Order::NaturalThenSort);
-        assert_eq!(decide(&Evidence { bytes: 500, ..EVIDENCE }).0, Order::SortedRanges);
-        for share in [1.0, 0.95, 0.02] {
-            assert_eq!(decide(&Evidence { ordered_share: Some(share), ..EVIDENCE }).0, Order::SortedRanges);
+        assert_eq!(decide(&Evidence { bytes: 500_000_000, ..EVIDENCE }).0, Order::SortedRanges);
+        for (ascending, descending) in [(0.05, 0.9), (0.9, 0.0)] {
+            assert_eq!(decide(&with(ascending, descending, 0.9)).0, Order::SortedRanges);
         }
-        assert_eq!(decide(&Evidence { ordered_share: None, ..EVIDENCE }).0, Order::SortedRanges);
+        assert_eq!(decide(&Evidence { displaced: None, ..EVIDENCE }).0, Order::SortedRanges);
+    }
+
+    #[test]
+    fn what_is_nearly_sorted_is_read_as_it_is_stored() {
+        let windowed = |mebibytes: usize| Order::NaturalNearlySorted { window_bytes: mebibytes << 20 };
+        let sorted = with(0.0, 0.9, 0.0);
+        assert_eq!(decide(&sorted).0, windowed(16));
+        assert_eq!(decide(&Evidence { bytes: 500_000_000, ..sorted }).0, windowed(16));
+        assert_eq!(decide(&Evidence { bytes: 1 << 30, ..with(0.0, 0.9, 1.0 / 64.0) }).0, windowed(24));
+        // Too far out of place for a window, too large to be tried, too few documents to be worth it.
+        assert_eq!(decide(&with(0.0, 0.9, 0.05)).0, Order::SortedRanges);
+        assert_eq!(decide(&Evidence { bytes: WINDOWED_BYTES_MAX + 1, ..sorted }).0, Order::SortedRanges);
+        assert_eq!(decide(&Evidence { documents: 50_000, ..sorted }).0, Order::SortedRanges);
+    }
+
+    #[test]
+    fn there_is_always_another_way_until_we_sort() {
+        let mut order = Order::NaturalNearlySorted { window_bytes: 1 };
+        while let Some(next) = order.instead() {
+            order = next;
+        }
+        assert_eq!(order, Order::NaturalThenSort);
     }
 
     #[test]
@@ -160,18 +275,28 @@ mod tests {
         assert_eq!(decide(&kind(CollectionKind::Clustered)).0, Order::StoredSorted);
         assert_eq!(decide(&kind(CollectionKind::TimeSeriesBuckets)).0, Order::StoredSorted);
         // However small: the index is in another order.
-        assert_eq!(decide(&Evidence { collation: true, bytes: 1, ..EVIDENCE }).0, Order::NaturalThenSort);
+        assert_eq!(
+            decide(&Evidence { collation: true, bytes: 1, documents: 1, ..EVIDENCE }).0,
+            Order::NaturalThenSort
+        );
         let collated = Evidence { collation: true, ..kind(CollectionKind::Clustered) };
         assert_eq!(decide(&collated).0, Order::NaturalThenSort);
         assert_eq!(decide(&Evidence { collation: true, ..kind(CollectionKind::Capped) }).0, Order::Capped);
     }
 
     #[test]
-    fn shares_are_of_neighbours() {
-        assert_eq!(ordered_share(0..100), Some(1.0));
-        assert_eq!(ordered_share((0..100).rev()), Some(0.0));
-        assert_eq!(ordered_share(0..5), None);
-        let mixed = ordered_share((0..100).map(|number| number * 37 % 100)).unwrap_or_default();
-        assert!((0.3..0.7).contains(&mixed), "{mixed}");
+    fn samples_are_out_of_place_by_rank() {
+        let sorted = displaced(0..100).unwrap();
+        assert!(sorted.ascending == 0.0 && sorted.descending > 0.8 && sorted.latest == 0.0, "{sorted:?}");
+        let reversed = displaced((0..100).rev()).unwrap();
+        assert!(reversed.descending == 0.0 && reversed.ascending > 0.8, "{reversed:?}");
+        assert_eq!(displaced(0..5), None);
+        let random = displaced((0..100).map(|number| number * 37 % 101)).unwrap();
+        assert!(random.ascending > 0.7 && random.descending > 0.7, "{random:?}");
+        // Two loaders side by side change neighbours, and no more than that.
+        let swapped = displaced((0..100).map(|number| number ^ 1)).unwrap();
+        assert!(swapped.ascending == 0.0 && swapped.latest == 0.01, "{swapped:?}");
+        let few = displaced((0..200).map(|n| if n % 50 == 7 { 400 + n } else { n })).unwrap();
+        assert!((0.01..0.05).contains(&few.ascending) && few.latest > 0.7, "{few:?}");
     }
 }

@@ -12,7 +12,10 @@ mod scram;
 mod settings;
 mod tls;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use bson::{raw::RawDocument, raw::cstr, rawdoc};
 use rustls::pki_types::ServerName;
@@ -209,6 +212,29 @@ impl Connection {
         command: &RawDocument,
         sequence: Option<(&str, &[u8])>,
     ) -> Result<&RawDocument> {
+        let started = Instant::now();
+        self.begin_with(command, sequence).await?;
+        self.finish(command, self.reply_timeout.saturating_sub(started.elapsed())).await
+    }
+
+    /// Sends a command and does not wait for the reply: the server works while the caller does something else.
+    /// [`Connection::complete`] with the same command must come next.
+    ///
+    /// # Errors
+    /// As [`Connection::command`].
+    pub(crate) async fn begin(&mut self, command: &RawDocument) -> Result<()> {
+        self.begin_with(command, None).await
+    }
+
+    /// The reply to the command that was begun.
+    ///
+    /// # Errors
+    /// As [`Connection::command`].
+    pub(crate) async fn complete(&mut self, command: &RawDocument) -> Result<&RawDocument> {
+        self.finish(command, self.reply_timeout).await
+    }
+
+    async fn begin_with(&mut self, command: &RawDocument, sequence: Option<(&str, &[u8])>) -> Result<()> {
         if !self.in_step {
             return Err(Error::Unreachable {
                 host: self.host.clone(),
@@ -217,13 +243,19 @@ impl Connection {
             });
         }
         self.in_step = false;
-        let limit = self.reply_timeout;
-        match timeout(limit, self.round_trip(command, sequence)).await {
-            Err(_) => {
-                let what = format!("a reply of {}", self.host);
-                return Err(Error::TimedOut { what, limit_seconds: limit.as_secs() });
-            }
-            Ok(result) => result?,
+        self.request_id = self.request_id.wrapping_add(1);
+        let head = frame::head(self.request_id, command, sequence)?;
+        let documents = sequence.map_or(&[][..], |(_, documents)| documents);
+        match timeout(self.reply_timeout, self.send(&head, documents)).await {
+            Err(_) => Err(self.timed_out()),
+            Ok(sent) => sent,
+        }
+    }
+
+    async fn finish(&mut self, command: &RawDocument, limit: Duration) -> Result<&RawDocument> {
+        match timeout(limit, self.receive()).await {
+            Err(_) => return Err(self.timed_out()),
+            Ok(received) => received?,
         }
         self.in_step = true;
         let body = frame::body(&self.reply[..self.reply_length])?;
@@ -231,10 +263,12 @@ impl Connection {
         Ok(body)
     }
 
-    async fn round_trip(&mut self, command: &RawDocument, sequence: Option<(&str, &[u8])>) -> Result<()> {
-        self.request_id = self.request_id.wrapping_add(1);
-        let head = frame::head(self.request_id, command, sequence)?;
-        self.send(&head, sequence.map_or(&[], |(_, documents)| documents)).await?;
+    fn timed_out(&self) -> Error {
+        let what = format!("a reply of {}", self.host);
+        Error::TimedOut { what, limit_seconds: self.reply_timeout.as_secs() }
+    }
+
+    async fn receive(&mut self) -> Result<()> {
         let mut header = [0; frame::HEADER_BYTES];
         self.stream.read_exact(&mut header).await.map_err(|error| Error::io(&self.host, error))?;
         let length = frame::reply_length(header, self.request_id)?;

@@ -246,10 +246,10 @@ async fn large_documents(version: &str) {
 #[tokio::test]
 async fn the_order_is_chosen_by_what_is_measured() {
     let (_server, client, deployment) = connected("6.0.5").await;
-    fill(&client, "app.increasing", 3000, 100).await;
+    fill(&client, "app.increasing", 3000, 6000).await;
     let collection = client.database("app").collection::<Document>("random");
-    let ids = (0..3000_u64).map(
-        |n| doc! { "_id": format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), "x": "y".repeat(100) },
+    let ids = (0..10_000_u64).map(
+        |n| doc! { "_id": format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), "x": "y".repeat(6000) },
     );
     collection.insert_many(ids).await.unwrap();
     let mut wire = deployment.read_wire().await.unwrap();
@@ -257,10 +257,16 @@ async fn the_order_is_chosen_by_what_is_measured() {
     let random = info(&deployment, "app.random").await;
     let mut choose =
         async |info: &CollectionInfo, cache: u64| read::choose_order(&mut wire, info, cache).await.unwrap();
-    let (order, why) = choose(&increasing, 1000).await;
-    assert_eq!(order, Order::SortedRanges, "{why}");
+    for cache in [1000, 1 << 30] {
+        let (order, why) = choose(&increasing, cache).await;
+        assert!(matches!(order, Order::NaturalNearlySorted { .. }), "{why}");
+    }
     let (order, why) = choose(&random, 1000).await;
     assert_eq!(order, Order::NaturalThenSort, "{why}");
     let (order, why) = choose(&random, 1 << 30).await;
+    assert_eq!(order, Order::SortedRanges, "{why}");
+    fill(&client, "app.small", 3000, 100).await;
+    let small = info(&deployment, "app.small").await;
+    let (order, why) = read::choose_order(&mut wire, &small, 1000).await.unwrap();
     assert_eq!(order, Order::SortedRanges, "{why}");
 }

@@ -106,6 +106,11 @@ impl Attempt<'_> {
         let mut planned: Vec<(CollectionInfo, Size)> = with_documents.into_iter().map(sized).collect();
         self.set_totals(&planned);
         planned.sort_by_cached_key(|(info, size)| (self.heat(info), size.bytes, info.namespace.clone()));
+        // The largest may have one reader for itself, and would keep everybody waiting if it came last.
+        let cold = planned.partition_point(|(info, _)| self.heat(info) < usize::MAX);
+        if let Some(rest) = planned.get_mut(cold..).filter(|rest| !rest.is_empty()) {
+            rest.rotate_right(1);
+        }
         let pinner = Pinner::new(self.store);
         let header = ManifestHeader { cluster_time: at, ..self.header.clone() };
         let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));

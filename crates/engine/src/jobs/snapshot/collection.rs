@@ -12,6 +12,7 @@ use vault::{Order, SegmentList, SegmentPages};
 use super::{
     natural, sorted,
     source::{ReadError, Source},
+    windowed,
 };
 use crate::{connect::to_model, lease::JobContext, pipeline::SegmentStore};
 
@@ -54,27 +55,35 @@ pub(super) async fn read(
     mut spare: Vec<SegmentList>,
 ) -> Result<CollectionRead, ReadError> {
     let at = to_model(reading.source.at);
-    let order = match reading.order {
+    let mut order = match reading.order {
         Some(forced) if info.kind != CollectionKind::Capped => forced,
         _ => choose(&reading, &info).await?,
     };
-    let pages = match order {
-        read::Order::Capped => {
-            let (as_of, pages) = natural::read_capped(&reading, &info, list, spare).await?;
-            return Ok(CollectionRead { info, as_of, order: Order::Natural, pages });
-        }
-        read::Order::NaturalThenSort => natural::read_and_sort(&reading, &info, bytes, list).await?,
-        read::Order::SortedRanges | read::Order::StoredSorted => {
-            match sorted::read_sorted(&reading, &info, bytes, list).await {
-                Err(ReadError::OutOfOrder | ReadError::LongKeys) if !spare.is_empty() => {
-                    tracing::warn!(namespace = %info.namespace, "{} was not given in the order of its _id, or has very long ones; reading it again and sorting it", info.namespace);
-                    natural::read_and_sort(&reading, &info, bytes, spare.swap_remove(0)).await?
-                }
-                read => read?,
+    let mut list = list;
+    loop {
+        let tried = match order {
+            read::Order::Capped => {
+                let (as_of, pages) = natural::read_capped(&reading, &info, list, spare).await?;
+                return Ok(CollectionRead { info, as_of, order: Order::Natural, pages });
             }
-        }
-    };
-    Ok(CollectionRead { info, as_of: at, order: Order::Sorted, pages })
+            read::Order::NaturalNearlySorted { window_bytes } => {
+                windowed::read_windowed(&reading, &info, window_bytes, list).await
+            }
+            read::Order::NaturalThenSort => natural::read_and_sort(&reading, &info, bytes, list).await,
+            read::Order::SortedRanges | read::Order::StoredSorted => {
+                sorted::read_sorted(&reading, &info, bytes, list).await
+            }
+        };
+        let next = match &tried {
+            Err(ReadError::OutOfOrder | ReadError::LongKeys) => order.instead(),
+            _ => None,
+        };
+        let (Some(next), Some(another)) = (next, spare.pop()) else {
+            return Ok(CollectionRead { info, as_of: at, order: Order::Sorted, pages: tried? });
+        };
+        tracing::info!(namespace = %info.namespace, "{} cannot be read as {order:?}: it was not given in the order of its _id, or has very long ones; reading it again as {next:?}", info.namespace);
+        (order, list) = (next, another);
+    }
 }
 
 async fn choose(reading: &Reading, info: &CollectionInfo) -> Result<read::Order, ReadError> {

@@ -19,6 +19,7 @@ mod principals;
 mod sorted;
 mod source;
 mod window;
+mod windowed;
 
 use std::{collections::HashMap, time::Duration};
 

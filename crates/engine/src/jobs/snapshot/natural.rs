@@ -89,10 +89,9 @@ pub(super) async fn read_and_sort(
     mut list: SegmentList,
 ) -> Result<SegmentPages, ReadError> {
     let ctx = &reading.ctx;
-    // One sort at a time has the sort's memory. Whoever waits here holds nothing that the other needs.
-    let sorts = Arc::clone(&ctx.services().budget.sorts);
-    let _sort = ctx.or_stop(sorts.acquire_owned()).await?.map_err(|_| JobError::Shutdown)?;
-    let merge = gather(reading, info, size).await?;
+    // A sort takes all the memory there is for sorting. Whoever waits here holds nothing that the other needs.
+    let _memory = ctx.sort_memory(SORT_BUFFER_BYTES).await?;
+    let (merge, seen) = gather(reading, info, size).await?;
     let (sender, mut full) = mpsc::channel(1);
     let merging = spawn_merge(reading, merge, sender);
     let mut filler = Filler::new(reading, Order::Sorted, to_model(reading.source.at));
@@ -104,7 +103,13 @@ pub(super) async fn read_and_sort(
     for entry in filler.finish().await? {
         list.push(&entry).await.map_err(JobError::from)?;
     }
-    Ok(list.finish().await.map_err(JobError::from)?)
+    let pages = list.finish().await.map_err(JobError::from)?;
+    if pages.content.documents != seen {
+        let given = pages.content.documents;
+        let what = format!("a bug in Ebbtide: of {seen} documents of {} a sort gave {given}", info.namespace);
+        return Err(JobError::failed(what).into());
+    }
+    Ok(pages)
 }
 
 /// Merges on a thread of its own, since a merge never waits for anything but the disk and the receiver.
@@ -126,8 +131,8 @@ fn spawn_merge(
     })
 }
 
-/// Reads all parts into sorted runs.
-async fn gather(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<Merge, ReadError> {
+/// Reads all parts into sorted runs of so many documents.
+async fn gather(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<(Merge, u64), ReadError> {
     let readers = reading.ctx.services().settings.readers.max(1);
     let wanted = if size < SPLIT_BYTES_MIN.min(reading.split_bytes) { 1 } else { readers };
     let source = &reading.source;
@@ -147,15 +152,18 @@ async fn gather(reading: &Reading, info: &CollectionInfo, size: u64) -> Result<M
         }
     });
     let mut merge = Merge::new(&reading.ctx.services().settings.spill_dir);
+    let mut seen = 0;
     for gathered in try_join_all(gathering).await? {
+        seen += gathered.seen;
         gathered.runs.into_iter().for_each(|run| merge.add_run(run));
         gathered.rest.into_iter().for_each(|buffer| merge.add_rest(buffer));
     }
-    Ok(merge)
+    Ok((merge, seen))
 }
 
 /// What one reader has gathered.
 struct Gathered {
+    seen: u64,
     runs: Vec<SpilledRun>,
     /// Not spilled, because it is all there is.
     rest: Option<RunBuffer>,
@@ -174,7 +182,7 @@ async fn gather_part(
     let mut cursor = ctx.or_stop(read::natural(&mut connection, info, source.at, &part)).await??;
     let mut spilling = Spilling::new(reading, buffer_bytes);
     let mut buffer = RunBuffer::new(buffer_bytes);
-    let mut key = vec![];
+    let (mut key, mut seen) = (vec![], 0);
     while let Some(batch) = ctx.or_stop(cursor.next()).await?? {
         let mut bytes = 0;
         let mut documents = 0;
@@ -189,11 +197,12 @@ async fn gather_part(
             bytes += document.len() as u64;
         }
         ctx.progress().add(documents, bytes);
+        seen += documents;
         cursor.recycle(batch);
     }
     cursor.close().await?;
     source.give_back(connection);
-    spilling.finish(buffer).await
+    spilling.finish(buffer, seen).await
 }
 
 /// A buffer that was spilled and is empty again, where it was spilled to, and what became of it.
@@ -245,14 +254,14 @@ impl<'a> Spilling<'a> {
     }
 
     /// Spills the last buffer too, so that a merge has the memory; unless it is the only one.
-    async fn finish(mut self, last: RunBuffer) -> Result<Gathered, ReadError> {
+    async fn finish(mut self, last: RunBuffer, seen: u64) -> Result<Gathered, ReadError> {
         if self.at_work.is_none() && self.runs.is_empty() {
-            return Ok(Gathered { runs: vec![], rest: Some(last) });
+            return Ok(Gathered { seen, runs: vec![], rest: Some(last) });
         }
         if !last.is_empty() {
             drop(self.swap(last).await?);
         }
         drop(self.wait().await?);
-        Ok(Gathered { runs: self.runs, rest: None })
+        Ok(Gathered { seen, runs: self.runs, rest: None })
     }
 }

@@ -1,0 +1,227 @@
+//! Puts documents right that come nearly in order, in bounded memory and without a disk.
+
+use std::collections::VecDeque;
+
+use super::RunBuffer;
+use crate::pipeline::OutOfOrder;
+
+/// So many sorted chunks wait for what may come before their last documents.
+const CHUNKS: usize = 8;
+/// What the window itself keeps of a document.
+const OVERHEAD_BYTES: usize = 32;
+
+/// Documents gather in a chunk; full ones are sorted and wait. When there are too many, the oldest is given, together
+/// with what belongs between its documents.
+///
+/// A document may come later than its place in the order by the window's bytes. One that comes later still is told of,
+/// never given in the wrong place.
+#[derive(Debug)]
+pub struct Window {
+    chunk_bytes: usize,
+    filling: RunBuffer,
+    weight: usize,
+    /// Sorted, the oldest first.
+    waiting: VecDeque<RunBuffer>,
+    /// Memory for chunks to come.
+    free: Vec<RunBuffer>,
+    /// Those that have something for the present turn; the oldest among them.
+    active: Vec<usize>,
+    /// Key of the last document given by the turns before.
+    last: Vec<u8>,
+    given_any: bool,
+}
+
+impl Window {
+    /// A window of so many bytes. It holds at most an eighth more.
+    pub fn new(bytes: usize) -> Self {
+        let chunk_bytes = (bytes / CHUNKS).max(1);
+        Self {
+            chunk_bytes,
+            filling: RunBuffer::new(chunk_bytes),
+            weight: 0,
+            waiting: VecDeque::new(),
+            free: Vec::new(),
+            active: Vec::new(),
+            last: Vec::new(),
+            given_any: false,
+        }
+    }
+
+    /// Takes a document. Tells whether it is time for a turn.
+    pub fn push(&mut self, key: &[u8], document: &[u8]) -> bool {
+        self.filling.push(key, document);
+        self.weight += key.len() + document.len() + OVERHEAD_BYTES;
+        if self.weight < self.chunk_bytes {
+            return false;
+        }
+        self.close_chunk();
+        self.waiting.len() > CHUNKS
+    }
+
+    fn close_chunk(&mut self) {
+        let fresh = self.free.pop().unwrap_or_else(|| RunBuffer::new(self.chunk_bytes));
+        let mut full = std::mem::replace(&mut self.filling, fresh);
+        full.sort();
+        self.waiting.push_back(full);
+        self.weight = 0;
+    }
+
+    /// Takes what is left; from now on nothing is pushed, and turns are made until [`Window::is_empty`].
+    pub fn end(&mut self) {
+        if !self.filling.is_empty() {
+            self.close_chunk();
+        }
+    }
+
+    /// Whether everything that was pushed was also given.
+    pub fn is_empty(&self) -> bool {
+        self.filling.is_empty() && self.waiting.iter().all(|chunk| chunk.current().is_none())
+    }
+
+    /// Begins a turn: now [`Window::take`] until there is nothing.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] when a document came too late.
+    pub fn turn(&mut self) -> Result<(), OutOfOrder> {
+        self.active.clear();
+        // What came late may have been given already, between the documents of older chunks.
+        while self.waiting.front().is_some_and(|oldest| oldest.current().is_none()) {
+            self.drop_oldest();
+        }
+        let Some(oldest) = self.waiting.front() else { return Ok(()) };
+        let bound = oldest.last().unwrap_or_default();
+        for (at, chunk) in self.waiting.iter().enumerate() {
+            let Some((first, _)) = chunk.current() else { continue };
+            if self.given_any && first <= self.last.as_slice() {
+                return Err(OutOfOrder);
+            }
+            if at == 0 || first <= bound {
+                self.active.push(at);
+            }
+        }
+        self.last.clear();
+        self.last.extend_from_slice(bound);
+        self.given_any = true;
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(mut oldest) = self.waiting.pop_front() {
+            oldest.clear();
+            self.free.push(oldest);
+        }
+    }
+
+    /// The next document of the turn, in order: key and bytes. `None` ends the turn.
+    pub fn take(&mut self) -> Option<(&[u8], &[u8])> {
+        if self.active.is_empty() {
+            return None;
+        }
+        if self.waiting[0].current().is_none() {
+            self.active.clear();
+            self.drop_oldest();
+            return None;
+        }
+        let next = self
+            .active
+            .iter()
+            .copied()
+            .min_by(|one, other| self.waiting[*one].cmp_current(&self.waiting[*other]))?;
+        self.waiting[next].take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What one document of these tests counts for.
+    const ONE: usize = OVERHEAD_BYTES + 4;
+
+    /// Drives a window of so many documents as a reader does; what it gave before it was done or out of order.
+    fn through(documents: usize, keys: &[u16]) -> (Vec<u16>, bool) {
+        let mut window = Window::new(documents * ONE);
+        let mut given = vec![];
+        let mut turn = |window: &mut Window| {
+            window.turn()?;
+            while let Some((key, document)) = window.take() {
+                assert_eq!(key, document);
+                given.push(u16::from_be_bytes([key[0], key[1]]));
+            }
+            Ok::<_, OutOfOrder>(())
+        };
+        let mut all = || {
+            for key in keys {
+                if window.push(&key.to_be_bytes(), &key.to_be_bytes()) {
+                    turn(&mut window)?;
+                }
+            }
+            window.end();
+            while !window.is_empty() {
+                turn(&mut window)?;
+            }
+            Ok::<_, OutOfOrder>(())
+        };
+        let whole = all().is_ok();
+        (given, whole)
+    }
+
+    #[test]
+    fn gives_sorted_documents_as_they_came() {
+        let keys: Vec<u16> = (0..1000).collect();
+        assert_eq!(through(16, &keys), (keys, true));
+        assert_eq!(through(16, &[]), (vec![], true));
+        assert_eq!(through(16, &[3]), (vec![3], true));
+    }
+
+    #[test]
+    fn forgets_nothing_when_a_late_chunk_is_given_before_its_turn() {
+        // Two loaders out of step: every second chunk lies wholly between the documents of the one before it.
+        let keys: Vec<u16> =
+            (0..40).flat_map(|n| [n * 100, n * 100 + 90, n * 100 + 30, n * 100 + 40].into_iter()).collect();
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        for documents in 8..40 {
+            assert_eq!(through(documents, &keys), (sorted.clone(), true), "a window of {documents}");
+        }
+    }
+
+    #[test]
+    fn tells_of_a_document_that_comes_too_late() {
+        let mut keys: Vec<u16> = (1..1000).collect();
+        keys.push(0);
+        let (given, whole) = through(16, &keys);
+        assert!(!whole);
+        assert!(given.is_sorted());
+    }
+
+    proptest! {
+        #[test]
+        fn puts_right_what_is_late_by_less_than_the_window(
+            late in 0_u16..200, noise in proptest::collection::vec(any::<u16>(), 0..400), spare in 0_usize..60,
+        ) {
+            // No key comes later than so many places after where it belongs.
+            let documents = usize::from(late) + 1 + spare;
+            let mut keys: Vec<(u16, u16)> = (0_u16..).zip(&noise).map(|(n, noise)| (n + noise % (late + 1), n)).collect();
+            keys.sort_unstable();
+            let keys: Vec<u16> = keys.into_iter().map(|(_, key)| key).collect();
+            let mut sorted = keys.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(through(documents, &keys), (sorted, true));
+        }
+
+        #[test]
+        fn never_gives_anything_in_the_wrong_place(keys in proptest::collection::hash_set(any::<u16>(), 0..300), documents in 1_usize..80) {
+            let keys: Vec<u16> = keys.into_iter().collect();
+            let (given, whole) = through(documents, &keys);
+            prop_assert!(given.is_sorted());
+            let mut sorted = keys;
+            sorted.sort_unstable();
+            if whole {
+                prop_assert_eq!(given, sorted);
+            }
+        }
+    }
+}

@@ -7,12 +7,14 @@
 //! the oplog is searched for the writes of others in any case: [`foreign_writes`].
 
 mod foreign;
+mod untouched;
 
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 
 pub use foreign::{ForeignWrites, OwnWrites, Write, foreign_writes};
+pub use untouched::touched;
 
 use crate::{ClusterTime, Deployment, Error, Result, time};
 

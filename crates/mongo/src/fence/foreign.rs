@@ -99,7 +99,7 @@ pub async fn foreign_writes(
     Ok(found)
 }
 
-async fn refuse_gap(connection: &mut Connection, since: ClusterTime) -> Result<()> {
+pub(super) async fn refuse_gap(connection: &mut Connection, since: ClusterTime) -> Result<()> {
     let ends = crate::facts::oplog_ends(connection).await?;
     match ends {
         Some((oldest, _)) if oldest <= since => Ok(()),

@@ -4,23 +4,14 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use bson::RawDocumentBuf;
-use history::{
-    content::ContentSum,
-    raw::{elements, field},
-};
+use history::{content::ContentSum, raw::elements};
 
 use super::{
     collections::{OUTDATED_INDEX_FIELDS, UNSAID_OPTIONS},
-    raw::{self, RawBuilder, malformed},
+    raw::{self, RawBuilder},
     ttl::ParkedTtl,
 };
-use crate::{
-    ClusterTime, Deployment, Error, Namespace, Result,
-    wire::{Connection, ReplyExt as _},
-};
-
-/// Documents in one reply; about a megabyte of them is fastest.
-const BATCH_DOCUMENTS: i32 = 1_000;
+use crate::{ClusterTime, Deployment, Namespace, Result, read::Cursor, wire::Connection};
 
 /// Counts and hashes all documents of a collection: at a cluster time, or as a majority knows them now. What was
 /// written and is not behind a [`super::Barrier`] yet may be missing from the latter.
@@ -56,24 +47,12 @@ pub(crate) async fn for_each_document(
     at: Option<ClusterTime>,
     mut see: impl FnMut(&[u8]),
 ) -> Result<()> {
-    let mut command = find(namespace, at)?;
-    loop {
-        let reply = connection.command(&command).await?;
-        let cursor =
-            reply.child("cursor").ok_or_else(|| Error::Protocol("a find without a cursor".to_owned()))?;
-        let batch = match field(cursor.as_bytes(), "firstBatch").map_err(malformed)? {
-            Some(first) => Some(first),
-            None => field(cursor.as_bytes(), "nextBatch").map_err(malformed)?,
-        };
-        let batch = batch.ok_or_else(|| Error::Protocol("a cursor without a batch".to_owned()))?;
-        for document in elements(batch.value) {
-            see(document.map_err(malformed)?.value);
-        }
-        match cursor.number("id") {
-            Some(0) | None => return Ok(()),
-            Some(id) => command = get_more(namespace, id)?,
-        }
+    let mut cursor = Cursor::open(connection, namespace, find(namespace, at)?, None).await?;
+    while let Some(batch) = cursor.next().await? {
+        batch.documents().for_each(&mut see);
+        cursor.recycle(batch);
     }
+    Ok(())
 }
 
 /// A hash that depends on the order of the documents, for capped collections, whose order is data.
@@ -123,17 +102,7 @@ fn find(namespace: &Namespace, at: Option<ClusterTime>) -> Result<RawDocumentBuf
     RawBuilder::new()
         .text("find", &namespace.collection)
         .document("hint", &RawBuilder::new().int32("$natural", 1).finish())
-        .int32("batchSize", BATCH_DOCUMENTS)
         .document("readConcern", &concern.finish())
-        .text("$db", &namespace.db)
-        .command()
-}
-
-fn get_more(namespace: &Namespace, id: i64) -> Result<RawDocumentBuf> {
-    RawBuilder::new()
-        .int64("getMore", id)
-        .text("collection", &namespace.collection)
-        .int32("batchSize", BATCH_DOCUMENTS)
         .text("$db", &namespace.db)
         .command()
 }

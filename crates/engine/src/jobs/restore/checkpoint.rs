@@ -1,7 +1,7 @@
 //! What an attempt leaves for the next one.
 //!
-//! Only what cannot be seen on the target itself is written down: which collections were loaded, proved and
-//! indexed. How far the renames came is read from the collections' UUIDs, so that no rename has to be written
+//! Only what cannot be seen on the target itself is written down: which collections were loaded and indexed, and
+//! whether they were proved. How far the renames came is read from the collections' UUIDs, so that no rename has to be written
 //! down before or after it is done; whose the write block is stands among the catalog's obligations.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,10 @@ use serde_json::Value;
 pub(crate) struct Checkpoint {
     /// Collections that lie complete under their staging names, by namespace.
     pub(crate) staged: BTreeMap<String, Staged>,
+    /// All of these were read back and found equal; what was written to them later than this cluster time (as one
+    /// number) is not known to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) staged_proved_since: Option<u64>,
     /// Collections loaded straight to their names inside the cut-over, by namespace.
     pub(crate) loaded: BTreeMap<String, Staged>,
     /// Cluster time (as one number) from which foreign writes are looked for.
@@ -61,7 +65,7 @@ pub(crate) struct Switched {
     pub(crate) touched: BTreeSet<String>,
 }
 
-/// One collection that was loaded, proved and indexed.
+/// One collection that was loaded and indexed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Staged {

@@ -19,7 +19,7 @@ use super::{
     errors::job_error,
     plan::{self, Way},
     source::{Item, Restore},
-    stage::{self, Destination},
+    stage,
 };
 use crate::{
     crash,
@@ -39,17 +39,16 @@ pub(crate) async fn run(
         // First, because the room is needed.
         remove_foreign(ctx, job).await?;
         crash::point("restore.cutover.after-removals");
-        stage::load_all(ctx, job, job.going(Way::Renamed).cloned().collect(), Destination::Place, state)
-            .await?;
+        stage::load_in_place(ctx, job, job.going(Way::Renamed).cloned().collect(), state).await?;
     } else {
         let lost = rename_all(ctx, job, state).await?;
         crash::point("restore.cutover.after-renames");
         remove_foreign(ctx, job).await?;
         crash::point("restore.cutover.after-removals");
-        stage::load_all(ctx, job, lost, Destination::Place, state).await?;
+        stage::load_in_place(ctx, job, lost, state).await?;
     }
     let buckets = job.going(Way::Buckets).cloned().collect();
-    stage::load_all(ctx, job, buckets, Destination::Place, state).await?;
+    stage::load_in_place(ctx, job, buckets, state).await?;
     crash::point("restore.cutover.after-time-series");
     replace_functions(ctx, job).await?;
     crash::point("restore.cutover.after-functions");

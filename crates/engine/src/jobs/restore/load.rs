@@ -1,7 +1,8 @@
 //! One collection from the vault to the target: created, loaded, made safe from elections, read back, indexed.
 //!
 //! After any error on the way the collection is in an unknown state; it is dropped and loaded again, a bounded number
-//! of times. Nothing counts before its content, read back at majority, is that of the manifest.
+//! of times. Nothing counts before its content, read back at majority, is that of the manifest: at once where it lies
+//! under its own name already, else when everything is loaded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,10 +33,12 @@ use crate::{
 };
 
 /// How often one collection is loaded before the job gives up on it.
-const LOAD_TRIES_MAX: u32 = 5;
+pub(crate) const LOAD_TRIES_MAX: u32 = 5;
 /// Wait before the second try; doubles with each further one. An election takes about ten seconds.
 const LOAD_RETRY_WAIT: Duration = Duration::from_secs(2);
-/// A collection that has more than this is worth two connections.
+/// Connections that load documents at a time; more were no faster.
+pub(crate) const CONNECTIONS_MAX: usize = 4;
+/// A collection that has more than this is worth several connections.
 const LARGE_BYTES: u64 = 64 << 20;
 
 /// What all loads of a job share.
@@ -102,9 +105,16 @@ fn target(doing: &'static str) -> impl FnOnce(Error) -> Trouble {
     move |error| Trouble::Target(doing, error)
 }
 
-/// How many connections a load of so many bytes may use.
+/// How many connections the load of a collection may use: all of them when its indexes are to be built afterwards. One
+/// thread of the server builds them, and the sooner it can begin, the less there is to wait for at the end.
 pub(crate) const fn connections_for(item: &Item) -> usize {
-    if item.entry.bytes > LARGE_BYTES && !is_ordered(item) { 2 } else { 1 }
+    if item.entry.bytes <= LARGE_BYTES || is_ordered(item) {
+        1
+    } else if item.entry.meta.indexes.is_empty() {
+        2
+    } else {
+        CONNECTIONS_MAX
+    }
 }
 
 /// Whether the order of the documents is part of the content.
@@ -161,13 +171,11 @@ impl Loads {
         loader.finish().await.map_err(target(LOADING))?;
         crash::point("restore.load.after-load");
         self.ctx.check()?;
-        let found = self
-            .ctx
-            .or_stop(verify::content(&self.job.deployment, into, None))
-            .await?
-            .map_err(target(PROVING))?;
-        if found != item.entry.content {
-            return Err(Trouble::Differs(differing(&item.entry.content, &found)));
+        if mark {
+            // Under staging names everything is proved together, when all is there.
+            if let Some(how) = self.difference(item, into).await? {
+                return Err(Trouble::Differs(how));
+            }
         }
         counted.keep();
         let uuid = collections::uuid_of(&self.job.deployment, into).await.map_err(target(PROVING))?;
@@ -217,6 +225,43 @@ impl Loads {
             counted.add(&entry);
             self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;
         }
+    }
+
+    /// Reads a loaded collection back at majority, and tells how it differs from what was to be loaded.
+    async fn difference(&self, item: &Item, into: &Namespace) -> Result<Option<String>, Trouble> {
+        let read = async {
+            let mut connection = self.pool.take().await?;
+            let found = verify::content_on(&mut connection, into, None).await?;
+            self.pool.put_back(connection);
+            Ok(found)
+        };
+        let found = self.ctx.or_stop(read).await?.map_err(target(PROVING))?;
+        Ok((found != item.entry.content).then(|| differing(&item.entry.content, &found)))
+    }
+
+    /// [`Loads::difference`], again when the network fails.
+    pub(crate) async fn prove(&self, item: &Item, into: &Namespace) -> Result<Option<String>, JobError> {
+        let mut wait = LOAD_RETRY_WAIT;
+        for attempt in 1.. {
+            let trouble = match self.difference(item, into).await {
+                Ok(difference) => return Ok(difference),
+                // A collection that is gone is loaded again, too.
+                Err(Trouble::Target(_, Error::NamespaceNotFound(_))) => {
+                    return Ok(Some("it is gone".to_owned()));
+                }
+                Err(trouble) => trouble,
+            };
+            self.pool.clear();
+            if attempt >= LOAD_TRIES_MAX || !trouble.is_worth_a_try() {
+                return Err(trouble.into_error(&item.ns));
+            }
+            tokio::select! {
+                () = self.halt.cancelled() => return Err(halted()),
+                waited = self.ctx.or_stop(tokio::time::sleep(wait)) => waited?,
+            }
+            wait *= 2;
+        }
+        Ok(None)
     }
 
     /// Builds the indexes of a loaded collection; gives back the lifetimes that were put aside.

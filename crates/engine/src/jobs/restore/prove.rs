@@ -1,7 +1,8 @@
-//! The proof: everything is read back from the target and compared with the manifest, before the job says finished.
+//! The proof: everything is compared with the manifest, before the job says finished.
 //!
-//! Content first, while all lifetimes are still put aside; then the lifetimes are given back that may be; then
-//! options and indexes, byte by byte. A difference that the oplog explains by somebody else's write is told as that;
+//! Content first, while all lifetimes are still put aside. What was read back under its staging name and found equal is
+//! equal still if it is the same collection and the oplog shows no write to it since; everything else is read back.
+//! Then the lifetimes are given back that may be; then options and indexes, byte by byte. A difference that the oplog explains by somebody else's write is told as that;
 //! any other fails the job.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 use model::ClusterTime;
 use mongo::{
-    CollectionInfo, Error, Namespace,
+    CollectionInfo, Error, Namespace, fence, time,
     write::{
         ConnectionPool, timeseries, ttl,
         verify::{self, Shape},
@@ -28,6 +29,7 @@ use super::{
     source::{Item, Restore},
 };
 use crate::{
+    connect::to_mongo,
     crash,
     lease::{JobContext, JobError},
 };
@@ -61,7 +63,13 @@ pub(crate) async fn prove(
     ctx.progress().phase("verify");
     let mut proof = Proof::default();
     if !state.content_proved {
-        let differing = contents(ctx, job).await?;
+        let unchanged = unchanged_since_staging(ctx, job, state).await?;
+        tracing::debug!(
+            collections = unchanged.len(),
+            "{} collections were proved before the cut-over, and are as they were",
+            unchanged.len()
+        );
+        let differing = contents(ctx, job, &unchanged).await?;
         sort_out(job, state, differing, &mut proof).await?;
         // From here on expired documents may go, and a later attempt must not miss them.
         state.content_proved = true;
@@ -130,11 +138,46 @@ fn is_defined_there(job: &Restore, ns: &Namespace) -> bool {
     item.is_none_or(|item| matches!(item.way, Way::View | Way::TimeSeries))
 }
 
-/// Reads everything back, several collections at a time; tells which differ.
-async fn contents(ctx: &JobContext, job: &Arc<Restore>) -> Result<Vec<(Namespace, String)>, JobError> {
+/// The collections whose content was proved under their staging names and cannot have changed since: the same
+/// collections, by UUID, to which the oplog shows no write.
+async fn unchanged_since_staging(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &Checkpoint,
+) -> Result<BTreeSet<Namespace>, JobError> {
+    let Some(since) = state.staged_proved_since else { return Ok(BTreeSet::new()) };
+    let fail = |error| job_error("looking for writes to", &job.target.name, error);
+    let found = cutover::list(&job.deployment).await.map_err(fail)?;
+    let uuids: BTreeMap<&Namespace, [u8; 16]> =
+        found.iter().filter_map(|info| Some((&info.namespace, info.uuid?))).collect();
+    let mut same: BTreeMap<[u8; 16], &Namespace> = BTreeMap::new();
+    for item in job.going(Way::Renamed) {
+        let staged = state.staged.get(&item.ns.to_string());
+        let there = uuids.get(&item.ns).filter(|uuid| staged.is_some_and(|s| s.uuid == hex::encode(uuid)));
+        same.extend(there.map(|uuid| (*uuid, &item.ns)));
+    }
+    let until = time::majority_now(&job.deployment).await.map_err(fail)?;
+    let since = to_mongo(ClusterTime::from_u64(since));
+    let asked = same.keys().copied().collect();
+    let touched = match ctx.or_stop(fence::touched(&job.deployment, since, until, &asked)).await? {
+        Ok(touched) => touched,
+        // Nobody can tell any more: read everything.
+        Err(Error::OplogGap { .. }) => return Ok(BTreeSet::new()),
+        Err(error) => return Err(fail(error)),
+    };
+    Ok(same.into_iter().filter(|(uuid, _)| !touched.contains(uuid)).map(|(_, ns)| ns.clone()).collect())
+}
+
+/// Reads everything back but what is known to be `unchanged`, several collections at a time; tells which differ.
+async fn contents(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    unchanged: &BTreeSet<Namespace>,
+) -> Result<Vec<(Namespace, String)>, JobError> {
     let budget = Arc::new(Semaphore::new(READERS_MAX));
     let pool = ConnectionPool::new(&job.deployment);
-    let mut items: Vec<Item> = job.items.iter().filter(|item| holds_documents(item.way)).cloned().collect();
+    let wanted = |item: &&Item| holds_documents(item.way) && !unchanged.contains(&item.ns);
+    let mut items: Vec<Item> = job.items.iter().filter(wanted).cloned().collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.entry.bytes));
     let mut running = JoinSet::new();
     for item in items {

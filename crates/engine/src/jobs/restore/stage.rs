@@ -1,31 +1,42 @@
 //! Loading many collections at a time, under staging names or, with `inPlace`, straight to their own.
 //!
-//! The biggest begin first, so that none of them is left over at the end. Loading is bounded by a budget of
-//! connections, index builds by one of their own, so that the indexes of one collection are built while the next
-//! one loads. After each collection the checkpoint says so; a job that is taken over goes on with the rest.
+//! Those with indexes begin first, and the biggest of them, so that none is left over at the end. Loading is bounded
+//! by a budget of connections, index builds by one of their own, so that the indexes of one collection are built while
+//! the next one loads. After each collection the checkpoint says so; a job that is taken over goes on with the rest.
+//!
+//! What lies under staging names is read back when nothing is left to load, beside the last index builds: the shorter
+//! the time from there to the cut-over, the less of the oplog has to tell that nothing was written to it since.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use mongo::write::{ConnectionPool, collections};
-use tokio::{sync::Semaphore, task::JoinSet};
+use futures::FutureExt as _;
+use mongo::{
+    time,
+    write::{ConnectionPool, collections},
+};
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     checkpoint::{Checkpoint, Staged},
-    load::{self, Loads},
+    errors::job_error,
+    load::{self, CONNECTIONS_MAX, Loads},
     plan::Way,
     source::{Item, Restore},
 };
 use crate::{
+    connect::to_model,
     crash,
     lease::{JobContext, JobError},
 };
 
-/// Connections that load documents at a time; more were no faster.
-const CONNECTIONS_MAX: usize = 4;
 /// Collections whose indexes are built at a time. Each build may take 200 MB of the server's memory.
 const INDEX_BUILDS_MAX: usize = 3;
 /// Collections begun and not finished; bounds what waits for a permit.
@@ -44,7 +55,7 @@ pub(crate) enum Destination {
     Place,
 }
 
-/// Loads all collections that can be renamed, under their staging names.
+/// Loads all collections that can be renamed, under their staging names, and proves them.
 ///
 /// # Errors
 /// [`JobError`] of the first collection that failed; all others have stopped by then.
@@ -54,47 +65,128 @@ pub(crate) async fn stage_all(
     state: &mut Checkpoint,
 ) -> Result<(), JobError> {
     ctx.progress().phase("load");
-    let items: Vec<Item> = job.going(Way::Renamed).cloned().collect();
-    load_all(ctx, job, items, Destination::Staging, state).await
+    state.staged_proved_since = None;
+    for attempt in 1.. {
+        let items: Vec<Item> = job.going(Way::Renamed).cloned().collect();
+        let proof = load(ctx, job, items, Destination::Staging, state).await?;
+        let Some((item, how)) = proof.differing.first() else {
+            state.staged_proved_since = proof.since.map(|since| to_model(since).as_u64());
+            break;
+        };
+        if attempt >= load::LOAD_TRIES_MAX {
+            return Err(JobError::failed(format!("{} does not hold what was written to it: {how}", item.ns)));
+        }
+        for (item, how) in &proof.differing {
+            tracing::warn!(namespace = %item.ns, attempt, "{} is loaded again: it does not hold what was written to it: {how}", item.ns);
+            state.staged.remove(&item.ns.to_string());
+            let counters = ctx.progress();
+            counters.add(item.entry.documents.wrapping_neg(), item.entry.bytes.wrapping_neg());
+            ctx.services().probe("restore.load-again", &item.ns.to_string()).await;
+        }
+    }
+    ctx.checkpoint(state).await
 }
 
-/// Loads `items` that the checkpoint does not have yet.
+/// Loads `items` to their own names, as far as the checkpoint does not have them yet.
 ///
 /// # Errors
 /// As [`stage_all`].
-pub(crate) async fn load_all(
+pub(crate) async fn load_in_place(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    items: Vec<Item>,
+    state: &mut Checkpoint,
+) -> Result<(), JobError> {
+    load(ctx, job, items, Destination::Place, state).await.map(drop)
+}
+
+/// What reading back has shown.
+#[derive(Default)]
+struct Proof {
+    /// From this time on nobody has looked.
+    since: Option<mongo::ClusterTime>,
+    differing: Vec<(Item, String)>,
+}
+
+/// What a task has come to.
+enum Step {
+    Loaded(Item, Staged),
+    Indexed(Item, Staged),
+    Proved(Item, Option<String>),
+}
+
+/// Loads what the checkpoint does not have yet; reads back what lies under staging names.
+async fn load(
     ctx: &JobContext,
     job: &Arc<Restore>,
     items: Vec<Item>,
     destination: Destination,
     state: &mut Checkpoint,
-) -> Result<(), JobError> {
+) -> Result<Proof, JobError> {
     let loads = Arc::new(Loads {
         ctx: ctx.clone(),
         job: Arc::clone(job),
         pool: ConnectionPool::new(&job.deployment),
         halt: CancellationToken::new(),
     });
+    let all = items.clone();
     let mut waiting = still_to_do(ctx, job, items, destination, state).await?;
-    waiting.sort_by_key(|item| item.entry.bytes);
+    waiting.sort_by_key(|item| (!item.entry.meta.indexes.is_empty(), item.entry.bytes));
     let budgets = Budgets {
         connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         builds: Arc::new(Semaphore::new(INDEX_BUILDS_MAX)),
     };
     let mut running = JoinSet::new();
+    let (mut loading, mut begun) = (0, 0);
+    let mut unproved = if destination == Destination::Staging { all } else { vec![] };
+    let mut proof = Proof::default();
     let mut saved = Instant::now();
-    let mut failure = None;
+    let mut failure: Option<JobError> = None;
     loop {
-        while failure.is_none() && running.len() < COLLECTIONS_MAX {
+        while failure.is_none() && begun < COLLECTIONS_MAX {
             let Some(item) = waiting.pop() else { break };
-            running.spawn(load_one(Arc::clone(&loads), budgets.clone(), item, destination));
+            // Asked for here, so that permits are given in the order of the list.
+            let permit = budgets.connections_for(&item);
+            running.spawn(load_one(Arc::clone(&loads), permit, item, destination));
+            (loading, begun) = (loading + 1, begun + 1);
+        }
+        if failure.is_none() && loading == 0 && waiting.is_empty() {
+            if !unproved.is_empty() && proof.since.is_none() {
+                match time::majority_now(&job.deployment).await {
+                    Ok(now) => proof.since = Some(now),
+                    Err(error) => failure = Some(job_error("reading back", &job.target.name, error)),
+                }
+            }
+            while failure.is_none() && begun < COLLECTIONS_MAX {
+                let Some(item) = unproved.pop() else { break };
+                running.spawn(prove_one(Arc::clone(&loads), item));
+                begun += 1;
+            }
         }
         let Some(ended) = running.join_next().await else { break };
         let done = ended.unwrap_or_else(|e| {
             Err(JobError::failed_by("a bug in Ebbtide stopped the load of a collection", e))
         });
         let step = match done {
-            Ok((item, staged)) => note(ctx, state, &item, staged, destination, &mut saved).await,
+            Ok(Step::Loaded(item, staged)) => {
+                loading -= 1;
+                if item.entry.meta.indexes.is_empty() {
+                    begun -= 1;
+                    note(ctx, state, &item, staged, destination, &mut saved).await
+                } else {
+                    running.spawn(index_one(Arc::clone(&loads), budgets.clone(), item, staged, destination));
+                    Ok(())
+                }
+            }
+            Ok(Step::Indexed(item, staged)) => {
+                begun -= 1;
+                note(ctx, state, &item, staged, destination, &mut saved).await
+            }
+            Ok(Step::Proved(item, difference)) => {
+                begun -= 1;
+                proof.differing.extend(difference.map(|how| (item, how)));
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = step {
@@ -106,7 +198,7 @@ pub(crate) async fn load_all(
     }
     match failure {
         Some(error) => Err(error),
-        None => ctx.checkpoint(state).await,
+        None => ctx.checkpoint(state).await.map(|()| proof),
     }
 }
 
@@ -117,6 +209,23 @@ struct Budgets {
 }
 
 impl Budgets {
+    /// The permit to load a collection. Asked for in the order of the calls, not in that in which they are waited for.
+    fn connections_for(
+        &self,
+        item: &Item,
+    ) -> impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + use<> {
+        let wanted = u32::try_from(load::connections_for(item)).unwrap_or(1);
+        let mut permit = Box::pin(Arc::clone(&self.connections).acquire_many_owned(wanted));
+        // A semaphore is fair from the first poll on.
+        let first = permit.as_mut().now_or_never();
+        async move {
+            match first {
+                Some(permit) => permit,
+                None => permit.await,
+            }
+        }
+    }
+
     /// Whoever waits for a permit gives up.
     fn close(&self) {
         self.connections.close();
@@ -155,26 +264,36 @@ async fn still_to_do(
 
 async fn load_one(
     loads: Arc<Loads>,
-    budgets: Budgets,
+    permit: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send,
     item: Item,
     destination: Destination,
-) -> Result<(Item, Staged), JobError> {
+) -> Result<Step, JobError> {
     let into = destination.of(&loads.job, &item);
-    let connections = load::connections_for(&item);
-    let mut staged = {
-        let wanted = u32::try_from(connections).unwrap_or(1);
-        let permit = loads.ctx.or_stop(Arc::clone(&budgets.connections).acquire_many_owned(wanted)).await?;
-        let _permit = permit.map_err(|_| load::halted())?;
-        loads.ctx.progress().message(format!("loading {}", item.ns));
-        loads.load(&item, &into, destination == Destination::Place).await?
-    };
-    if !item.entry.meta.indexes.is_empty() {
-        let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_owned()).await?;
-        let _permit = permit.map_err(|_| load::halted())?;
-        loads.ctx.progress().message(format!("building the indexes of {}", item.ns));
-        staged.parked.extend(loads.index(&item, &into).await?);
-    }
-    Ok((item, staged))
+    let permit = loads.ctx.or_stop(permit).await?;
+    let _permit = permit.map_err(|_| load::halted())?;
+    loads.ctx.progress().message(format!("loading {}", item.ns));
+    let staged = loads.load(&item, &into, destination == Destination::Place).await?;
+    Ok(Step::Loaded(item, staged))
+}
+
+async fn index_one(
+    loads: Arc<Loads>,
+    budgets: Budgets,
+    item: Item,
+    mut staged: Staged,
+    destination: Destination,
+) -> Result<Step, JobError> {
+    let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_owned()).await?;
+    let _permit = permit.map_err(|_| load::halted())?;
+    loads.ctx.progress().message(format!("building the indexes of {}", item.ns));
+    staged.parked.extend(loads.index(&item, &destination.of(&loads.job, &item)).await?);
+    Ok(Step::Indexed(item, staged))
+}
+
+async fn prove_one(loads: Arc<Loads>, item: Item) -> Result<Step, JobError> {
+    loads.ctx.progress().message(format!("reading back {}", item.ns));
+    let difference = loads.prove(&item, &Destination::Staging.of(&loads.job, &item)).await?;
+    Ok(Step::Proved(item, difference))
 }
 
 async fn note(

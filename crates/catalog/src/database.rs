@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
@@ -21,6 +21,8 @@ const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a statement waits for another process's lock.
 const SQLITE_BUSY_MS: u32 = 15_000;
+/// Pause before a file is opened again that others were busy with.
+const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long a caller waits for a connection.
 const ACQUIRE_SECONDS: u64 = 30;
 
@@ -65,8 +67,22 @@ impl Database {
         Ok(Self { backend: Backend::Postgres, readers: pool.clone(), writers: pool })
     }
 
+    /// Switching a new file to WAL, and the last one to close it, take locks that SQLite's own patience does not wait
+    /// for: the busy handler could deadlock there. So the whole opening is tried again.
     async fn open_sqlite(path: &Path) -> Result<Self> {
         prepare_file(path)?;
+        let patience = Instant::now() + Duration::from_millis(SQLITE_BUSY_MS.into());
+        loop {
+            match Self::try_open_sqlite(path).await {
+                Err(Error::Busy(_)) if Instant::now() < patience => {
+                    tokio::time::sleep(SQLITE_OPEN_AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open_sqlite(path: &Path) -> Result<Self> {
         let options = options(&sqlite_url(path))?;
         // Alone first, as above. Another process may be opening the same file: whoever has the lock makes the
         // schema, the other one finds it made.

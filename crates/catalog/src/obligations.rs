@@ -75,6 +75,43 @@ impl Obligations<'_> {
         Ok(detail)
     }
 
+    /// Changes what is recorded of obligations of one kind on one deployment, all at once: what `change` gives takes the
+    /// place of the detail.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn rewrite(
+        &self,
+        deployment: DeploymentId,
+        kind: &str,
+        change: impl Fn(&Obligation) -> Option<Value>,
+    ) -> Result<()> {
+        let mut transaction = self.0.database.begin().await?;
+        let rows = query(
+            "SELECT job_id, deployment_id, kind, detail, recorded_at FROM obligations \
+             WHERE deployment_id = $1 AND kind = $2",
+        )
+        .bind(deployment.to_string())
+        .bind(kind)
+        .fetch_all(&mut *transaction)
+        .await?;
+        for row in &rows {
+            let standing = obligation(row)?;
+            let Some(detail) = change(&standing) else { continue };
+            query(
+                "UPDATE obligations SET detail = $1 WHERE job_id = $2 AND deployment_id = $3 AND kind = $4",
+            )
+            .bind(to_json(&detail))
+            .bind(standing.job_id.to_string())
+            .bind(deployment.to_string())
+            .bind(kind)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Settles an obligation after it was undone; harmless when it is settled already.
     ///
     /// # Errors

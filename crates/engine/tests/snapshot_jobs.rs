@@ -127,6 +127,51 @@ async fn a_worker_that_lost_its_lease_writes_no_result() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
+    let bench = Bench::start(Options::default()).await;
+    let obligations = bench.catalog.obligations();
+    let engine = bench.engine(bench.settings());
+    let set = async |seconds: i64| {
+        bench
+            .server
+            .admin(doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": seconds })
+            .await
+            .unwrap();
+    };
+    // In whatever order they end.
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
+        let mut leases = vec![];
+        for (from, to) in [(300, 4000), (4000, 7000), (7000, 9000)] {
+            let new = catalog::NewSnapshot {
+                deployment_id: bench.deployment,
+                snapshot_type: catalog::SnapshotType::Scheduled,
+                description: None,
+                retention_days: Some(1),
+            };
+            bench.catalog.snapshots().request(new, wall_clock()).await.unwrap();
+            let lease =
+                bench.catalog.jobs().claim("raiser", &[], wall_clock(), 60_000).await.unwrap().unwrap();
+            let detail = serde_json::json!({
+                "host": bench.server.host_port(), "previous_seconds": from, "raised_to_seconds": to,
+            });
+            obligations
+                .record(&lease, bench.deployment, "historyWindow", &detail, wall_clock())
+                .await
+                .unwrap();
+            set(to).await;
+            leases.push(lease);
+        }
+        for at in order {
+            let failed = catalog::Outcome::Failed { error: "a test".to_owned() };
+            bench.catalog.jobs().finish(&leases[at], failed, wall_clock()).await.unwrap();
+            engine.reconcilers().activate("reaper").await.unwrap();
+        }
+        assert_eq!(bench.window().await, 300, "{order:?}");
+        assert_eq!(obligations.of_deployment(bench.deployment).await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_dead_job_raised_is_put_back_by_the_reaper() {
     let bench = Bench::start(Options::default()).await;
     bench.fill("app", "things", documents(10, 300, |n| Bson::Int64(n as i64))).await;

@@ -36,15 +36,10 @@ pub(super) async fn raise(
         Ok(None) | Err(mongo::Error::Privilege(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    // A record holds one change. An earlier one of this job, or of the attempt before, is undone first.
-    put_back(ctx, id, deployment).await?;
-    let Some(planned) = mongo::window::plan(deployment, planned.raised_to_seconds).await? else {
+    let Some(planned) = record(ctx, id, deployment, planned.raised_to_seconds).await? else {
         return Ok(false);
     };
-    let detail = serde_json::to_value(&planned)
-        .map_err(|e| JobError::failed_by("a raised window cannot be recorded", e))?;
     let obligations = ctx.catalog().obligations();
-    obligations.record(ctx.lease(), id, HISTORY_WINDOW, &detail, ctx.now()).await?;
     crate::crash::point("snapshot.before-window");
     match mongo::window::raise(deployment, &planned).await {
         Ok(()) => {}
@@ -60,6 +55,36 @@ pub(super) async fn raise(
     Ok(true)
 }
 
+/// Records what will be done, durably; `None` when the window is wide enough.
+async fn record(
+    ctx: &JobContext,
+    id: DeploymentId,
+    deployment: &Deployment,
+    seconds: i64,
+) -> Result<Option<Raised>, JobError> {
+    loop {
+        // A record holds one change. An earlier one of this job, or of the attempt before, is undone first.
+        put_back(ctx, id, deployment).await?;
+        let Some(planned) = mongo::window::plan(deployment, seconds).await? else { return Ok(None) };
+        let obligations = ctx.catalog().obligations();
+        obligations.record(ctx.lease(), id, HISTORY_WINDOW, &detail_of(&planned)?, ctx.now()).await?;
+        // Another job that put the window back before it could see this record has made it wrong.
+        if mongo::window::get(deployment).await? == planned.previous_seconds {
+            return Ok(Some(planned));
+        }
+        ctx.check()?;
+    }
+}
+
+fn detail_of(raised: &Raised) -> Result<serde_json::Value, JobError> {
+    serde_json::to_value(raised).map_err(|e| JobError::failed_by("a raised window cannot be recorded", e))
+}
+
+fn read(obligation: &Obligation) -> Result<Raised, JobError> {
+    serde_json::from_value(obligation.detail.clone())
+        .map_err(|e| JobError::failed_by("the record of a raised history window cannot be read", e))
+}
+
 /// Puts back what the job raised, if it did.
 pub(super) async fn put_back(
     ctx: &JobContext,
@@ -69,7 +94,7 @@ pub(super) async fn put_back(
     let job = ctx.lease().job_id;
     for obligation in ctx.catalog().obligations().of_job(job).await? {
         if obligation.kind == HISTORY_WINDOW {
-            undo(deployment, &obligation).await?;
+            undo(ctx.services(), deployment, &obligation).await?;
             ctx.catalog().obligations().settle(job, id, HISTORY_WINDOW).await?;
         }
     }
@@ -87,12 +112,22 @@ pub async fn discharge(services: &Services, obligation: &Obligation, permit: Per
         return Ok(());
     }
     let connected = connect::connect(services, obligation.deployment_id).await?;
-    undo(&connected.deployment.with_permit(permit), obligation).await
+    undo(services, &connected.deployment.with_permit(permit), obligation).await
 }
 
-async fn undo(deployment: &Deployment, obligation: &Obligation) -> Result<(), JobError> {
-    let raised: Raised = serde_json::from_value(obligation.detail.clone())
-        .map_err(|e| JobError::failed_by("the record of a raised history window cannot be read", e))?;
+/// Puts the window back, unless another job has raised it further since. That one took what we made it for what it was
+/// before; it is told what it really was, and will put that back.
+async fn undo(services: &Services, deployment: &Deployment, obligation: &Obligation) -> Result<(), JobError> {
+    let raised = read(obligation)?;
     mongo::window::put_back(deployment, &raised).await?;
-    Ok(())
+    let standing = services.catalog.obligations();
+    let told = standing.rewrite(obligation.deployment_id, HISTORY_WINDOW, |other| {
+        let theirs = read(other).ok().filter(|theirs| {
+            other.job_id != obligation.job_id
+                && theirs.host == raised.host
+                && theirs.previous_seconds == raised.raised_to_seconds
+        })?;
+        detail_of(&Raised { previous_seconds: raised.previous_seconds, ..theirs }).ok()
+    });
+    Ok(told.await?)
 }

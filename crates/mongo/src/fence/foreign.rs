@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bson::{RawDocument, rawdoc};
+use bson::{RawDocument, RawDocumentBuf, rawdoc};
 
 use crate::{
     ClusterTime, Deployment, Error, Namespace, Result,
@@ -15,7 +15,7 @@ const DESCRIBED_MAX: usize = 100;
 /// Namespaces that are remembered; a deployment that has more has other worries.
 const NAMESPACES_MAX: usize = 100_000;
 /// Entries in one reply.
-const BATCH_ENTRIES: i32 = 5_000;
+pub(super) const BATCH_ENTRIES: i32 = 5_000;
 
 /// What one restore writes itself.
 #[derive(Debug, Clone, Default)]
@@ -79,13 +79,24 @@ pub async fn foreign_writes(
             "o.abortTransaction": 1,
         },
     };
+    for_each_entry(&mut connection, find, since, |entry| own.sort(entry, &mut found)).await?;
+    Ok(found)
+}
+
+/// Shows every entry that a find in the oplog gives, which looks for entries later than `since`.
+pub(super) async fn for_each_entry(
+    connection: &mut Connection,
+    find: RawDocumentBuf,
+    since: ClusterTime,
+    mut see: impl FnMut(&RawDocument),
+) -> Result<()> {
     let mut next = find;
     loop {
         let reply = connection.command(&next).await?;
         let cursor =
             reply.child("cursor").ok_or_else(|| Error::Protocol("a find without a cursor".to_owned()))?;
         for entry in cursor.children("firstBatch").into_iter().chain(cursor.children("nextBatch")) {
-            own.sort(entry, &mut found);
+            see(entry);
         }
         match cursor.number("id") {
             Some(0) | None => break,
@@ -95,11 +106,10 @@ pub async fn foreign_writes(
         }
     }
     // Asked after the scan: entries that were truncated while we read would be missed otherwise.
-    refuse_gap(&mut connection, since).await?;
-    Ok(found)
+    refuse_gap(connection, since).await
 }
 
-pub(super) async fn refuse_gap(connection: &mut Connection, since: ClusterTime) -> Result<()> {
+async fn refuse_gap(connection: &mut Connection, since: ClusterTime) -> Result<()> {
     let ends = crate::facts::oplog_ends(connection).await?;
     match ends {
         Some((oldest, _)) if oldest <= since => Ok(()),

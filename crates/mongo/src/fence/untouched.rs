@@ -9,11 +9,9 @@ use bson::{
     spec::BinarySubtype,
 };
 
-use super::foreign::refuse_gap;
-use crate::{ClusterTime, Deployment, Error, Result, wire::ReplyExt as _};
+use super::foreign::{BATCH_ENTRIES, for_each_entry};
+use crate::{ClusterTime, Deployment, Result, wire::ReplyExt as _};
 
-/// Entries in one reply.
-const BATCH_ENTRIES: i32 = 5_000;
 /// Commands on a collection that leave its documents as they are. A drop is not among them: who asks looks for the
 /// UUID first, but what is not known to be harmless is not harmless.
 const HARMLESS: [&str; 9] = [
@@ -44,7 +42,7 @@ pub async fn touched(
         wanted.push(Binary { subtype: BinarySubtype::Uuid, bytes: uuid.to_vec() });
     }
     let mut connection = deployment.primary_wire().await?;
-    let mut next = rawdoc! {
+    let find = rawdoc! {
         "find": "oplog.rs", "$db": "local", "batchSize": BATCH_ENTRIES,
         // None of those up to `until` missing.
         "readConcern": { "level": "majority", "afterClusterTime": until },
@@ -59,22 +57,10 @@ pub async fn touched(
         },
     };
     let mut found = BTreeSet::new();
-    loop {
-        let reply = connection.command(&next).await?;
-        let cursor =
-            reply.child("cursor").ok_or_else(|| Error::Protocol("a find without a cursor".to_owned()))?;
-        for entry in cursor.children("firstBatch").into_iter().chain(cursor.children("nextBatch")) {
-            found.extend(touched_by(entry).into_iter().filter(|uuid| uuids.contains(uuid)));
-        }
-        match cursor.number("id") {
-            Some(0) | None => break,
-            Some(id) => {
-                next = rawdoc! { "getMore": id, "collection": "oplog.rs", "$db": "local", "batchSize": BATCH_ENTRIES }
-            }
-        }
-    }
-    // Asked after the scan: entries that were truncated while we read would be missed otherwise.
-    refuse_gap(&mut connection, since).await?;
+    let see = |entry: &RawDocument| {
+        found.extend(touched_by(entry).into_iter().filter(|uuid| uuids.contains(uuid)));
+    };
+    for_each_entry(&mut connection, find, since, see).await?;
     Ok(found)
 }
 

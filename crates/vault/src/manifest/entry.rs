@@ -47,7 +47,7 @@ pub struct CollectionMeta {
     pub options: Vec<u8>,
     /// The specification of its `_id` index, raw BSON.
     pub id_index: Option<Vec<u8>>,
-    /// The specifications of its other indexes, raw BSON each.
+    /// The specifications of all its indexes, that on `_id` included where the server lists it, raw BSON each.
     pub indexes: Vec<Vec<u8>>,
     /// The cluster time of its content. That of the snapshot, but for capped collections.
     pub as_of: ClusterTime,

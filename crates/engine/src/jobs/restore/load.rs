@@ -107,10 +107,10 @@ fn target(doing: &'static str) -> impl FnOnce(Error) -> Trouble {
 
 /// How many connections the load of a collection may use: all of them when its indexes are to be built afterwards. One
 /// thread of the server builds them, and the sooner it can begin, the less there is to wait for at the end.
-pub(crate) const fn connections_for(item: &Item) -> usize {
+pub(crate) fn connections_for(item: &Item) -> usize {
     if item.entry.bytes <= LARGE_BYTES || is_ordered(item) {
         1
-    } else if item.entry.meta.indexes.is_empty() {
+    } else if !specs::any_beside_id(&item.entry.meta.indexes) {
         2
     } else {
         CONNECTIONS_MAX

@@ -23,6 +23,14 @@ pub(crate) fn to_build<'a>(options: &[u8], specs: &'a [Vec<u8>]) -> Result<Cow<'
     specs.iter().map(|spec| if says_enough(spec)? { Ok(spec.clone()) } else { simple(spec) }).collect()
 }
 
+/// The name of the index that every collection is created with, as BSON has it.
+const ID_NAME: &[u8] = b"\x05\0\0\0_id_\0";
+
+/// Whether there is any index beside the one on `_id`.
+pub(crate) fn any_beside_id(specs: &[Vec<u8>]) -> bool {
+    specs.iter().any(|spec| !matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME))
+}
+
 fn says_enough(spec: &[u8]) -> Result<bool, Malformed> {
     let first_version = raw::field(spec, "v")?.is_some_and(|version| version.value == FIRST_VERSION);
     Ok(first_version || raw::field(spec, "collation")?.is_some())
@@ -45,6 +53,14 @@ fn simple(spec: &[u8]) -> Result<Vec<u8>, Malformed> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_id_index_comes_with_the_collection() {
+        let id = rawdoc! {"v": 2_i32, "key": {"_id": 1_i32}, "name": "_id_"}.into_bytes();
+        let other = rawdoc! {"v": 2_i32, "key": {"_id": "hashed"}, "name": "_id_hashed"}.into_bytes();
+        assert!(!any_beside_id(&[]) && !any_beside_id(std::slice::from_ref(&id)));
+        assert!(any_beside_id(&[id, other]));
+    }
 
     #[test]
     fn only_an_index_that_would_inherit_a_collation_is_changed() {

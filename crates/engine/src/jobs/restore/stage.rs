@@ -30,6 +30,7 @@ use super::{
     load::{self, CONNECTIONS_MAX, Loads},
     plan::Way,
     source::{Item, Restore},
+    specs,
 };
 use crate::{
     connect::to_model,
@@ -131,7 +132,7 @@ async fn load(
     });
     let all = items.clone();
     let mut waiting = still_to_do(ctx, job, items, destination, state).await?;
-    waiting.sort_by_key(|item| (!item.entry.meta.indexes.is_empty(), item.entry.bytes));
+    waiting.sort_by_cached_key(|item| (has_indexes(item), item.entry.bytes));
     let budgets = Budgets {
         connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         builds: Arc::new(Semaphore::new(INDEX_BUILDS_MAX)),
@@ -170,7 +171,7 @@ async fn load(
         let step = match done {
             Ok(Step::Loaded(item, staged)) => {
                 loading -= 1;
-                if item.entry.meta.indexes.is_empty() {
+                if !has_indexes(&item) {
                     begun -= 1;
                     note(ctx, state, &item, staged, destination, &mut saved).await
                 } else {
@@ -200,6 +201,10 @@ async fn load(
         Some(error) => Err(error),
         None => ctx.checkpoint(state).await.map(|()| proof),
     }
+}
+
+fn has_indexes(item: &Item) -> bool {
+    specs::any_beside_id(&item.entry.meta.indexes)
 }
 
 #[derive(Clone)]

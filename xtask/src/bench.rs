@@ -11,16 +11,23 @@ use crate::{cache, mongod, tools};
 
 /// What `cargo xtask bench --help` tells.
 const HELP: &str = "\
-cargo xtask bench [--size-mb N] [--runs N] [--version V] [--only PART,…] [--directory D]
+cargo xtask bench [--size-mb N] [--runs N] [--version V] [--only PART,…] [--segments N]
+                  [--directory D]
 
   --size-mb N     megabytes of BSON in the data set (2000)
   --runs N        runs of each measurement (3); the median is told
   --version V     MongoDB server, one that cargo xtask mongod fetches (6.0.5)
-  --only PART,…   snapshot, restore, scattered (random _ids, cold; needs root to drop the page cache), requests
+  --only PART,…   snapshot, restore, scattered (random _ids, cold; needs root to drop the page cache),
+                  segments (memory for a snapshot of very many), requests
+  --segments N    segments of that snapshot (1000000)
   --directory D   where data goes (a temporary directory)
 
 mongodump and mongorestore are taken from PATH, or built with Go; without either they are left out, and said so.
 ";
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
 
 /// Runs the benchmark.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
@@ -29,18 +36,23 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mongods = mongod::fetch(&mongod::all_versions())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut build = Command::new(cargo);
+    let mut build = Command::new(cargo());
     build.current_dir(cache::workspace()).args(["build", "--release", "--locked", "-p", "ebbtide"]);
     build.args(["-p", "ebbtide-testbed", "--bin", "ebbtide", "--bin", "bench"]).stdin(Stdio::null());
-    if !build.status().context("run cargo build")?.success() {
-        bail!("the release build failed");
+    let mut example = Command::new(cargo());
+    example.current_dir(cache::workspace()).args(["build", "--release", "--locked", "-p", "ebbtide-vault"]);
+    example.args(["--example", "many_segments"]).stdin(Stdio::null());
+    for build in [&mut build, &mut example] {
+        if !build.status().context("run cargo build")?.success() {
+            bail!("the release build failed");
+        }
     }
     let programs =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache::workspace().join("target"), Into::into);
     let programs = programs.join("release");
     let mut bench = Command::new(programs.join("bench"));
     bench.arg("--ebbtide").arg(programs.join("ebbtide"));
+    bench.arg("--many-segments").arg(programs.join("examples").join("many_segments"));
     match tools::directory() {
         Ok(directory) => {
             bench.arg("--mongodump").arg(directory.join("mongodump"));

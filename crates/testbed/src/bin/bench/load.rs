@@ -39,21 +39,26 @@ pub(crate) async fn scattered(client: &Client, documents: u64) -> anyhow::Result
 
 type Maker = Arc<dyn Fn(u64) -> RawDocumentBuf + Send + Sync>;
 
+/// Inserts documents by several connections in step, so that they are stored about in the order in which they are
+/// numbered, as the documents of an application are.
 async fn fill(collection: Collection<RawDocumentBuf>, documents: u64, make: Maker) -> anyhow::Result<()> {
-    let loaders = (0..LOADERS).map(|loader| {
-        let (collection, make) = (collection.clone(), Arc::clone(&make));
-        tokio::spawn(async move {
-            let mut from = loader * BATCH;
-            while from < documents {
-                let batch: Vec<_> = (from..documents.min(from + BATCH)).map(|n| make(n)).collect();
-                collection.insert_many(batch).ordered(false).await?;
-                from += BATCH * LOADERS;
-            }
-            mongodb::error::Result::Ok(())
-        })
-    });
-    for loader in futures::future::join_all(loaders).await {
-        loader?.with_context(|| format!("load {}", collection.name()))?;
+    let mut from = 0;
+    while from < documents {
+        let batches = (0..LOADERS).map(|loader| {
+            let start = documents.min(from + loader * BATCH);
+            let (collection, make) = (collection.clone(), Arc::clone(&make));
+            tokio::spawn(async move {
+                let batch: Vec<_> = (start..documents.min(start + BATCH)).map(|n| make(n)).collect();
+                if !batch.is_empty() {
+                    collection.insert_many(batch).ordered(false).await?;
+                }
+                mongodb::error::Result::Ok(())
+            })
+        });
+        for batch in futures::future::join_all(batches).await {
+            batch?.with_context(|| format!("load {}", collection.name()))?;
+        }
+        from += LOADERS * BATCH;
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ use process::{Ebbtide, directory_bytes, drop_page_cache, timed};
 use report::Report;
 use testbed::{Options, Server};
 
+/// After a checkpoint the server and the disk have still something to do.
+const SETTLING: Duration = Duration::from_secs(10);
+
 /// What is asked on the command line; `cargo xtask bench --help` tells it.
 struct Plan {
     megabytes: u64,
@@ -28,6 +31,9 @@ struct Plan {
     program: PathBuf,
     mongodump: Option<PathBuf>,
     mongorestore: Option<PathBuf>,
+    /// The program that writes a snapshot of very many segments.
+    many_segments: Option<PathBuf>,
+    segments: u64,
     directory: PathBuf,
 }
 
@@ -40,6 +46,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if plan.wants("scattered") {
         scattered(&plan, &mut report).await?;
+    }
+    if plan.wants("segments") {
+        many_segments(&plan, &mut report).await?;
     }
     if plan.wants("requests") {
         request_rate(&plan, &mut report).await?;
@@ -63,6 +72,8 @@ fn plan() -> anyhow::Result<Plan> {
         program: PathBuf::from("ebbtide"),
         mongodump: None,
         mongorestore: None,
+        many_segments: None,
+        segments: 1_000_000,
         directory: std::env::temp_dir().join(format!("ebbtide-bench-{}", std::process::id())),
     };
     let mut arguments = std::env::args().skip(1);
@@ -76,6 +87,8 @@ fn plan() -> anyhow::Result<Plan> {
             "--ebbtide" => plan.program = value()?.into(),
             "--mongodump" => plan.mongodump = Some(value()?.into()),
             "--mongorestore" => plan.mongorestore = Some(value()?.into()),
+            "--many-segments" => plan.many_segments = Some(value()?.into()),
+            "--segments" => plan.segments = value()?.parse().context("--segments")?,
             "--directory" => plan.directory = value()?.into(),
             other => bail!("unknown argument {other}; see cargo xtask bench --help"),
         }
@@ -92,6 +105,7 @@ async fn snapshot_and_restore(plan: &Plan, report: &mut Report) -> anyhow::Resul
     eprintln!("loading {} MB", plan.megabytes);
     let source = server(plan, 1.0).await?;
     load::standard(&source.client().await?, plan.megabytes).await?;
+    settle(&source).await?;
     let dump = plan.directory.join("dump");
     for run in 0..plan.runs {
         eprintln!("run {} of {}", run + 1, plan.runs);
@@ -125,6 +139,13 @@ async fn snapshot_and_restore(plan: &Plan, report: &mut Report) -> anyhow::Resul
         "mongorestore --dir -j4 -w4",
         "automated restore",
     );
+    Ok(())
+}
+
+/// Waits until the server has written out what was loaded: whoever is measured first must not pay for it.
+async fn settle(source: &Server) -> anyhow::Result<()> {
+    source.client().await?.database("admin").run_command(bson::doc! { "fsync": 1 }).await?;
+    tokio::time::sleep(SETTLING).await;
     Ok(())
 }
 
@@ -249,6 +270,45 @@ async fn scan_in_id_order(source: &Server) -> anyhow::Result<Duration> {
         collection.find(bson::doc! {}).hint(mongodb::options::Hint::Keys(bson::doc! { "_id": 1 })).await?;
     while cursor.advance().await? {}
     Ok(started.elapsed())
+}
+
+/// The memory that `serve` takes for restoring a snapshot of very many segments, which are of one document each: the
+/// manifest is what is large.
+async fn many_segments(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let Some(maker) = &plan.many_segments else { return Ok(()) };
+    let directory = plan.directory.join("segments");
+    let ebbtide = Ebbtide::start(&plan.program, &directory, None)?;
+    let project = ebbtide.environment("EBBTIDE_PROJECT").to_owned();
+    drop(ebbtide);
+    eprintln!("making a snapshot of {} segments", plan.segments);
+    let made = std::process::Command::new(maker)
+        .args([directory.join("vault"), directory.join("master.key")])
+        .args([&project, &plan.segments.to_string()])
+        .output()
+        .context("run many_segments")?;
+    anyhow::ensure!(made.status.success(), "many_segments: {}", String::from_utf8_lossy(&made.stderr));
+    let snapshot = String::from_utf8(made.stdout)?.trim().to_owned();
+    for file in std::fs::read_dir(&directory)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with("catalog.db") {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    let data = directory.to_str().context("the directory is UTF-8")?;
+    process::admin(&plan.program, data, &["rebuild-catalog"])?;
+    let ebbtide = Ebbtide::start_in(&plan.program, &directory, &project, None)?;
+    let target = server(plan, 0.5).await?;
+    ebbtide.client(&["cluster", "add", "many", "--uri", &target.uri()])?;
+    let started = Instant::now();
+    ebbtide.client(&["restore", "start", "many", "--snapshot", &snapshot, "--target", "many", "--watch"])?;
+    report.time(&format!("restore of {} segments of one document", plan.segments), started.elapsed());
+    report.memory(
+        &format!("ebbtide serve: peak memory with {} segments in one manifest", plan.segments),
+        ebbtide.peak_memory()?,
+    );
+    drop(ebbtide);
+    std::fs::remove_dir_all(&directory)?;
+    Ok(())
 }
 
 async fn request_rate(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {

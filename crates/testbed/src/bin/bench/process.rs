@@ -22,22 +22,29 @@ pub(crate) struct Ebbtide {
 impl Ebbtide {
     /// Starts a server on a fresh data directory, with a project and a key. `core` pins it to one core.
     pub(crate) fn start(program: &Path, directory: &Path, core: Option<usize>) -> anyhow::Result<Self> {
+        let data = directory.to_str().context("the directory is UTF-8")?;
+        let project = admin(program, data, &["create-project", "bench"])?;
+        let project = project["id"].as_str().context("a project id")?;
+        Self::start_in(program, directory, project, core)
+    }
+
+    /// Starts a server on a data directory that has a project.
+    pub(crate) fn start_in(
+        program: &Path,
+        directory: &Path,
+        project: &str,
+        core: Option<usize>,
+    ) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let url = format!("http://127.0.0.1:{port}");
         let data = directory.to_str().context("the directory is UTF-8")?;
         let config = directory.with_extension("toml");
         std::fs::write(&config, "[rate_limit]\nenabled = false\n")?;
-        let admin = |words: &[&str]| {
-            let mut command = Command::new(program);
-            command.arg("admin").args(words).args(["--data-dir", data, "--output", "json"]);
-            json(&mut command)
-        };
-        let project = admin(&["create-project", "bench"])?["id"].as_str().context("a project id")?.to_owned();
-        let key = admin(&["create-key", "--project", &project, "--role", "GROUP_OWNER"])?;
+        let key = admin(program, data, &["create-key", "--project", project, "--role", "GROUP_OWNER"])?;
         let text = |name: &str| key[name].as_str().map(str::to_owned).context("a key");
         let environment = vec![
             ("EBBTIDE_URL", url.clone()),
-            ("EBBTIDE_PROJECT", project),
+            ("EBBTIDE_PROJECT", project.to_owned()),
             ("EBBTIDE_PUBLIC_KEY", text("publicKey")?),
             ("EBBTIDE_PRIVATE_KEY", text("privateKey")?),
         ];
@@ -108,6 +115,13 @@ impl Ebbtide {
     pub(crate) fn vault_bytes(&self) -> anyhow::Result<u64> {
         directory_bytes(&self.directory.join("vault"))
     }
+}
+
+/// Runs `ebbtide admin` on a data directory; its JSON.
+pub(crate) fn admin(program: &Path, data: &str, words: &[&str]) -> anyhow::Result<Value> {
+    let mut command = Command::new(program);
+    command.arg("admin").args(words).args(["--data-dir", data, "--output", "json"]);
+    json(&mut command)
 }
 
 impl Drop for Ebbtide {

@@ -17,11 +17,15 @@ const OVERHEAD_BYTES: usize = 32;
 /// never given in the wrong place.
 #[derive(Debug)]
 pub struct Window {
+    bytes: usize,
     chunk_bytes: usize,
     filling: RunBuffer,
     weight: usize,
     /// Sorted, the oldest first.
     waiting: VecDeque<RunBuffer>,
+    /// What each of these weighs, and all together.
+    weights: VecDeque<usize>,
+    waiting_weight: usize,
     /// Memory for chunks to come.
     free: Vec<RunBuffer>,
     /// Those that have something for the present turn; the oldest among them.
@@ -32,14 +36,17 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window of so many bytes. It holds at most an eighth more.
+    /// A window of so many bytes. It holds at most an eighth more, or one document.
     pub fn new(bytes: usize) -> Self {
         let chunk_bytes = (bytes / CHUNKS).max(1);
         Self {
+            bytes,
             chunk_bytes,
             filling: RunBuffer::new(chunk_bytes),
             weight: 0,
             waiting: VecDeque::new(),
+            weights: VecDeque::new(),
+            waiting_weight: 0,
             free: Vec::new(),
             active: Vec::new(),
             last: Vec::new(),
@@ -55,7 +62,8 @@ impl Window {
             return false;
         }
         self.close_chunk();
-        self.waiting.len() > CHUNKS
+        // Huge documents make few chunks heavy.
+        self.waiting.len() > CHUNKS || self.waiting_weight > self.bytes + self.chunk_bytes
     }
 
     fn close_chunk(&mut self) {
@@ -63,7 +71,8 @@ impl Window {
         let mut full = std::mem::replace(&mut self.filling, fresh);
         full.sort();
         self.waiting.push_back(full);
-        self.weight = 0;
+        self.waiting_weight += self.weight;
+        self.weights.push_back(std::mem::take(&mut self.weight));
     }
 
     /// Takes what is left; from now on nothing is pushed, and turns are made until [`Window::is_empty`].
@@ -106,7 +115,10 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(mut oldest) = self.waiting.pop_front() {
+        let weight = self.weights.pop_front().unwrap_or_default();
+        self.waiting_weight -= weight;
+        let oldest = self.waiting.pop_front().filter(|_| weight <= 2 * self.chunk_bytes);
+        if let Some(mut oldest) = oldest {
             oldest.clear();
             self.free.push(oldest);
         }
@@ -133,6 +145,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
@@ -186,6 +199,24 @@ mod tests {
         for documents in 8..40 {
             assert_eq!(through(documents, &keys), (sorted.clone(), true), "a window of {documents}");
         }
+    }
+
+    #[test]
+    fn huge_documents_do_not_make_it_larger() {
+        const CHUNK: usize = 1 << 10;
+        let mut window = Window::new(CHUNKS * CHUNK);
+        let huge = vec![0; 5 * CHUNK];
+        let mut given = 0;
+        for n in 0_u16..50 {
+            if window.push(&n.to_be_bytes(), &huge) {
+                window.turn().unwrap();
+                while window.take().is_some() {
+                    given += 1;
+                }
+            }
+            assert!(window.waiting_weight <= (CHUNKS + 1) * CHUNK + huge.len(), "{}", window.waiting_weight);
+        }
+        assert!(given > 40, "{given}");
     }
 
     #[test]

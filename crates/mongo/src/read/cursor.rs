@@ -179,8 +179,13 @@ impl<'c> Cursor<'c> {
 
     async fn kill(&mut self) -> Result<()> {
         if self.asked.is_some() {
-            // Its reply stands between us and the next one, and says whether the server still knows the cursor.
-            self.answer().await?;
+            // Its reply stands between us and the next one. What the server says of documents that nobody wants, such
+            // as that their history is gone, is no matter.
+            match self.answer().await {
+                Err(error @ (Error::Unreachable { .. } | Error::TimedOut { .. })) => return Err(error),
+                Err(_) => self.id = 0,
+                Ok(_) => {}
+            }
         }
         let id = std::mem::take(&mut self.id);
         if id == 0 {

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use history::ContentSum;
 use mongo::{
-    Error, Namespace,
+    Error, Namespace, time,
     write::{
         BuildOptions, CommitQuorum as Quorum, ConnectionPool, LoadOptions, Loader, TtlPolicy, collections,
         indexes, timeseries, ttl, verify,
@@ -237,6 +237,20 @@ impl Loads {
         };
         let found = self.ctx.or_stop(read).await?.map_err(target(PROVING))?;
         Ok((found != item.entry.content).then(|| differing(&item.entry.content, &found)))
+    }
+
+    /// The time at which reading back begins; asked again while there is no primary to tell it.
+    pub(crate) async fn time_of_proof(&self) -> Result<mongo::ClusterTime, JobError> {
+        let mut wait = LOAD_RETRY_WAIT;
+        for _ in 1..LOAD_TRIES_MAX {
+            match self.ctx.or_stop(time::majority_now(&self.job.deployment)).await? {
+                Err(error) if errors::passes(&error) => self.ctx.or_stop(tokio::time::sleep(wait)).await?,
+                told => return told.map_err(|e| errors::job_error(PROVING, &self.job.target.name, e)),
+            }
+            wait *= 2;
+        }
+        let told = self.ctx.or_stop(time::majority_now(&self.job.deployment)).await?;
+        told.map_err(|e| errors::job_error(PROVING, &self.job.target.name, e))
     }
 
     /// [`Loads::difference`], again when the network fails.

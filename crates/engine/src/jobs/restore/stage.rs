@@ -14,10 +14,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use mongo::{
-    time,
-    write::{ConnectionPool, collections},
-};
+use mongo::write::{ConnectionPool, collections};
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -26,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     checkpoint::{Checkpoint, Staged},
-    errors::job_error,
     load::{self, CONNECTIONS_MAX, Loads},
     plan::Way,
     source::{Item, Restore},
@@ -153,9 +149,13 @@ async fn load(
         }
         if failure.is_none() && loading == 0 && waiting.is_empty() {
             if !unproved.is_empty() && proof.since.is_none() {
-                match time::majority_now(&job.deployment).await {
+                match loads.time_of_proof().await {
                     Ok(now) => proof.since = Some(now),
-                    Err(error) => failure = Some(job_error("reading back", &job.target.name, error)),
+                    Err(error) => {
+                        failure = Some(error);
+                        loads.halt.cancel();
+                        budgets.close();
+                    }
                 }
             }
             while failure.is_none() && begun < COLLECTIONS_MAX {

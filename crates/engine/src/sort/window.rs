@@ -19,20 +19,25 @@ const OVERHEAD_BYTES: usize = 32;
 pub struct Window {
     bytes: usize,
     chunk_bytes: usize,
-    filling: RunBuffer,
-    weight: usize,
+    filling: Chunk,
     /// Sorted, the oldest first.
-    waiting: VecDeque<RunBuffer>,
-    /// What each of these weighs, and all together.
-    weights: VecDeque<usize>,
+    waiting: VecDeque<Chunk>,
+    /// What these weigh together.
     waiting_weight: usize,
+    /// The one that the present turn gives.
+    oldest: Option<Chunk>,
+    /// Those of the waiting that have something to give between its documents.
+    between: Vec<usize>,
     /// Memory for chunks to come.
     free: Vec<RunBuffer>,
-    /// Those that have something for the present turn; the oldest among them.
-    active: Vec<usize>,
     /// Key of the last document given by the turns before.
-    last: Vec<u8>,
-    given_any: bool,
+    last: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    documents: RunBuffer,
+    weight: usize,
 }
 
 impl Window {
@@ -42,104 +47,102 @@ impl Window {
         Self {
             bytes,
             chunk_bytes,
-            filling: RunBuffer::new(chunk_bytes),
-            weight: 0,
+            filling: Chunk { documents: RunBuffer::new(chunk_bytes), weight: 0 },
             waiting: VecDeque::new(),
-            weights: VecDeque::new(),
             waiting_weight: 0,
+            oldest: None,
+            between: Vec::new(),
             free: Vec::new(),
-            active: Vec::new(),
-            last: Vec::new(),
-            given_any: false,
+            last: None,
         }
+    }
+
+    /// What a window of so many bytes holds at most, huge documents apart.
+    pub const fn holds(bytes: usize) -> usize {
+        bytes + bytes.div_ceil(CHUNKS)
     }
 
     /// Takes a document. Tells whether it is time for a turn.
     pub fn push(&mut self, key: &[u8], document: &[u8]) -> bool {
-        self.filling.push(key, document);
-        self.weight += key.len() + document.len() + OVERHEAD_BYTES;
-        if self.weight < self.chunk_bytes {
+        self.filling.documents.push(key, document);
+        self.filling.weight += key.len() + document.len() + OVERHEAD_BYTES;
+        if self.filling.weight < self.chunk_bytes {
             return false;
         }
         self.close_chunk();
         // Huge documents make few chunks heavy.
-        self.waiting.len() > CHUNKS || self.waiting_weight > self.bytes + self.chunk_bytes
+        self.waiting.len() > CHUNKS || self.waiting_weight > Self::holds(self.bytes)
     }
 
     fn close_chunk(&mut self) {
-        let fresh = self.free.pop().unwrap_or_else(|| RunBuffer::new(self.chunk_bytes));
-        let mut full = std::mem::replace(&mut self.filling, fresh);
-        full.sort();
+        let documents = self.free.pop().unwrap_or_else(|| RunBuffer::new(self.chunk_bytes));
+        let mut full = std::mem::replace(&mut self.filling, Chunk { documents, weight: 0 });
+        full.documents.sort();
+        self.waiting_weight += full.weight;
         self.waiting.push_back(full);
-        self.waiting_weight += self.weight;
-        self.weights.push_back(std::mem::take(&mut self.weight));
     }
 
-    /// Takes what is left; from now on nothing is pushed, and turns are made until [`Window::is_empty`].
+    /// Takes what is left: from now on nothing is pushed, and turns are made until there is none.
     pub fn end(&mut self) {
-        if !self.filling.is_empty() {
+        if !self.filling.documents.is_empty() {
             self.close_chunk();
         }
     }
 
-    /// Whether everything that was pushed was also given.
-    pub fn is_empty(&self) -> bool {
-        self.filling.is_empty() && self.waiting.iter().all(|chunk| chunk.current().is_none())
-    }
-
-    /// Begins a turn: now [`Window::take`] until there is nothing.
+    /// Begins a turn, which takes the oldest chunk off the window: now [`Window::take`] until there is nothing. False
+    /// when no chunk waits.
     ///
     /// # Errors
     /// [`OutOfOrder`] when a document came too late.
-    pub fn turn(&mut self) -> Result<(), OutOfOrder> {
-        self.active.clear();
-        // What came late may have been given already, between the documents of older chunks.
-        while self.waiting.front().is_some_and(|oldest| oldest.current().is_none()) {
-            self.drop_oldest();
-        }
-        let Some(oldest) = self.waiting.front() else { return Ok(()) };
-        let bound = oldest.last().unwrap_or_default();
-        for (at, chunk) in self.waiting.iter().enumerate() {
-            let Some((first, _)) = chunk.current() else { continue };
-            if self.given_any && first <= self.last.as_slice() {
+    pub fn turn(&mut self) -> Result<bool, OutOfOrder> {
+        self.recycle();
+        self.between.clear();
+        let Some(oldest) = self.waiting.pop_front() else { return Ok(false) };
+        self.waiting_weight -= oldest.weight;
+        let oldest = self.oldest.insert(oldest);
+        // It has nothing left when all of it lay between the documents of older chunks.
+        if let (Some((first, _)), Some(bound)) = (oldest.documents.current(), oldest.documents.last()) {
+            let too_late = |first: &[u8]| self.last.as_deref().is_some_and(|last| first <= last);
+            if too_late(first) {
                 return Err(OutOfOrder);
             }
-            if at == 0 || first <= bound {
-                self.active.push(at);
+            for (at, chunk) in self.waiting.iter().enumerate() {
+                let Some((first, _)) = chunk.documents.current() else { continue };
+                if too_late(first) {
+                    return Err(OutOfOrder);
+                }
+                if first <= bound {
+                    self.between.push(at);
+                }
             }
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(bound);
         }
-        self.last.clear();
-        self.last.extend_from_slice(bound);
-        self.given_any = true;
-        Ok(())
+        Ok(true)
     }
 
-    fn drop_oldest(&mut self) {
-        let weight = self.weights.pop_front().unwrap_or_default();
-        self.waiting_weight -= weight;
-        let oldest = self.waiting.pop_front().filter(|_| weight <= 2 * self.chunk_bytes);
-        if let Some(mut oldest) = oldest {
-            oldest.clear();
-            self.free.push(oldest);
+    /// Keeps the memory of the chunk that was given, unless a huge document made it large.
+    fn recycle(&mut self) {
+        let given = self.oldest.take().filter(|chunk| chunk.weight <= 2 * self.chunk_bytes);
+        if let Some(mut chunk) = given {
+            chunk.documents.clear();
+            self.free.push(chunk.documents);
         }
     }
 
     /// The next document of the turn, in order: key and bytes. `None` ends the turn.
     pub fn take(&mut self) -> Option<(&[u8], &[u8])> {
-        if self.active.is_empty() {
-            return None;
+        let oldest = &mut self.oldest.as_mut()?.documents;
+        oldest.current()?;
+        let waiting = &mut self.waiting;
+        let by_key =
+            |one: &usize, other: &usize| waiting[*one].documents.cmp_current(&waiting[*other].documents);
+        let lowest = self.between.iter().copied().min_by(by_key);
+        match lowest.filter(|at| waiting[*at].documents.cmp_current(oldest).is_lt()) {
+            Some(at) => waiting[at].documents.take(),
+            None => oldest.take(),
         }
-        if self.waiting[0].current().is_none() {
-            self.active.clear();
-            self.drop_oldest();
-            return None;
-        }
-        let next = self
-            .active
-            .iter()
-            .copied()
-            .min_by(|one, other| self.waiting[*one].cmp_current(&self.waiting[*other]))?;
-        self.waiting[next].take()
     }
 }
 
@@ -158,12 +161,12 @@ mod tests {
         let mut window = Window::new(documents * ONE);
         let mut given = vec![];
         let mut turn = |window: &mut Window| {
-            window.turn()?;
+            let any = window.turn()?;
             while let Some((key, document)) = window.take() {
                 assert_eq!(key, document);
                 given.push(u16::from_be_bytes([key[0], key[1]]));
             }
-            Ok::<_, OutOfOrder>(())
+            Ok::<_, OutOfOrder>(any)
         };
         let mut all = || {
             for key in keys {
@@ -172,9 +175,7 @@ mod tests {
                 }
             }
             window.end();
-            while !window.is_empty() {
-                turn(&mut window)?;
-            }
+            while turn(&mut window)? {}
             Ok::<_, OutOfOrder>(())
         };
         let whole = all().is_ok();
@@ -209,7 +210,7 @@ mod tests {
         let mut given = 0;
         for n in 0_u16..50 {
             if window.push(&n.to_be_bytes(), &huge) {
-                window.turn().unwrap();
+                assert!(window.turn().unwrap());
                 while window.take().is_some() {
                     given += 1;
                 }

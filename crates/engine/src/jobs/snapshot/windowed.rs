@@ -22,7 +22,7 @@ pub(super) async fn read_windowed(
     mut list: SegmentList,
 ) -> Result<SegmentPages, ReadError> {
     let ctx = &reading.ctx;
-    let _memory = ctx.sort_memory(window_bytes).await?;
+    let _memory = ctx.sort_memory(Window::holds(window_bytes)).await?;
     let _reader = ctx.reader().await?;
     let source = &reading.source;
     let mut connection = ctx.or_stop(source.connection()).await??;
@@ -49,9 +49,7 @@ pub(super) async fn read_windowed(
     cursor.close().await?;
     source.give_back(connection);
     window.end();
-    while !window.is_empty() {
-        turn(&mut window, &mut filler).await?;
-    }
+    while turn(&mut window, &mut filler).await? {}
     for entry in filler.finish().await? {
         list.push(&entry).await.map_err(JobError::from)?;
     }
@@ -65,11 +63,11 @@ pub(super) async fn read_windowed(
     Ok(pages)
 }
 
-/// Hands over what one turn of the window gives.
-async fn turn(window: &mut Window, filler: &mut Filler<'_>) -> Result<(), ReadError> {
-    window.turn()?;
+/// Hands over what one turn of the window gives; false when nothing is left in it.
+async fn turn(window: &mut Window, filler: &mut Filler<'_>) -> Result<bool, ReadError> {
+    let any = window.turn()?;
     while let Some((key, document)) = window.take() {
         filler.offer(key, document).await?;
     }
-    Ok(())
+    Ok(any)
 }

@@ -1,8 +1,8 @@
 //! What an attempt leaves for the next one.
 //!
 //! Only what cannot be seen on the target itself is written down: which collections were loaded and indexed, and
-//! whether they were proved. How far the renames came is read from the collections' UUIDs, so that no rename has to be written
-//! down before or after it is done; whose the write block is stands among the catalog's obligations.
+//! whether they were proved. How far the renames came is read from the collections' UUIDs, so that no rename has to be
+//! written down before or after it is done; whose the write block is stands among the catalog's obligations.
 
 use std::collections::{BTreeMap, BTreeSet};
 

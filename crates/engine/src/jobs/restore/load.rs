@@ -4,7 +4,7 @@
 //! of times. Nothing counts before its content, read back at majority, is that of the manifest: at once where it lies
 //! under its own name already, else when everything is loaded.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use history::ContentSum;
@@ -86,7 +86,7 @@ impl Trouble {
         }
     }
 
-    fn into_error(self, ns: &Namespace) -> JobError {
+    fn into_error(self, ns: &impl Display) -> JobError {
         match self {
             Self::Stopped(error) => error,
             Self::Target(doing, error) => errors::job_error(doing, ns, error),
@@ -239,43 +239,42 @@ impl Loads {
         Ok((found != item.entry.content).then(|| differing(&item.entry.content, &found)))
     }
 
-    /// The time at which reading back begins; asked again while there is no primary to tell it.
+    /// The time at which reading back begins.
     pub(crate) async fn time_of_proof(&self) -> Result<mongo::ClusterTime, JobError> {
-        let mut wait = LOAD_RETRY_WAIT;
-        for _ in 1..LOAD_TRIES_MAX {
-            match self.ctx.or_stop(time::majority_now(&self.job.deployment)).await? {
-                Err(error) if errors::passes(&error) => self.ctx.or_stop(tokio::time::sleep(wait)).await?,
-                told => return told.map_err(|e| errors::job_error(PROVING, &self.job.target.name, e)),
-            }
-            wait *= 2;
-        }
-        let told = self.ctx.or_stop(time::majority_now(&self.job.deployment)).await?;
-        told.map_err(|e| errors::job_error(PROVING, &self.job.target.name, e))
+        let now = || async {
+            let now = self.ctx.or_stop(time::majority_now(&self.job.deployment)).await?;
+            now.map_err(target(PROVING))
+        };
+        self.patiently(&self.job.target.name, now).await
     }
 
-    /// [`Loads::difference`], again when the network fails.
+    /// Reads a loaded collection back, and tells how it differs.
     pub(crate) async fn prove(&self, item: &Item, into: &Namespace) -> Result<Option<String>, JobError> {
+        self.patiently(&item.ns, || self.difference(item, into)).await
+    }
+
+    /// Does what changes nothing, again when it fails for a reason that passes, such as an election.
+    async fn patiently<T, F: Future<Output = Result<T, Trouble>>>(
+        &self,
+        to: &impl Display,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, JobError> {
         let mut wait = LOAD_RETRY_WAIT;
-        for attempt in 1.. {
-            let trouble = match self.difference(item, into).await {
-                Ok(difference) => return Ok(difference),
-                // A collection that is gone is loaded again, too.
-                Err(Trouble::Target(_, Error::NamespaceNotFound(_))) => {
-                    return Ok(Some("it is gone".to_owned()));
-                }
-                Err(trouble) => trouble,
-            };
-            self.pool.clear();
-            if attempt >= LOAD_TRIES_MAX || !trouble.is_worth_a_try() {
-                return Err(trouble.into_error(&item.ns));
-            }
-            tokio::select! {
+        let mut tries_left = LOAD_TRIES_MAX;
+        loop {
+            let done = tokio::select! {
                 () = self.halt.cancelled() => return Err(halted()),
-                waited = self.ctx.or_stop(tokio::time::sleep(wait)) => waited?,
+                done = work() => done,
+            };
+            tries_left -= 1;
+            match done {
+                Err(trouble) if tries_left > 0 && trouble.is_worth_a_try() => {}
+                done => return done.map_err(|trouble| trouble.into_error(to)),
             }
+            self.pool.clear();
+            self.ctx.or_stop(tokio::time::sleep(wait)).await?;
             wait *= 2;
         }
-        Ok(None)
     }
 
     /// Builds the indexes of a loaded collection; gives back the lifetimes that were put aside.

@@ -125,6 +125,14 @@ impl Database {
         })
     }
 
+    /// What a `SELECT` of rows that the same transaction will change ends with.
+    pub(crate) const fn locked(&self) -> &'static str {
+        match self.backend {
+            Backend::Sqlite => "",
+            Backend::Postgres => " FOR UPDATE",
+        }
+    }
+
     /// What a `SELECT` of rows to work on ends with.
     pub(crate) const fn skip_locked(&self) -> &'static str {
         match self.backend {

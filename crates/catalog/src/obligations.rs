@@ -87,14 +87,12 @@ impl Obligations<'_> {
         change: impl Fn(&Obligation) -> Option<Value>,
     ) -> Result<()> {
         let mut transaction = self.0.database.begin().await?;
-        let rows = query(
+        let select = statement(format!(
             "SELECT job_id, deployment_id, kind, detail, recorded_at FROM obligations \
-             WHERE deployment_id = $1 AND kind = $2",
-        )
-        .bind(deployment.to_string())
-        .bind(kind)
-        .fetch_all(&mut *transaction)
-        .await?;
+             WHERE deployment_id = $1 AND kind = $2{}",
+            self.0.database.locked()
+        ));
+        let rows = select.bind(deployment.to_string()).bind(kind).fetch_all(&mut *transaction).await?;
         for row in &rows {
             let standing = obligation(row)?;
             let Some(detail) = change(&standing) else { continue };

@@ -13,7 +13,7 @@ use std::{
 
 use bson::{Bson, doc};
 use model::{job::JobState, snapshot::SnapshotState};
-use support::{Bench, documents, engine::engine::wall_clock};
+use support::{Bench, documents, engine, engine::engine::wall_clock};
 use testbed::Options;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -169,6 +169,28 @@ async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
         assert_eq!(bench.window().await, 300, "{order:?}");
         assert_eq!(obligations.of_deployment(bench.deployment).await.unwrap(), []);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_that_is_told_of_an_earlier_window_while_it_puts_its_own_back() {
+    let bench = Bench::start(Options::default()).await;
+    let ours = bench.engine(bench.settings());
+    bench.request().await;
+    let lease = bench.catalog.jobs().claim("raiser", &[], wall_clock(), 60_000).await.unwrap().unwrap();
+    let detail = |from: i64| {
+        serde_json::json!({
+            "host": bench.server.host_port(), "previous_seconds": from, "raised_to_seconds": 7000,
+        })
+    };
+    let obligations = bench.catalog.obligations();
+    obligations.record(&lease, bench.deployment, "historyWindow", &detail(4000), wall_clock()).await.unwrap();
+    bench.server.admin(doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 7000 }).await.unwrap();
+    // Read before the job that had raised it to 4000 ended, and undone after.
+    let stale = obligations.of_job(lease.job_id).await.unwrap().remove(0);
+    obligations.rewrite(bench.deployment, "historyWindow", |_| Some(detail(300))).await.unwrap();
+    let permit = mongo::Permit::new(|| true);
+    engine::jobs::discharge(ours.services(), &stale, permit).await.unwrap();
+    assert_eq!(bench.window().await, 300);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

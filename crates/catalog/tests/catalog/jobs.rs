@@ -175,6 +175,17 @@ pub(crate) async fn obligations_outlive_their_job(catalog: Catalog) {
     let lost = obligations.record(&first, deployment.id, "writeBlock", &json!(1), at(102)).await;
     assert!(matches!(lost, Err(Error::LeaseLost { .. })));
 
+    let seconds = |seconds: i64| {
+        move |standing: &catalog::Obligation| {
+            (standing.detail["seconds"] == seconds).then(|| json!({"seconds": 60}))
+        }
+    };
+    obligations.rewrite(deployment.id, "writeBlock", seconds(300)).await.unwrap();
+    obligations.rewrite(deployment.id, "historyWindow", seconds(301)).await.unwrap();
+    assert_eq!(obligations.of_job(first.job_id).await.unwrap()[0].detail, before);
+    obligations.rewrite(deployment.id, "historyWindow", seconds(300)).await.unwrap();
+    assert_eq!(obligations.of_job(first.job_id).await.unwrap()[0].detail, json!({"seconds": 60}));
+
     let all = obligations.of_deployment(deployment.id).await.unwrap();
     assert_eq!((all.len(), all[0].kind.as_str(), all[0].recorded_at), (1, "historyWindow", at(3)));
     assert_eq!(obligations.of_job(first.job_id).await.unwrap(), all);

@@ -117,9 +117,31 @@ pub async fn discharge(services: &Services, obligation: &Obligation, permit: Per
 
 /// Puts the window back, unless another job has raised it further since. That one took what we made it for what it was
 /// before; it is told what it really was, and will put that back.
+///
+/// Others do the same beside us. So they are told twice: before, for whoever puts back first what we had made it, and
+/// after, for whoever has recorded it meanwhile. And we look whether we were told something ourselves.
 async fn undo(services: &Services, deployment: &Deployment, obligation: &Obligation) -> Result<(), JobError> {
-    let raised = read(obligation)?;
-    mongo::window::put_back(deployment, &raised).await?;
+    let mut raised = read(obligation)?;
+    let mut known = raised.previous_seconds;
+    loop {
+        hand_over(services, obligation, &raised).await?;
+        mongo::window::put_back(deployment, &raised).await?;
+        hand_over(services, obligation, &raised).await?;
+        let standing = services.catalog.obligations().of_job(obligation.job_id).await?;
+        let ours = |other: &&Obligation| {
+            (other.deployment_id, &other.kind) == (obligation.deployment_id, &obligation.kind)
+        };
+        let Some(told) = standing.iter().find(ours).map(read).transpose()? else { return Ok(()) };
+        if told.previous_seconds == known {
+            return Ok(());
+        }
+        known = told.previous_seconds;
+        raised = Raised { raised_to_seconds: raised.previous_seconds, ..told };
+    }
+}
+
+/// Tells the jobs that found the window as `raised` had made it what it was before.
+async fn hand_over(services: &Services, obligation: &Obligation, raised: &Raised) -> Result<(), JobError> {
     let standing = services.catalog.obligations();
     let told = standing.rewrite(obligation.deployment_id, HISTORY_WINDOW, |other| {
         let theirs = read(other).ok().filter(|theirs| {

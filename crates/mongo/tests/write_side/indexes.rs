@@ -85,6 +85,35 @@ async fn a_unique_index_that_does_not_fit_leaves_none_of_its_siblings() {
     assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
 }
 
+async fn builds_at_a_time_list_their_indexes_in_order_and_leave_nothing_when_one_fails(version: &str) {
+    let (_server, deployment) = start(version).await;
+    let namespace = Namespace::new("app", "x");
+    for chunk in 0..20 {
+        let documents =
+            (0..1000).map(|n| doc! { "_id": chunk * 1000 + n, "a": n, "b": [n, n + 1, n + 2], "c": n % 7 });
+        insert(&deployment, &namespace, documents.collect()).await;
+    }
+    let spec = |name: &str, unique: bool| {
+        let mut spec = doc! { "v": 2, "key": { name: 1 }, "name": name };
+        if unique {
+            spec.insert("unique", true);
+        }
+        raw(spec)
+    };
+    let specs = ["b", "a", "c", "d", "_z"].map(|name| spec(name, false));
+    let several = BuildOptions { parts: 3, ..BuildOptions::default() };
+    let report = indexes::build(&deployment, &namespace, &specs, &several).await.unwrap();
+    assert_eq!(report.built, ["b", "a", "c", "d", "_z"]);
+    assert_eq!(names(&deployment, &namespace).await, ["_id_", "b", "a", "c", "d", "_z"]);
+    indexes::drop(&deployment, &namespace, &report.built).await.unwrap();
+
+    let specs = [spec("b", false), spec("c", true), spec("a", false)];
+    let error = indexes::build(&deployment, &namespace, &specs, &several).await.unwrap_err();
+    assert_eq!(error.code(), Some(11_000), "{error}");
+    assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
+}
+on_versions!(builds_at_a_time_list_their_indexes_in_order_and_leave_nothing_when_one_fails);
+
 async fn ttl_indexes_are_parked_when_they_would_delete(version: &str) {
     let (_server, deployment) = start(version).await;
     let namespace = Namespace::new("app", "x");

@@ -38,7 +38,9 @@ pub(crate) const LOAD_TRIES_MAX: u32 = 5;
 const LOAD_RETRY_WAIT: Duration = Duration::from_secs(2);
 /// Connections that load documents at a time; more were no faster.
 pub(crate) const CONNECTIONS_MAX: usize = 4;
-/// A collection that has more than this is worth several connections.
+/// Index builds at a time. Each may take 200 MB of the server's memory, and the server itself runs no more than three.
+pub(crate) const BUILDS_MAX: usize = 3;
+/// A collection that has more than this is worth several connections, and several builds.
 const LARGE_BYTES: u64 = 64 << 20;
 
 /// What all loads of a job share.
@@ -114,6 +116,16 @@ pub(crate) fn connections_for(item: &Item) -> usize {
         2
     } else {
         CONNECTIONS_MAX
+    }
+}
+
+/// How many builds the indexes of a collection are shared out to. Several scan it several times, which is little beside
+/// the sorting of keys that each does on a thread of its own.
+pub(crate) fn builds_for(item: &Item) -> usize {
+    if item.entry.bytes <= LARGE_BYTES {
+        1
+    } else {
+        specs::count_beside_id(&item.entry.meta.indexes).clamp(1, BUILDS_MAX)
     }
 }
 
@@ -279,7 +291,7 @@ impl Loads {
 
     /// Builds the indexes of a loaded collection; gives back the lifetimes that were put aside.
     pub(crate) async fn index(&self, item: &Item, into: &Namespace) -> Result<Vec<Parked>, JobError> {
-        let options = build_options(&self.job);
+        let options = BuildOptions { parts: builds_for(item), ..build_options(&self.job) };
         let meta = &item.entry.meta;
         let specs = specs::to_build(&meta.options, &meta.indexes).map_err(|e| {
             JobError::failed_by(format!("an index of {} is malformed in the snapshot", item.ns), e)

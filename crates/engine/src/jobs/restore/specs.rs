@@ -28,7 +28,13 @@ const ID_NAME: &[u8] = b"\x05\0\0\0_id_\0";
 
 /// Whether there is any index beside the one on `_id`.
 pub(crate) fn any_beside_id(specs: &[Vec<u8>]) -> bool {
-    specs.iter().any(|spec| !matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME))
+    count_beside_id(specs) > 0
+}
+
+/// How many indexes there are beside the one on `_id`.
+pub(crate) fn count_beside_id(specs: &[Vec<u8>]) -> usize {
+    let is_id = |spec: &Vec<u8>| matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME);
+    specs.iter().filter(|spec| !is_id(spec)).count()
 }
 
 fn says_enough(spec: &[u8]) -> Result<bool, Malformed> {

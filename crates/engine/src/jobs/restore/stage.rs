@@ -34,8 +34,6 @@ use crate::{
     lease::{JobContext, JobError},
 };
 
-/// Collections whose indexes are built at a time. Each build may take 200 MB of the server's memory.
-const INDEX_BUILDS_MAX: usize = 3;
 /// Collections begun and not finished; bounds what waits for a permit.
 const COLLECTIONS_MAX: usize = 8;
 /// Small collections share a checkpoint, so that ten thousand of them do not write it ten thousand times.
@@ -131,7 +129,7 @@ async fn load(
     waiting.sort_by_cached_key(|item| (has_indexes(item), item.entry.bytes));
     let budgets = Budgets {
         connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        builds: Arc::new(Semaphore::new(INDEX_BUILDS_MAX)),
+        builds: Arc::new(Semaphore::new(load::BUILDS_MAX)),
     };
     let mut running = JoinSet::new();
     let (mut loading, mut begun) = (0, 0);
@@ -288,7 +286,8 @@ async fn index_one(
     mut staged: Staged,
     destination: Destination,
 ) -> Result<Step, JobError> {
-    let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_owned()).await?;
+    let builds = u32::try_from(load::builds_for(&item)).unwrap_or(1);
+    let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_many_owned(builds)).await?;
     let _permit = permit.map_err(|_| load::halted())?;
     loads.ctx.progress().message(format!("building the indexes of {}", item.ns));
     staged.parked.extend(loads.index(&item, &destination.of(&loads.job, &item)).await?);

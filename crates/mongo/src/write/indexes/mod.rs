@@ -1,9 +1,11 @@
 //! Building indexes after the data, from the specifications that `listIndexes` once gave.
 //!
-//! All indexes of one collection go into one command, so that the collection is scanned once. Several members
-//! must be ready before a build commits (the commit quorum); a member that is down can hold it up forever. So a build
+//! The indexes of one collection go into one command, so that the collection is scanned once, or into a few that run
+//! at a time: each build is the work of one thread of the server, most of which is sorting and inserting keys. Several
+//! members must be ready before a build commits (the commit quorum); a member that is down can hold it up forever. So a build
 //! has a deadline, and an error names the members that are missing. What an aborted build left is removed.
 
+mod parts;
 mod quorum;
 
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub struct BuildOptions {
     pub members_down_max: Duration,
     /// What to do with TTL indexes.
     pub ttl: TtlPolicy,
+    /// Builds that the indexes are shared out to, each of which scans the collection.
+    pub parts: usize,
 }
 
 impl Default for BuildOptions {
@@ -50,6 +54,7 @@ impl Default for BuildOptions {
             deadline: None,
             members_down_max: Duration::from_secs(600),
             ttl: TtlPolicy::default(),
+            parts: 1,
         }
     }
 }
@@ -78,8 +83,10 @@ pub async fn build(
     if plan.specs.is_empty() {
         return Ok(BuildReport::default());
     }
-    if let Err(error) = run_watched(deployment, namespace, &plan, options).await {
-        abort(deployment, namespace, &plan.names).await;
+    if let Err(error) = parts::run(deployment, namespace, &plan, options).await {
+        for names in plan.names.chunks(parts::size(plan.names.len(), options)) {
+            abort(deployment, namespace, names).await;
+        }
         return Err(error);
     }
     let parked = settle_ttl(deployment, plan.parked, options.ttl).await?;
@@ -193,11 +200,11 @@ fn first_key(spec: &[u8]) -> Result<Option<String>> {
 async fn run_watched(
     deployment: &Deployment,
     namespace: &Namespace,
-    plan: &Plan,
+    specs: &[Vec<u8>],
     options: &BuildOptions,
 ) -> Result<()> {
     let limit = options.deadline.unwrap_or(BUILD_MAX).min(BUILD_MAX);
-    let command = create_indexes(namespace, plan, options, limit)?;
+    let command = create_indexes(namespace, specs, options, limit)?;
     let mut connection = deployment.primary_wire().await?;
     connection.set_reply_timeout(limit + REPLY_GRACE);
     let mut reply = std::pin::pin!(connection.command(&command));
@@ -229,14 +236,14 @@ async fn run_watched(
 
 fn create_indexes(
     namespace: &Namespace,
-    plan: &Plan,
+    specs: &[Vec<u8>],
     options: &BuildOptions,
     limit: Duration,
 ) -> Result<RawDocumentBuf> {
     let concern = RawBuilder::new().int32("w", 1).finish();
     let command = RawBuilder::new()
         .text("createIndexes", &namespace.collection)
-        .array("indexes", plan.specs.iter().map(Vec::as_slice))
+        .array("indexes", specs.iter().map(Vec::as_slice))
         .int64("maxTimeMS", i64::try_from(limit.as_millis()).unwrap_or(i64::MAX).max(1))
         .document("writeConcern", &concern)
         .text("$db", &namespace.db);

@@ -48,21 +48,13 @@ pub struct Segmenter {
     cutter: Cutter,
     builder: SegmentBuilder,
     filled: bool,
-    last_key: Vec<u8>,
 }
 
 impl Segmenter {
     /// A segmenter at the start of a collection, or at a strong cut.
     pub fn new(order: Order, buffers: &Arc<Buffers>) -> Self {
         let builder = SegmentBuilder::with_buffer(order, buffers.take());
-        Self {
-            buffers: Arc::clone(buffers),
-            order,
-            cutter: Cutter::new(),
-            builder,
-            filled: false,
-            last_key: vec![],
-        }
+        Self { buffers: Arc::clone(buffers), order, cutter: Cutter::new(), builder, filled: false }
     }
 
     /// Takes the next document. Gives back the segment that ended before it, if one did.
@@ -70,21 +62,20 @@ impl Segmenter {
     /// # Errors
     /// [`OutOfOrder`] when a sorted stream is not sorted.
     pub fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<Option<SegmentBuilder>, OutOfOrder> {
-        if self.order == Order::Sorted {
-            if self.filled && key <= self.last_key.as_slice() {
-                return Err(OutOfOrder);
-            }
-            self.last_key.clear();
-            self.last_key.extend_from_slice(key);
-        }
         let cut = self.cutter.offer(key, document.len()) != Cut::Stay;
-        let full = (cut && self.filled).then(|| {
-            let fresh = SegmentBuilder::with_buffer(self.order, self.buffers.take());
-            std::mem::replace(&mut self.builder, fresh)
-        });
+        if !(cut && self.filled) {
+            self.builder.push(key, document);
+            self.filled = true;
+            return if self.builder.is_in_order() { Ok(None) } else { Err(OutOfOrder) };
+        }
+        // Within a segment its builder looks at the order.
+        if self.order == Order::Sorted && key <= self.builder.last_key() {
+            return Err(OutOfOrder);
+        }
+        let fresh = SegmentBuilder::with_buffer(self.order, self.buffers.take());
+        let full = std::mem::replace(&mut self.builder, fresh);
         self.builder.push(key, document);
-        self.filled = true;
-        Ok(full)
+        Ok(Some(full))
     }
 
     /// The last segment, unless no document came at all.

@@ -1,6 +1,6 @@
 //! One buffer full of documents, sorted in place and spilled.
 
-use std::{cmp::Ordering, path::Path};
+use std::path::Path;
 
 use crate::{
     pipeline::OWN_MAPPING_BYTES,
@@ -86,29 +86,6 @@ impl RunBuffer {
         self.next += 1;
     }
 
-    /// The sorted document at hand, and moves on.
-    pub(crate) fn take(&mut self) -> Option<(&[u8], &[u8])> {
-        let place = *self.places.get(self.next)?;
-        self.next += 1;
-        Some((key_of(&self.bytes, &place), document_of(&self.bytes, &place)))
-    }
-
-    /// The key of the last sorted document.
-    pub(crate) fn last(&self) -> Option<&[u8]> {
-        self.places.last().map(|place| key_of(&self.bytes, place))
-    }
-
-    /// Compares the keys of the documents at hand; one that has none comes last.
-    pub(crate) fn cmp_current(&self, other: &Self) -> Ordering {
-        match (self.places.get(self.next), other.places.get(other.next)) {
-            (Some(one), Some(two)) => one
-                .prefix
-                .cmp(&two.prefix)
-                .then_with(|| key_of(&self.bytes, one).cmp(key_of(&other.bytes, two))),
-            (one, two) => two.is_some().cmp(&one.is_some()),
-        }
-    }
-
     /// Forgets all documents and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
@@ -143,7 +120,8 @@ impl Spill {
     }
 }
 
-fn prefix(key: &[u8]) -> [u64; 2] {
+/// The first sixteen bytes of a key, as numbers that sort as they do.
+pub(super) fn prefix(key: &[u8]) -> [u64; 2] {
     let mut first = [0; 16];
     let length = key.len().min(16);
     first[..length].copy_from_slice(&key[..length]);

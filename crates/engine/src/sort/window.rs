@@ -1,90 +1,186 @@
 //! Puts documents right that come nearly in order, in bounded memory and without a disk.
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque, ops::Range};
 
-use super::RunBuffer;
+use super::run::prefix;
 use crate::pipeline::OutOfOrder;
 
 /// So many sorted chunks wait for what may come before their last documents.
 const CHUNKS: usize = 8;
-/// What the window itself keeps of a document.
-const OVERHEAD_BYTES: usize = 32;
 
-/// Documents gather in a chunk; full ones are sorted and wait. When there are too many, the oldest is given, together
-/// with what belongs between its documents.
+/// Documents gather in a chunk, in the replies that brought them; full ones are sorted and wait. When there are too
+/// many, the oldest is given, together with what belongs between its documents.
 ///
 /// A document may come later than its place in the order by the window's bytes. One that comes later still is told of,
 /// never given in the wrong place.
 #[derive(Debug)]
-pub struct Window {
+pub struct Window<B> {
     bytes: usize,
     chunk_bytes: usize,
-    filling: Chunk,
+    filling: Chunk<B>,
     /// Sorted, the oldest first.
-    waiting: VecDeque<Chunk>,
+    waiting: VecDeque<Chunk<B>>,
     /// What these weigh together.
     waiting_weight: usize,
     /// The one that the present turn gives.
-    oldest: Option<Chunk>,
+    oldest: Option<Chunk<B>>,
     /// Those of the waiting that have something to give between its documents.
     between: Vec<usize>,
+    /// Replies of which everything was given.
+    spent: Vec<B>,
     /// Memory for chunks to come.
-    free: Vec<RunBuffer>,
+    free: Vec<Chunk<B>>,
     /// Key of the last document given by the turns before.
     last: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
-struct Chunk {
-    documents: RunBuffer,
+struct Chunk<B> {
+    replies: Vec<B>,
+    keys: Vec<u8>,
+    places: Vec<Place>,
+    next: usize,
+    sorted: bool,
     weight: usize,
 }
 
-impl Window {
-    /// A window of so many bytes. It holds at most an eighth more, or one document.
+/// Where one document and its key lie in a chunk. The first sixteen bytes of the key, which hold the whole of a number
+/// or an `ObjectId`, settle most comparisons without a look at the key itself.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    prefix: [u64; 2],
+    key: (u32, u32),
+    reply: u32,
+    document: (u32, u32),
+}
+
+impl<B> Default for Chunk<B> {
+    fn default() -> Self {
+        Self { replies: vec![], keys: vec![], places: vec![], next: 0, sorted: true, weight: 0 }
+    }
+}
+
+impl<B: AsRef<[u8]>> Chunk<B> {
+    fn push(&mut self, key: &[u8], document: Range<usize>) {
+        let at = self.keys.len();
+        self.keys.extend_from_slice(key);
+        let place = Place {
+            prefix: prefix(key),
+            key: (at as u32, self.keys.len() as u32),
+            reply: self.replies.len() as u32,
+            document: (document.start as u32, document.end as u32),
+        };
+        self.sorted = self.sorted && self.places.last().is_none_or(|last| self.cmp(last, &place).is_lt());
+        self.places.push(place);
+        self.weight += key.len() + size_of::<Place>();
+    }
+
+    fn cmp(&self, one: &Place, other: &Place) -> Ordering {
+        one.prefix.cmp(&other.prefix).then_with(|| key_of(&self.keys, one).cmp(key_of(&self.keys, other)))
+    }
+
+    /// Sorts by key. Equal keys keep no particular order; `_id`s are unique.
+    fn sort(&mut self) {
+        if !self.sorted {
+            let keys = &self.keys;
+            self.places.sort_unstable_by(|a, b| {
+                a.prefix.cmp(&b.prefix).then_with(|| key_of(keys, a).cmp(key_of(keys, b)))
+            });
+            self.sorted = true;
+        }
+    }
+
+    /// Key of the sorted document at hand. `None` past the last.
+    fn current(&self) -> Option<&[u8]> {
+        self.places.get(self.next).map(|place| key_of(&self.keys, place))
+    }
+
+    fn last(&self) -> Option<&[u8]> {
+        self.places.last().map(|place| key_of(&self.keys, place))
+    }
+
+    /// Compares the keys of the documents at hand; one that has none comes last.
+    fn cmp_current(&self, other: &Self) -> Ordering {
+        match (self.places.get(self.next), other.places.get(other.next)) {
+            (Some(one), Some(two)) => one
+                .prefix
+                .cmp(&two.prefix)
+                .then_with(|| key_of(&self.keys, one).cmp(key_of(&other.keys, two))),
+            (one, two) => two.is_some().cmp(&one.is_some()),
+        }
+    }
+
+    /// The sorted document at hand, and moves on.
+    fn take(&mut self) -> Option<(&[u8], &[u8])> {
+        let place = *self.places.get(self.next)?;
+        self.next += 1;
+        let reply = self.replies.get(place.reply as usize)?.as_ref();
+        let document = reply.get(place.document.0 as usize..place.document.1 as usize)?;
+        Some((key_of(&self.keys, &place), document))
+    }
+}
+
+fn key_of<'a>(keys: &'a [u8], place: &Place) -> &'a [u8] {
+    &keys[place.key.0 as usize..place.key.1 as usize]
+}
+
+impl Window<()> {
+    /// What a window of so many bytes holds at most, huge replies apart.
+    pub const fn holds(bytes: usize) -> usize {
+        bytes + bytes.div_ceil(CHUNKS)
+    }
+}
+
+impl<B: AsRef<[u8]>> Window<B> {
+    /// A window of so many bytes. It holds at most an eighth more, or one reply.
     pub fn new(bytes: usize) -> Self {
-        let chunk_bytes = (bytes / CHUNKS).max(1);
         Self {
             bytes,
-            chunk_bytes,
-            filling: Chunk { documents: RunBuffer::new(chunk_bytes), weight: 0 },
+            chunk_bytes: (bytes / CHUNKS).max(1),
+            filling: Chunk::default(),
             waiting: VecDeque::new(),
             waiting_weight: 0,
             oldest: None,
             between: Vec::new(),
+            spent: Vec::new(),
             free: Vec::new(),
             last: None,
         }
     }
 
-    /// What a window of so many bytes holds at most, huge documents apart.
-    pub const fn holds(bytes: usize) -> usize {
-        bytes + bytes.div_ceil(CHUNKS)
+    /// Takes note of a document and where it lies in the reply that [`Window::hold`] is given next.
+    pub fn push(&mut self, key: &[u8], document: Range<usize>) {
+        self.filling.push(key, document);
     }
 
-    /// Takes a document. Tells whether it is time for a turn.
-    pub fn push(&mut self, key: &[u8], document: &[u8]) -> bool {
-        self.filling.documents.push(key, document);
-        self.filling.weight += key.len() + document.len() + OVERHEAD_BYTES;
+    /// Takes the reply in which lies what was pushed since the last one; it takes `bytes` of memory. Tells whether it
+    /// is time for a turn.
+    pub fn hold(&mut self, reply: B, bytes: usize) -> bool {
+        self.filling.replies.push(reply);
+        self.filling.weight += bytes;
         if self.filling.weight < self.chunk_bytes {
             return false;
         }
         self.close_chunk();
-        // Huge documents make few chunks heavy.
-        self.waiting.len() > CHUNKS || self.waiting_weight > Self::holds(self.bytes)
+        self.is_full()
+    }
+
+    /// Whether it is time for another turn.
+    pub fn is_full(&self) -> bool {
+        // Huge replies make few chunks heavy.
+        self.waiting.len() > CHUNKS || self.waiting_weight > Window::holds(self.bytes)
     }
 
     fn close_chunk(&mut self) {
-        let documents = self.free.pop().unwrap_or_else(|| RunBuffer::new(self.chunk_bytes));
-        let mut full = std::mem::replace(&mut self.filling, Chunk { documents, weight: 0 });
-        full.documents.sort();
+        let mut full = std::mem::replace(&mut self.filling, self.free.pop().unwrap_or_default());
+        full.sort();
         self.waiting_weight += full.weight;
         self.waiting.push_back(full);
     }
 
     /// Takes what is left: from now on nothing is pushed, and turns are made until there is none.
     pub fn end(&mut self) {
-        if !self.filling.documents.is_empty() {
+        if !self.filling.replies.is_empty() {
             self.close_chunk();
         }
     }
@@ -101,13 +197,13 @@ impl Window {
         self.waiting_weight -= oldest.weight;
         let oldest = self.oldest.insert(oldest);
         // It has nothing left when all of it lay between the documents of older chunks.
-        if let (Some((first, _)), Some(bound)) = (oldest.documents.current(), oldest.documents.last()) {
+        if let (Some(first), Some(bound)) = (oldest.current(), oldest.last()) {
             let too_late = |first: &[u8]| self.last.as_deref().is_some_and(|last| first <= last);
             if too_late(first) {
                 return Err(OutOfOrder);
             }
             for (at, chunk) in self.waiting.iter().enumerate() {
-                let Some((first, _)) = chunk.documents.current() else { continue };
+                let Some(first) = chunk.current() else { continue };
                 if too_late(first) {
                     return Err(OutOfOrder);
                 }
@@ -122,25 +218,29 @@ impl Window {
         Ok(true)
     }
 
-    /// Keeps the memory of the chunk that was given, unless a huge document made it large.
     fn recycle(&mut self) {
-        let given = self.oldest.take().filter(|chunk| chunk.weight <= 2 * self.chunk_bytes);
-        if let Some(mut chunk) = given {
-            chunk.documents.clear();
-            self.free.push(chunk.documents);
+        if let Some(mut chunk) = self.oldest.take() {
+            self.spent.append(&mut chunk.replies);
+            chunk.keys.clear();
+            chunk.places.clear();
+            self.free.push(Chunk { next: 0, sorted: true, weight: 0, ..chunk });
         }
+    }
+
+    /// A reply of which everything was given by the turns before, for its memory.
+    pub fn take_spent(&mut self) -> Option<B> {
+        self.spent.pop()
     }
 
     /// The next document of the turn, in order: key and bytes. `None` ends the turn.
     pub fn take(&mut self) -> Option<(&[u8], &[u8])> {
-        let oldest = &mut self.oldest.as_mut()?.documents;
+        let oldest = self.oldest.as_mut()?;
         oldest.current()?;
         let waiting = &mut self.waiting;
-        let by_key =
-            |one: &usize, other: &usize| waiting[*one].documents.cmp_current(&waiting[*other].documents);
+        let by_key = |one: &usize, other: &usize| waiting[*one].cmp_current(&waiting[*other]);
         let lowest = self.between.iter().copied().min_by(by_key);
-        match lowest.filter(|at| waiting[*at].documents.cmp_current(oldest).is_lt()) {
-            Some(at) => waiting[at].documents.take(),
+        match lowest.filter(|at| waiting[*at].cmp_current(oldest).is_lt()) {
+            Some(at) => waiting[at].take(),
             None => oldest.take(),
         }
     }
@@ -153,14 +253,20 @@ mod tests {
 
     use super::*;
 
-    /// What one document of these tests counts for.
-    const ONE: usize = OVERHEAD_BYTES + 4;
+    /// What one document of these tests counts for, each in a reply of its own: its key comes twice.
+    const ONE: usize = size_of::<Place>() + 4;
+
+    /// Lets one document in; whether it is time for a turn.
+    fn push(window: &mut Window<Vec<u8>>, key: u16, document: &[u8]) -> bool {
+        window.push(&key.to_be_bytes(), 0..document.len());
+        window.hold(document.to_vec(), document.len())
+    }
 
     /// Drives a window of so many documents as a reader does; what it gave before it was done or out of order.
     fn through(documents: usize, keys: &[u16]) -> (Vec<u16>, bool) {
         let mut window = Window::new(documents * ONE);
         let mut given = vec![];
-        let mut turn = |window: &mut Window| {
+        let mut turn = |window: &mut Window<Vec<u8>>| {
             let any = window.turn()?;
             while let Some((key, document)) = window.take() {
                 assert_eq!(key, document);
@@ -170,7 +276,7 @@ mod tests {
         };
         let mut all = || {
             for key in keys {
-                if window.push(&key.to_be_bytes(), &key.to_be_bytes()) {
+                if push(&mut window, *key, &key.to_be_bytes()) {
                     turn(&mut window)?;
                 }
             }
@@ -209,7 +315,7 @@ mod tests {
         let huge = vec![0; 5 * CHUNK];
         let mut given = 0;
         for n in 0_u16..50 {
-            if window.push(&n.to_be_bytes(), &huge) {
+            if push(&mut window, n, &huge) {
                 assert!(window.turn().unwrap());
                 while window.take().is_some() {
                     given += 1;

@@ -75,8 +75,25 @@ impl Batch {
         self.resume_token.as_deref()
     }
 
+    /// Where one of its documents lies in the bytes that [`AsRef`] shows, for those who keep the batch and come back.
+    pub fn place_of(&self, document: &[u8]) -> Range<usize> {
+        let start = document.as_ptr().addr().saturating_sub(self.buffer.as_ptr().addr());
+        start..start + document.len()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.buffer
+    }
+}
+
+impl AsRef<[u8]> for Batch {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
     }
 }
 
@@ -161,6 +178,9 @@ mod tests {
         let (whole, id) = batch(&reply, None).unwrap();
         assert_eq!(id, 7);
         assert!(whole.documents().eq(documents.iter().map(|document| document.as_bytes())));
+        for document in whole.documents() {
+            assert_eq!(&whole.as_ref()[whole.place_of(document)], document);
+        }
         assert_eq!((whole.len(), whole.ended), (20, false));
         assert_eq!(whole.bytes(), documents.iter().map(|document| document.as_bytes().len()).sum::<usize>());
         assert!(whole.resume_token().is_some());

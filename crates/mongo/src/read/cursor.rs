@@ -24,7 +24,8 @@ pub struct Cursor<'c> {
     first: Option<Batch>,
     /// The request for the next batch, which was sent.
     asked: Option<RawDocumentBuf>,
-    spare: Vec<u8>,
+    /// Memory for batches to come.
+    spare: Vec<Vec<u8>>,
     next_batch_documents: i32,
     through: Option<DocumentId>,
     /// The document that the range ends with was met.
@@ -131,9 +132,9 @@ impl<'c> Cursor<'c> {
         more
     }
 
-    /// Gives a batch's buffer back, so that the next batch needs no new one.
+    /// Gives a batch's buffer back, so that a batch to come needs no new one.
     pub fn recycle(&mut self, batch: Batch) {
-        self.spare = batch.into_buffer();
+        self.spare.push(batch.into_buffer());
     }
 
     /// Tells the server that no more is wanted.
@@ -167,7 +168,7 @@ impl<'c> Cursor<'c> {
     }
 
     fn batch(&mut self) -> Result<Batch> {
-        let (buffer, body) = self.connection.swap_reply(std::mem::take(&mut self.spare))?;
+        let (buffer, body) = self.connection.swap_reply(self.spare.pop().unwrap_or_default())?;
         let (batch, id) = Batch::new(buffer, body, self.through.as_ref())?;
         self.id = id;
         if let Some(average) = batch.bytes().checked_div(batch.len()) {

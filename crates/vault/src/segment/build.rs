@@ -29,7 +29,23 @@ pub struct SegmentBuilder {
     first_key: Vec<u8>,
     last_key: Vec<u8>,
     content: ContentSum,
-    fault: Option<&'static str>,
+    fault: Option<Fault>,
+}
+
+/// Why a document cannot follow the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Length,
+    Order,
+}
+
+impl Fault {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Length => "a document's length is not the one that it says",
+            Self::Order => "its documents are not in the order of their keys",
+        }
+    }
 }
 
 impl SegmentBuilder {
@@ -57,11 +73,11 @@ impl SegmentBuilder {
     /// A document that cannot follow is told of by [`SegmentBuilder::finish`].
     pub fn push(&mut self, key: &[u8], document: &[u8]) {
         if !has_own_length(document) {
-            self.fault = Some("a document's length is not the one that it says");
+            self.fault = Some(Fault::Length);
         }
         let sorted = self.order == Order::Sorted;
         if sorted && !self.is_empty() && self.last_key.as_slice() >= key {
-            self.fault = Some("its documents are not in the order of their keys");
+            self.fault = Some(Fault::Order);
         }
         if self.is_empty() && sorted {
             self.first_key.extend_from_slice(key);
@@ -92,6 +108,16 @@ impl SegmentBuilder {
         &mut self.blocks[last]
     }
 
+    /// Key of the last document; empty in natural order.
+    pub fn last_key(&self) -> &[u8] {
+        &self.last_key
+    }
+
+    /// Whether the documents so far came in the order of their keys.
+    pub fn is_in_order(&self) -> bool {
+        self.fault != Some(Fault::Order)
+    }
+
     /// Bytes of documents so far.
     pub fn plain_bytes(&self) -> usize {
         self.plain.len()
@@ -110,7 +136,7 @@ impl SegmentBuilder {
         let fault = match self.plain.len() {
             0 => Some("it has no documents"),
             SEGMENT_BYTES_MAX.. => Some("it is too large"),
-            _ => self.fault,
+            _ => self.fault.map(Fault::why),
         };
         if let Some(why) = fault {
             return Err(Error::Refused { what: "a segment", why: why.to_owned() });

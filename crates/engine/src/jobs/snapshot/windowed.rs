@@ -7,7 +7,7 @@
 use history::key::push_document_key;
 use mongo::{
     CollectionInfo,
-    read::{self, NaturalRange},
+    read::{self, Batch, NaturalRange},
 };
 use vault::{Order, SegmentList, SegmentPages};
 
@@ -36,12 +36,18 @@ pub(super) async fn read_windowed(
         for document in batch.documents() {
             key.clear();
             push_document_key(&mut key, document)?;
-            if window.push(&key, document) {
-                turn(&mut window, &mut filler).await?;
-            }
+            window.push(&key, batch.place_of(document));
         }
         seen += batch.len() as u64;
-        cursor.recycle(batch);
+        let bytes = batch.memory();
+        let mut due = window.hold(batch, bytes);
+        while due {
+            turn(&mut window, &mut filler).await?;
+            due = window.is_full();
+        }
+        while let Some(spent) = window.take_spent() {
+            cursor.recycle(spent);
+        }
         for entry in filler.take_entries() {
             list.push(&entry).await.map_err(JobError::from)?;
         }
@@ -64,7 +70,7 @@ pub(super) async fn read_windowed(
 }
 
 /// Hands over what one turn of the window gives; false when nothing is left in it.
-async fn turn(window: &mut Window, filler: &mut Filler<'_>) -> Result<bool, ReadError> {
+async fn turn(window: &mut Window<Batch>, filler: &mut Filler<'_>) -> Result<bool, ReadError> {
     let any = window.turn()?;
     while let Some((key, document)) = window.take() {
         filler.offer(key, document).await?;

@@ -210,6 +210,27 @@ async fn strangers_get_401_and_members_without_the_role_403() {
 }
 
 #[tokio::test]
+async fn what_reconcilers_did_is_told_to_owners_of_the_organization_only() {
+    let app = App::start().await;
+    let path = "/api/ebbtide/v1/status";
+    let other = app.catalog.projects().create("p2", app.now()).await.unwrap();
+    let stranger = app.key_in(&[Role::GroupReadOnly], Some(&other)).await;
+    let reader = app.key_in(&[Role::OrgReadOnly], None).await;
+    for key in [&stranger, &reader, &app.owner] {
+        let status = app.send(key, Request::new("GET", path)).await;
+        assert!(!status.text().contains("db1.example"), "{}", status.text());
+        let shown = json!({"name": "reaper", "lastRunAt": "2026-01-02T03:04:05Z", "runs": 3, "failures": 1});
+        assert_eq!(status.expect(200)["engine"], json!({"reconcilers": [shown]}));
+    }
+    let organization = app.key_in(&[Role::OrgOwner], None).await;
+    let status = app.send(&organization, Request::new("GET", path)).await.expect(200);
+    let reaper = &status["engine"]["reconcilers"][0];
+    assert_eq!(reaper["did"]["left"][0]["hindrance"], "db1.example is away");
+    assert_eq!(reaper["error"], "the error names db1.example");
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn head_answers_like_get_without_a_body() {
     let app = App::start().await;
     let get = app.get("/api/atlas/v2").await;

@@ -156,7 +156,13 @@ impl App {
             registrar: Arc::new(YesRegistrar),
             poke: Arc::new(Notify::new()),
             clock: Arc::new(move || WallTime(reading.load(Ordering::SeqCst))),
-            engine_status: Arc::new(|| json!({"reconcilers": []})),
+            engine_status: Arc::new(|| {
+                json!({"reconcilers": [{
+                    "name": "reaper", "lastRunAt": "2026-01-02T03:04:05Z", "runs": 3, "failures": 1,
+                    "error": "the error names db1.example",
+                    "did": {"undone": 0, "left": [{"hindrance": "db1.example is away"}]},
+                }]})
+            }),
             settings,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

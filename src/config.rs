@@ -69,21 +69,42 @@ pub(crate) struct MasterKeySection {
     pub(crate) command: Option<Vec<String>>,
 }
 
-/// `[rate_limit]`: a token bucket per project, as Atlas documents for Cloud Backups.
+/// `[rate_limit]`: two token buckets per project, as Atlas documents them for Cloud Backups and for Clusters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RateLimit {
     /// Off means no limit and no headers.
     pub(crate) enabled: bool,
-    /// Requests that may come at once.
+    /// Requests for snapshots and restore jobs that may come at once.
     pub(crate) capacity: u32,
-    /// Requests regained each minute.
+    /// Such requests regained each minute.
     pub(crate) refill_per_minute: u32,
+    /// Requests for anything else that may come at once.
+    pub(crate) clusters_capacity: u32,
+    /// Such requests regained each minute.
+    pub(crate) clusters_refill_per_minute: u32,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { enabled: true, capacity: 1200, refill_per_minute: 500 }
+        let api::RateLimits { backups, clusters } = api::RateLimits::default();
+        Self {
+            enabled: true,
+            capacity: backups.capacity,
+            refill_per_minute: backups.refill,
+            clusters_capacity: clusters.capacity,
+            clusters_refill_per_minute: clusters.refill,
+        }
+    }
+}
+
+impl RateLimit {
+    /// The limits as the API takes them; none when they are switched off.
+    pub(crate) fn limits(&self) -> Option<api::RateLimits> {
+        self.enabled.then(|| api::RateLimits {
+            backups: api::Bucket::per_minute(self.capacity, self.refill_per_minute),
+            clusters: api::Bucket::per_minute(self.clusters_capacity, self.clusters_refill_per_minute),
+        })
     }
 }
 

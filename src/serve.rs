@@ -77,11 +77,10 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
 }
 
 fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api::State {
-    let limit = &config.file.rate_limit;
     let reconcilers = Arc::clone(engine.reconcilers());
     let settings = api::Settings {
         public_url: config.file.public_url.clone(),
-        rate_limits: limit.enabled.then(|| api::RateLimits::of(limit.capacity, limit.refill_per_minute)),
+        rate_limits: config.file.rate_limit.limits(),
         download_ttl_ms: engine::jobs::download::EXPIRES_AFTER_MS,
         ..api::Settings::default()
     };

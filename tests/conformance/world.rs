@@ -36,7 +36,7 @@ impl World {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("ebbtide.toml");
         // So high that no request of this test is refused, and yet told in every answer.
-        std::fs::write(&file, "[rate_limit]\ncapacity = 1000000\n").unwrap();
+        std::fs::write(&file, "[rate_limit]\ncapacity = 1000000\nclusters_capacity = 1000000\n").unwrap();
         let flags = ["--config", file.to_str().unwrap()];
         let mut ebbtide = Ebbtide::start_with(&flags, &[("EBBTIDE_LOG", "trace")]);
         ebbtide.add("main", &mongod.uri());

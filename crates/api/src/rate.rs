@@ -26,6 +26,13 @@ pub struct Bucket {
     pub period_seconds: u32,
 }
 
+impl Bucket {
+    /// A bucket that is refilled by the minute, as those of Atlas are.
+    pub const fn per_minute(capacity: u32, refill: u32) -> Self {
+        Self { capacity, refill, period_seconds: 60 }
+    }
+}
+
 /// The limits that Atlas documents, per project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -36,24 +43,9 @@ pub struct RateLimits {
     pub clusters: Bucket,
 }
 
-impl RateLimits {
-    /// The limit for backups as given; for everything else ten times as much, as at Atlas.
-    pub fn of(capacity: u32, refill_per_minute: u32) -> Self {
-        let bucket = |times: u32| Bucket {
-            capacity: capacity.saturating_mul(times),
-            refill: refill_per_minute.saturating_mul(times),
-            period_seconds: 60,
-        };
-        Self { backups: bucket(1), clusters: bucket(10) }
-    }
-}
-
 impl Default for RateLimits {
     fn default() -> Self {
-        Self {
-            backups: Bucket { capacity: 1_200, refill: 500, period_seconds: 60 },
-            clusters: Bucket { capacity: 10_000, refill: 5_000, period_seconds: 60 },
-        }
+        Self { backups: Bucket::per_minute(1_200, 500), clusters: Bucket::per_minute(10_000, 5_000) }
     }
 }
 
@@ -160,7 +152,7 @@ mod tests {
     }
 
     fn limiter() -> Limiter {
-        let bucket = Bucket { capacity: 10, refill: 5, period_seconds: 60 };
+        let bucket = Bucket::per_minute(10, 5);
         Limiter::new(RateLimits { backups: bucket, clusters: bucket })
     }
 

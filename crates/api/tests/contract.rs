@@ -337,7 +337,8 @@ async fn d14_sunset_resources_go_on_with_their_dates() {
 
 #[tokio::test]
 async fn the_rate_limit_is_told_and_kept() {
-    let app = App::start_with(|settings| settings.rate_limits = Some(api::RateLimits::of(3, 1))).await;
+    let limits = api::RateLimits { backups: api::Bucket::per_minute(3, 1), ..api::RateLimits::default() };
+    let app = App::start_with(|settings| settings.rate_limits = Some(limits)).await;
     let path = app.backup("/restoreJobs");
     for left in ["2", "1", "0"] {
         let response = app.get(&path).await;

@@ -1,0 +1,93 @@
+//! What the configuration file says reaches the running server.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::process::Command;
+
+use support::Ebbtide;
+
+/// A server with a configuration file of this text.
+fn configured(text: &str) -> (tempfile::TempDir, Ebbtide) {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("ebbtide.toml");
+    std::fs::write(&file, text).unwrap();
+    let ebbtide = Ebbtide::start_with(&["--config", file.to_str().unwrap()], &[]);
+    (place, ebbtide)
+}
+
+/// Status, headers (names in lower case) and body of an answer.
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A GET by curl with the owner's key.
+fn get(ebbtide: &Ebbtide, path: &str) -> Answer {
+    let user = format!("{}:{}", ebbtide.public_key, ebbtide.private_key);
+    let output = Command::new("curl")
+        .args(["-sS", "-i", "--digest", "--user", &user])
+        .args(["-H", "Accept: application/vnd.atlas.2025-03-12+json"])
+        .arg(format!("{}{path}", ebbtide.url()))
+        .output()
+        .unwrap();
+    // The last answer; the first one is the challenge.
+    let said = support::stderr(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let from = text.rfind("HTTP/1.1 ").unwrap_or_else(|| panic!("{text}: {said}"));
+    let (head, body) = text[from..].split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    Answer { status, headers, body: body.to_owned() }
+}
+
+/// A path below the clusters of the project, drawn from the bucket of backups or of clusters.
+fn paths(ebbtide: &Ebbtide) -> [String; 2] {
+    let group = format!("/api/atlas/v2/groups/{}", ebbtide.project);
+    [format!("{group}/clusters/nobody/backup/restoreJobs"), format!("{group}/clusters")]
+}
+
+#[test]
+fn rate_limits_are_those_of_atlas_unless_configured() {
+    let ebbtide = Ebbtide::start();
+    let [backups, clusters] = paths(&ebbtide);
+    assert_eq!(get(&ebbtide, &backups).header("ratelimit-limit"), Some("1200"));
+    assert_eq!(get(&ebbtide, &clusters).header("ratelimit-limit"), Some("10000"));
+}
+
+#[test]
+fn configured_rate_limits_are_told_and_kept() {
+    let text = "[rate_limit]\ncapacity = 2\nrefill_per_minute = 1\nclusters_capacity = 3\nclusters_refill_per_minute = 1\n";
+    let (_place, ebbtide) = configured(text);
+    let [backups, clusters] = paths(&ebbtide);
+    for (path, capacity, allowed) in [(backups, "2", 404), (clusters, "3", 200)] {
+        for _ in 0..capacity.parse::<u32>().unwrap() {
+            let answer = get(&ebbtide, &path);
+            assert_eq!((answer.status, answer.header("ratelimit-limit")), (allowed, Some(capacity)));
+        }
+        let refused = get(&ebbtide, &path);
+        assert_eq!(refused.status, 429, "{}", refused.body);
+        assert_eq!(refused.header("x-error-code"), Some("RATE_LIMITED_TOKEN_BUCKET"));
+        assert!(refused.header("retry-after").is_some());
+    }
+}
+
+#[test]
+fn rate_limits_can_be_switched_off() {
+    let (_place, ebbtide) =
+        configured("[rate_limit]\nenabled = false\ncapacity = 0\nclusters_capacity = 0\n");
+    for path in paths(&ebbtide) {
+        let answer = get(&ebbtide, &path);
+        assert!(matches!(answer.status, 200 | 404), "{}", answer.status);
+        assert_eq!(answer.header("ratelimit-limit"), None);
+    }
+}

@@ -69,7 +69,8 @@ pub(crate) struct MasterKeySection {
     pub(crate) command: Option<Vec<String>>,
 }
 
-/// `[rate_limit]`: two token buckets per project, as Atlas documents them for Cloud Backups and for Clusters.
+/// `[rate_limit]`: two token buckets per project, as Atlas documents them for Cloud Backups and for Clusters, and one
+/// per asker of access tokens.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RateLimit {
@@ -83,17 +84,23 @@ pub(crate) struct RateLimit {
     pub(crate) clusters_capacity: u32,
     /// Such requests regained each minute.
     pub(crate) clusters_refill_per_minute: u32,
+    /// Requests for access tokens that one service account, or one address, may send at once.
+    pub(crate) tokens_capacity: u32,
+    /// Such requests regained each minute.
+    pub(crate) tokens_refill_per_minute: u32,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        let api::RateLimits { backups, clusters } = api::RateLimits::default();
+        let api::RateLimits { backups, clusters, tokens } = api::RateLimits::default();
         Self {
             enabled: true,
             capacity: backups.capacity,
             refill_per_minute: backups.refill,
             clusters_capacity: clusters.capacity,
             clusters_refill_per_minute: clusters.refill,
+            tokens_capacity: tokens.capacity,
+            tokens_refill_per_minute: tokens.refill,
         }
     }
 }
@@ -104,6 +111,7 @@ impl RateLimit {
         self.enabled.then(|| api::RateLimits {
             backups: api::Bucket::per_minute(self.capacity, self.refill_per_minute),
             clusters: api::Bucket::per_minute(self.clusters_capacity, self.clusters_refill_per_minute),
+            tokens: api::Bucket::per_minute(self.tokens_capacity, self.tokens_refill_per_minute),
         })
     }
 }

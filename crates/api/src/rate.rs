@@ -1,6 +1,7 @@
-//! Rate limits: one token bucket per project and endpoint set, told in the headers of every answer.
+//! Rate limits: one token bucket per project and endpoint set, told in the headers of every answer; and one per asker of
+//! access tokens.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, net::IpAddr, sync::Mutex};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 use model::WallTime;
@@ -33,7 +34,7 @@ impl Bucket {
     }
 }
 
-/// The limits that Atlas documents, per project.
+/// The limits that Atlas documents, per project, and that of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RateLimits {
@@ -41,11 +42,17 @@ pub struct RateLimits {
     pub backups: Bucket,
     /// Everything else.
     pub clusters: Bucket,
+    /// Requests for access tokens, and to revoke one: per service account, and per address for whoever is none.
+    pub tokens: Bucket,
 }
 
 impl Default for RateLimits {
     fn default() -> Self {
-        Self { backups: Bucket::per_minute(1_200, 500), clusters: Bucket::per_minute(10_000, 5_000) }
+        Self {
+            backups: Bucket::per_minute(1_200, 500),
+            clusters: Bucket::per_minute(10_000, 5_000),
+            tokens: Bucket::per_minute(60, 60),
+        }
     }
 }
 
@@ -54,6 +61,7 @@ impl Default for RateLimits {
 pub(crate) enum Set {
     Backups,
     Clusters,
+    Tokens,
 }
 
 /// Whose bucket it is. A stranger to a project draws from a bucket of its own, so that nobody can use up
@@ -62,6 +70,8 @@ pub(crate) enum Set {
 pub(crate) enum Owner {
     Project(model::id::ProjectId),
     Credential(model::id::CredentialId),
+    /// Somebody who did not prove to be anybody.
+    Address(IpAddr),
 }
 
 /// All buckets of this process.
@@ -101,6 +111,7 @@ impl Limiter {
         let bucket = match set {
             Set::Backups => self.limits.backups,
             Set::Clusters => self.limits.clusters,
+            Set::Tokens => self.limits.tokens,
         };
         let mut levels = self.levels.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if levels.len() >= BUCKETS_MAX {
@@ -153,7 +164,7 @@ mod tests {
 
     fn limiter() -> Limiter {
         let bucket = Bucket::per_minute(10, 5);
-        Limiter::new(RateLimits { backups: bucket, clusters: bucket })
+        Limiter::new(RateLimits { backups: bucket, clusters: bucket, tokens: bucket })
     }
 
     #[test]

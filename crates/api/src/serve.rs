@@ -1,7 +1,7 @@
 //! A listener that stands up to the world: a bounded number of connections, time limits on slow readers and
 //! slow writers, and a shutdown that lets answers under way finish.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::extract::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -60,15 +60,15 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         let Ok(place) = place else { break };
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted.map(|(stream, _)| stream),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        match stream {
-            Ok(stream) => {
+        match accepted {
+            Ok((stream, address)) => {
                 let (router, shutdown) = (router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    converse(stream, router, shutdown).await;
+                    converse(stream, Peer(address.ip()), router, shutdown).await;
                     drop(place);
                 });
             }
@@ -87,7 +87,11 @@ pub async fn serve(
     Ok(())
 }
 
-async fn converse(stream: TcpStream, router: axum::Router, shutdown: CancellationToken) {
+/// The other end of a connection; goes with each of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+async fn converse(stream: TcpStream, peer: Peer, router: axum::Router, shutdown: CancellationToken) {
     // A failure costs latency, nothing else.
     let _ = stream.set_nodelay(true);
     let flushes = Arc::new(Flushes::default());
@@ -95,6 +99,7 @@ async fn converse(stream: TcpStream, router: axum::Router, shutdown: Cancellatio
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(Arc::clone(&flushes));
+        request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
     });
     let mut builder = http1::Builder::new();

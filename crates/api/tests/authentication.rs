@@ -215,6 +215,41 @@ async fn d15_client_credentials_in_the_header_or_in_the_body() {
 }
 
 #[tokio::test]
+async fn requests_for_tokens_are_limited_per_account_and_per_stranger() {
+    let limits = api::RateLimits { tokens: api::Bucket::per_minute(2, 1), ..api::RateLimits::default() };
+    let app = App::start_with(|settings| settings.rate_limits = Some(limits)).await;
+    let account = app.service_account(&[Role::GroupReadOnly]).await;
+    let wrong = Key { private: "wrong".into(), ..account.clone() };
+    let ask = |path: &str, key: &Key| {
+        let body = "grant_type=client_credentials&token=x";
+        let request = form(path, body).header("Authorization", &basic(key));
+        let app = &app;
+        async move { app.plain(request).await }
+    };
+    // Whoever is no account uses up what strangers have, and nothing of the account's own.
+    for _ in 0..2 {
+        assert_eq!(ask("/api/oauth/token", &wrong).await.status, 401);
+    }
+    assert_eq!(ask("/api/oauth/token", &wrong).await.status, 429);
+    assert_eq!(ask("/api/oauth/revoke", &wrong).await.status, 429);
+    ask("/api/oauth/token", &account).await.expect(200);
+    assert_eq!(ask("/api/oauth/revoke", &account).await.status, 200);
+    let refused = ask("/api/oauth/token", &account).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(
+        refused.text(),
+        r#"{"error_description":"Rate limit exceeded for api/oauth/token. Please retry after 60 seconds. Request capacity: 2. Refill rate: 1 per 60 seconds.","error":"rate_limited"}"#
+    );
+    let other = app.service_account(&[Role::GroupReadOnly]).await;
+    ask("/api/oauth/token", &other).await.expect(200);
+    app.pass_seconds(60);
+    ask("/api/oauth/token", &account).await.expect(200);
+    assert_eq!(ask("/api/oauth/token", &wrong).await.status, 401);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn oauth_errors_have_their_own_form() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupReadOnly]).await;

@@ -1,7 +1,11 @@
 //! OAuth2 client credentials: `POST /api/oauth/token` and `/api/oauth/revoke`. Tokens are opaque random
 //! numbers; the catalog holds their hashes, so they can be revoked and a stolen catalog opens nothing.
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     body::Body,
@@ -11,13 +15,22 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use catalog::{Credential, CredentialKind, NewToken};
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use subtle::ConstantTimeEq;
 
 use super::{PUBLIC_NAME_BYTES_MAX, issue, sha256_hex};
-use crate::{gate, json::Layout, query::Query, reply, server::Server};
+use crate::{
+    error::Problem,
+    gate,
+    json::Layout,
+    query::Query,
+    rate::{Owner, Set},
+    reply,
+    serve::Peer,
+    server::Server,
+};
 
 /// How long a token works.
 const TOKEN_SECONDS: i64 = 3_600;
@@ -25,41 +38,99 @@ const TOKEN_SECONDS: i64 = 3_600;
 pub(super) const TOKEN_BYTES_MAX: usize = 256;
 
 /// An answer of RFC 6749 section 5.2.
-struct Refusal(StatusCode, &'static str, &'static str);
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    error: &'static str,
+    description: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    const fn new(status: StatusCode, error: &'static str, description: &'static str) -> Self {
+        Self { status, error, description: Cow::Borrowed(description), headers: Vec::new() }
+    }
+
+    /// Too many requests, as the limiter tells it.
+    fn limited(problem: &Problem) -> Self {
+        Self {
+            status: problem.status(),
+            error: "rate_limited",
+            description: problem.detail().into(),
+            headers: problem.headers().to_vec(),
+        }
+    }
+}
 
 const INVALID_CLIENT: Refusal =
-    Refusal(StatusCode::UNAUTHORIZED, "invalid_client", "Invalid credentials provided.");
-const NOT_A_FORM: Refusal = Refusal(
+    Refusal::new(StatusCode::UNAUTHORIZED, "invalid_client", "Invalid credentials provided.");
+const NOT_A_FORM: Refusal = Refusal::new(
     StatusCode::BAD_REQUEST,
     "invalid_request",
     "The body must be application/x-www-form-urlencoded.",
 );
 const NO_GRANT_TYPE: Refusal =
-    Refusal(StatusCode::BAD_REQUEST, "invalid_request", "The parameter grant_type is required.");
-const OTHER_GRANT: Refusal =
-    Refusal(StatusCode::BAD_REQUEST, "unsupported_grant_type", "The grant type must be client_credentials.");
+    Refusal::new(StatusCode::BAD_REQUEST, "invalid_request", "The parameter grant_type is required.");
+const OTHER_GRANT: Refusal = Refusal::new(
+    StatusCode::BAD_REQUEST,
+    "unsupported_grant_type",
+    "The grant type must be client_credentials.",
+);
 const NO_TOKEN: Refusal =
-    Refusal(StatusCode::BAD_REQUEST, "invalid_request", "The parameter token is required.");
-const SERVER_ERROR: Refusal = Refusal(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "Unexpected error.");
+    Refusal::new(StatusCode::BAD_REQUEST, "invalid_request", "The parameter token is required.");
+const SERVER_ERROR: Refusal =
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "Unexpected error.");
 
 /// `POST /api/oauth/token`.
 pub(crate) async fn token(Extract(server): Extract<Arc<Server>>, request: Request) -> Response {
-    finish(&server, grant(&server, request).await)
+    let asker = asker(&request);
+    let answer = grant(&server, request).await;
+    finish(&server, strangers_limited(&server, asker, answer))
 }
 
 /// `POST /api/oauth/revoke`.
 pub(crate) async fn revoke(Extract(server): Extract<Arc<Server>>, request: Request) -> Response {
-    finish(&server, withdraw(&server, request).await)
+    let asker = asker(&request);
+    let answer = withdraw(&server, request).await;
+    finish(&server, strangers_limited(&server, asker, answer))
+}
+
+/// Where a request comes from, and what it asks for.
+fn asker(request: &Request) -> (IpAddr, String) {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    (peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.uri().path().to_owned())
+}
+
+/// Takes from the bucket of the address for whoever did not prove to be a client. Clients have buckets of their own, so
+/// that nobody can use up the allowance of another one, not even from behind the same proxy.
+fn strangers_limited(
+    server: &Server,
+    (address, path): (IpAddr, String),
+    answer: Result<Response, Refusal>,
+) -> Result<Response, Refusal> {
+    match answer {
+        Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
+            take(server, Owner::Address(address), &path)?;
+            Err(refusal)
+        }
+        other => other,
+    }
+}
+
+fn take(server: &Server, owner: Owner, path: &str) -> Result<(), Refusal> {
+    let Some(limiter) = &server.limiter else { return Ok(()) };
+    limiter.take(Set::Tokens, owner, path, server.now()).map(drop).map_err(|e| Refusal::limited(&e))
 }
 
 async fn grant(server: &Server, request: Request) -> Result<Response, Refusal> {
+    let path = request.uri().path().to_owned();
     let (headers, form) = read(request).await?;
     match form.get("grant_type") {
         None => return Err(NO_GRANT_TYPE),
         Some("client_credentials") => {}
         Some(_) => return Err(OTHER_GRANT),
     }
-    let account = client(server, &headers, &form).await?;
+    let account = client(server, &headers, &form, &path).await?;
     let now = server.now();
     let token = issue::access_token();
     let row = NewToken {
@@ -82,8 +153,9 @@ async fn grant(server: &Server, request: Request) -> Result<Response, Refusal> {
 }
 
 async fn withdraw(server: &Server, request: Request) -> Result<Response, Refusal> {
+    let path = request.uri().path().to_owned();
     let (headers, form) = read(request).await?;
-    let account = client(server, &headers, &form).await?;
+    let account = client(server, &headers, &form, &path).await?;
     let token = form.get("token").filter(|token| !token.is_empty()).ok_or(NO_TOKEN)?;
     let name = sha256_hex(token.as_bytes());
     // Revoking what is not there is a success, says RFC 7009.
@@ -92,8 +164,13 @@ async fn withdraw(server: &Server, request: Request) -> Result<Response, Refusal
     Ok(Response::new(Body::empty()))
 }
 
-/// Checks the client by its Basic header or, failing that, by the body (D15).
-async fn client(server: &Server, headers: &HeaderMap, form: &Query) -> Result<Credential, Refusal> {
+/// Checks the client by its Basic header or, failing that, by the body (D15), and takes from its bucket.
+async fn client(
+    server: &Server,
+    headers: &HeaderMap,
+    form: &Query,
+    path: &str,
+) -> Result<Credential, Refusal> {
     let (id, secret) = match headers.get(AUTHORIZATION) {
         Some(value) => basic(value).ok_or(INVALID_CLIENT)?,
         None => {
@@ -112,7 +189,9 @@ async fn client(server: &Server, headers: &HeaderMap, form: &Query) -> Result<Cr
     // An unknown client costs the same comparison as a known one.
     let kept = found.as_ref().map_or_else(|| "0".repeat(64), |credential| credential.secret.0.clone());
     let equal: bool = given.as_bytes().ct_eq(kept.as_bytes()).into();
-    found.filter(|_| equal).ok_or(INVALID_CLIENT)
+    let account = found.filter(|_| equal).ok_or(INVALID_CLIENT)?;
+    take(server, Owner::Credential(account.id), path)?;
+    Ok(account)
 }
 
 /// Id and secret of a Basic header; the Go SDK percent-encodes both (RFC 6749 section 2.3.1).
@@ -144,7 +223,8 @@ fn fault(error: &catalog::Error) -> Refusal {
 }
 
 fn finish(server: &Server, answer: Result<Response, Refusal>) -> Response {
-    let mut response = answer.unwrap_or_else(|Refusal(status, error, description)| {
+    let mut response = answer.unwrap_or_else(|refusal| {
+        let Refusal { status, error, description, headers } = refusal;
         let pairs = [("error_description", &description.into()), ("error", &error.into())];
         let mut response = Response::new(Body::from(crate::json::write_ordered(&pairs, Layout::Compact)));
         *response.status_mut() = status;
@@ -153,6 +233,7 @@ fn finish(server: &Server, answer: Result<Response, Refusal>) -> Response {
             let value = HeaderValue::from_static("Basic realm=\"MMS Public API\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, value);
         }
+        response.headers_mut().extend(headers);
         response
     });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

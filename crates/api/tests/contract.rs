@@ -190,8 +190,14 @@ async fn strangers_get_401_and_members_without_the_role_403() {
     let stranger = app.key_in(&[Role::GroupOwner], Some(&other)).await;
     let path = app.backup("/restoreJobs");
     app.send(&stranger, Request::new("GET", &path)).await.refused(401, "USER_CANNOT_ACCESS_GROUP");
-    let member = app.key_in(&[Role::OrgMember], None).await;
-    app.send(&member, Request::new("GET", &path)).await.refused(401, "USER_CANNOT_ACCESS_GROUP");
+    for role in [Role::OrgMember, Role::OrgGroupCreator] {
+        let member = app.key_in(&[role], None).await;
+        app.send(&member, Request::new("GET", &path)).await.refused(401, "USER_CANNOT_ACCESS_GROUP");
+        assert_eq!(
+            app.send(&member, Request::new("GET", "/api/atlas/v2/groups")).await.expect(200)["totalCount"],
+            0
+        );
+    }
     let reader = app.key(&[Role::GroupReadOnly]).await;
     app.send(&reader, Request::new("GET", &path)).await.refused(403, "ACCESS_FORBIDDEN");
     app.send(&reader, Request::new("GET", &app.group("/clusters/c1/restoreJobs"))).await.expect(200);

@@ -95,7 +95,7 @@ impl Credential {
 
     /// Whether it has any role in `project`, or an organization role that reaches into it.
     pub fn is_member_of(&self, project: ProjectId) -> bool {
-        self.roles_in(project).any(|role| role != Role::OrgMember)
+        self.roles_in(project).any(Role::reaches_projects)
     }
 
     /// Whether one of its roles allows `action` in `project`.
@@ -105,7 +105,7 @@ impl Credential {
 
     /// Whether a role of the organization reaches every project.
     pub fn reaches_all_projects(&self) -> bool {
-        self.grants.iter().any(|grant| grant.project.is_none() && grant.role != Role::OrgMember)
+        self.grants.iter().any(|grant| grant.project.is_none() && grant.role.reaches_projects())
     }
 }
 

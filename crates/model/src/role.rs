@@ -14,6 +14,9 @@ pub enum Role {
     OrgReadOnly,
     /// Belongs to the organization; may do nothing in a project by that alone.
     OrgMember,
+    /// Makes projects at Atlas; here that is left to owners of the organization, and like a member it may do nothing in a
+    /// project by this alone.
+    OrgGroupCreator,
     /// Everything in the project.
     GroupOwner,
     /// Takes snapshots, restores, exports, changes retention and schedules.
@@ -49,10 +52,11 @@ pub enum Action {
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OrgOwner,
         Self::OrgReadOnly,
         Self::OrgMember,
+        Self::OrgGroupCreator,
         Self::GroupOwner,
         Self::GroupBackupManager,
         Self::GroupBackupCreator,
@@ -67,6 +71,7 @@ impl Role {
             Self::OrgOwner => "ORG_OWNER",
             Self::OrgReadOnly => "ORG_READ_ONLY",
             Self::OrgMember => "ORG_MEMBER",
+            Self::OrgGroupCreator => "ORG_GROUP_CREATOR",
             Self::GroupOwner => "GROUP_OWNER",
             Self::GroupBackupManager => "GROUP_BACKUP_MANAGER",
             Self::GroupBackupCreator => "GROUP_BACKUP_CREATOR",
@@ -78,7 +83,12 @@ impl Role {
 
     /// Whether this role reaches every project and not only the one it was given in.
     pub const fn is_organization_wide(self) -> bool {
-        matches!(self, Self::OrgOwner | Self::OrgReadOnly | Self::OrgMember)
+        matches!(self, Self::OrgOwner | Self::OrgReadOnly | Self::OrgMember | Self::OrgGroupCreator)
+    }
+
+    /// Whether whoever holds it belongs to the projects that it holds in, and not to the organization alone.
+    pub const fn reaches_projects(self) -> bool {
+        !matches!(self, Self::OrgMember | Self::OrgGroupCreator)
     }
 
     /// Whether this role, held in a project, lets its holder do `action` there.
@@ -86,7 +96,7 @@ impl Role {
         use Action::{Download, ManageSnapshots, Read, ReadRestores, Restore, TakeSnapshot};
         match self {
             Self::OrgOwner | Self::GroupOwner => true,
-            Self::OrgMember => false,
+            Self::OrgMember | Self::OrgGroupCreator => false,
             Self::OrgReadOnly | Self::GroupReadOnly => matches!(action, Read),
             Self::GroupBackupManager => {
                 matches!(action, Read | ReadRestores | TakeSnapshot | ManageSnapshots | Restore | Download)
@@ -139,6 +149,15 @@ mod tests {
             assert!(implies(Role::GroupBackupManager, part));
             assert!(implies(part, Role::GroupReadOnly));
             assert!(!implies(part, Role::GroupBackupManager));
+        }
+    }
+
+    #[test]
+    fn roles_of_the_organization_alone_reach_no_project() {
+        let outside: Vec<_> = Role::ALL.into_iter().filter(|role| !role.reaches_projects()).collect();
+        assert_eq!(outside, [Role::OrgMember, Role::OrgGroupCreator]);
+        for role in Role::ALL {
+            assert_eq!(role.reaches_projects(), role.allows(Action::Read), "{role:?}");
         }
     }
 

@@ -22,18 +22,16 @@ pub(crate) struct Opened {
     pub(crate) vault: Vault,
     /// The master key.
     pub(crate) master_key: Arc<MasterKey>,
-    /// Whether the master key was made just now.
-    pub(crate) key_is_new: bool,
 }
 
 /// Opens everything, making what an empty directory lacks.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
     make_private(&config.data_dir)?;
-    let (master_key, key_is_new) = master_key_or_new(config)?;
+    let master_key = master_key_or_new(config)?;
     let catalog = open_catalog(config).await?;
     let location = location(config)?;
     let vault = open_vault(&catalog, &location, &master_key).await?;
-    Ok(Opened { catalog, vault, master_key: Arc::new(master_key), key_is_new })
+    Ok(Opened { catalog, vault, master_key: Arc::new(master_key) })
 }
 
 /// Opens the vault that the catalog is about; makes one only for a catalog that has none yet. An unmounted disk is
@@ -112,11 +110,12 @@ fn s3_options(section: &VaultSection) -> anyhow::Result<S3Options> {
     })
 }
 
-/// A new master key is made only where nothing is that another key could have sealed.
-fn master_key_or_new(config: &Config) -> anyhow::Result<(MasterKey, bool)> {
+/// A new master key is made only where nothing is that another key could have sealed. Whoever makes it is told how to
+/// keep it, whichever command came first.
+fn master_key_or_new(config: &Config) -> anyhow::Result<MasterKey> {
     let file = master_key_file(config);
     if config.file.master_key.command.is_some() || file.exists() {
-        return Ok((master_key(config)?, false));
+        return master_key(config);
     }
     let catalog = catalog_file(config);
     let vault = config.data_dir.join("vault").join("vault.json");
@@ -131,7 +130,23 @@ fn master_key_or_new(config: &Config) -> anyhow::Result<(MasterKey, bool)> {
     }
     let key = MasterKey::generate();
     key.create_file(&file).with_context(|| format!("write the new master key {}", file.display()))?;
-    Ok((key, true))
+    say_how_to_keep_the_key(config);
+    Ok(key)
+}
+
+fn say_how_to_keep_the_key(config: &Config) {
+    let file = master_key_file(config);
+    let elsewhere = match &config.file.master_key.file {
+        Some(file) => format!(" --master-key-file {}", file.display()),
+        None => String::new(),
+    };
+    eprintln!(
+        "A new master key was made: {}\n\
+         Keep a copy of it somewhere else, now: without it NO snapshot can be read and no connection string be opened.\n  \
+         ebbtide admin key export --data-dir {}{elsewhere} > ebbtide-master-key.txt",
+        file.display(),
+        config.data_dir.display()
+    );
 }
 
 /// Makes a directory that only its owner can enter, or checks that it can be used.

@@ -27,9 +27,6 @@ pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
     logging::start(args.log_format);
     let config = Config::read(&args.data)?;
     let opened = datadir::open(&config).await?;
-    if opened.key_is_new {
-        say_how_to_keep_the_key(&config);
-    }
     let listen = args
         .listen
         .or(config.file.listen)
@@ -116,15 +113,4 @@ fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(i32::from(crate::exit::INTERRUPTED));
     });
     Ok(token)
-}
-
-fn say_how_to_keep_the_key(config: &Config) {
-    let file = datadir::master_key_file(config);
-    let file = file.display();
-    eprintln!(
-        "A new master key was made: {file}\n\
-         Keep a copy of it somewhere else, now: without it NO snapshot can be read and no connection string be opened.\n  \
-         ebbtide admin key export --data-dir {} > ebbtide-master-key.txt",
-        config.data_dir.display()
-    );
 }

@@ -193,7 +193,7 @@ pub(crate) enum Key {
         #[command(flatten)]
         data: DataDir,
     },
-    /// Make a new master key and seal everything under it. The server must be stopped.
+    /// Make a new master key and seal everything under it. The server must be stopped. Run it again if it was interrupted.
     Rotate {
         #[command(flatten)]
         data: DataDir,

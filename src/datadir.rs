@@ -1,6 +1,6 @@
 //! A server's data directory: what it holds, how it is made, and how its parts are opened.
 //!
-//! `catalog.db` (SQLite), `master.key` (mode 0600), `vault/`, `spill/`. Each but the first can be elsewhere.
+//! `catalog.db` (SQLite), `master.key` (mode 0600), `vault/`, `spill/`, each of which can be elsewhere; and `lock`.
 
 use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -12,7 +12,10 @@ use anyhow::{Context, bail};
 use catalog::Catalog;
 use vault::{Location, MasterKey, S3Options, Vault};
 
-use crate::config::{Config, VaultSection};
+use crate::{
+    config::{Config, VaultSection},
+    lock::{self, Lock},
+};
 
 /// An opened data directory.
 pub(crate) struct Opened {
@@ -22,16 +25,19 @@ pub(crate) struct Opened {
     pub(crate) vault: Vault,
     /// The master key.
     pub(crate) master_key: Arc<MasterKey>,
+    /// As long as this is open the master key is not changed.
+    _in_use: Lock,
 }
 
 /// Opens everything, making what an empty directory lacks.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
     make_private(&config.data_dir)?;
+    let _in_use = lock::shared(&config.data_dir)?;
     let master_key = master_key_or_new(config)?;
     let catalog = open_catalog(config).await?;
     let location = location(config)?;
     let vault = open_vault(&catalog, &location, &master_key).await?;
-    Ok(Opened { catalog, vault, master_key: Arc::new(master_key) })
+    Ok(Opened { catalog, vault, master_key: Arc::new(master_key), _in_use })
 }
 
 /// Opens the vault that the catalog is about; makes one only for a catalog that has none yet. An unmounted disk is
@@ -74,6 +80,19 @@ pub(crate) fn master_key_file(config: &Config) -> PathBuf {
     config.file.master_key.file.clone().unwrap_or_else(|| config.data_dir.join("master.key"))
 }
 
+/// Where a new master key waits until everything is sealed under it.
+pub(crate) fn pending_key_file(place: &Path) -> PathBuf {
+    beside(place, "new")
+}
+
+/// A file in the same directory, with a suffix to its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
 /// The master key that is there; never a new one.
 pub(crate) fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
     match &config.file.master_key.command {
@@ -114,6 +133,14 @@ fn s3_options(section: &VaultSection) -> anyhow::Result<S3Options> {
 /// keep it, whichever command came first.
 fn master_key_or_new(config: &Config) -> anyhow::Result<MasterKey> {
     let file = master_key_file(config);
+    let pending = pending_key_file(&file);
+    if config.file.master_key.command.is_none() && pending.exists() {
+        bail!(
+            "a change of the master key was interrupted: {} is there. Finish it with `ebbtide admin key rotate`, given the \
+             same flags as this command",
+            pending.display()
+        );
+    }
     if config.file.master_key.command.is_some() || file.exists() {
         return master_key(config);
     }

@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod config;
 mod datadir;
+mod lock;
 mod logging;
 mod registrar;
 mod secrets;

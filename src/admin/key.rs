@@ -1,9 +1,13 @@
 //! `ebbtide admin key export|rotate`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use catalog::{Sealed, SealedKind};
+use engine::crash;
 use serde_json::json;
 use vault::{MasterKey, Vault};
 
@@ -11,7 +15,7 @@ use super::say;
 use crate::{
     args::{Key, Output},
     config::Config,
-    datadir,
+    datadir, lock,
 };
 
 /// Runs one of the commands.
@@ -31,34 +35,37 @@ pub(super) async fn run(command: Key, output: Output) -> anyhow::Result<()> {
     }
 }
 
-/// Seals everything under a new key. The order makes a crash harmless: the new key is on disk before anything is
-/// sealed with it, the catalog changes in one transaction, the vault's envelope in one put, and the old key is kept.
+/// Seals everything under a new key, while nobody uses the old one. The order makes a crash harmless, and the same
+/// command finishes what was interrupted: the new key is durable before anything is sealed with it; the catalog changes
+/// in one transaction, the vault's envelope in one put; the old key is kept under another name before one rename puts the
+/// new one in its place. So there is a key file at every moment.
 async fn rotate(config: &Config, new_key_file: Option<PathBuf>, output: Output) -> anyhow::Result<()> {
     if config.file.master_key.command.is_some() {
         bail!(
             "the master key comes from a command: change it where it is kept, then seal with --master-key-file"
         );
     }
+    let _alone = lock::alone(&config.data_dir)?;
     let current = datadir::master_key_file(config);
-    let next = new_key_file.clone().unwrap_or_else(|| beside(&current, "new"));
+    let replaces = new_key_file.is_none();
+    let place = new_key_file.unwrap_or_else(|| current.clone());
+    if !replaces && place.exists() {
+        bail!("{} is there already: name a file that does not exist", place.display());
+    }
+    let pending = datadir::pending_key_file(&place);
     let old_key = datadir::master_key(config)?;
-    let new_key = if next.exists() && new_key_file.is_none() {
-        // An earlier rotation was interrupted: it goes on with the key that it made.
-        MasterKey::from_file(&next).context("read the key of an interrupted rotation")?
-    } else {
-        let key = MasterKey::generate();
-        key.create_file(&next).with_context(|| format!("write the new master key {}", next.display()))?;
-        key
-    };
+    let new_key = pending_key(&pending)?;
+    crash::point("rotate.after-new-key");
     reseal_catalog(config, &old_key, &new_key).await?;
+    crash::point("rotate.after-catalog");
     rewrap_vault(config, &old_key, &new_key).await?;
-    let place = if new_key_file.is_some() {
-        next
-    } else {
-        std::fs::rename(&current, beside(&current, "old")).context("keep the old master key")?;
-        std::fs::rename(&next, &current).context("put the new master key in place")?;
-        current
-    };
+    crash::point("rotate.after-vault");
+    if replaces {
+        keep(&old_key, &datadir::beside(&current, "old"))?;
+        crash::point("rotate.after-old-key");
+    }
+    put_in_place(&pending, &place)?;
+    crash::point("rotate.after-switch");
     let sentence = format!(
         "the master key is now {} ({}); keep a copy of it elsewhere",
         place.display(),
@@ -66,6 +73,42 @@ async fn rotate(config: &Config, new_key_file: Option<PathBuf>, output: Output) 
     );
     say(output, &json!({ "file": place, "fingerprint": new_key.fingerprint() }), &sentence);
     Ok(())
+}
+
+/// The key that an interrupted rotation made, or a new one; durable in `file`.
+fn pending_key(file: &Path) -> anyhow::Result<MasterKey> {
+    let length = std::fs::metadata(file).map(|metadata| metadata.len());
+    match length {
+        // Made and never written: nothing was sealed with what it was to hold.
+        Ok(0) => {
+            std::fs::remove_file(file).with_context(|| format!("remove the empty {}", file.display()))?
+        }
+        Ok(_) => {
+            return MasterKey::from_file(file).context("read the new key of an interrupted rotation");
+        }
+        Err(_) => {}
+    }
+    let key = MasterKey::generate();
+    key.create_file(file).with_context(|| format!("write the new master key {}", file.display()))?;
+    Ok(key)
+}
+
+/// Writes the old key to a file of its own, in place of one that an earlier rotation left there.
+fn keep(old_key: &MasterKey, file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("remove {}", file.display())),
+    }
+    old_key.create_file(file).with_context(|| format!("keep the old master key as {}", file.display()))
+}
+
+/// One rename, durable when this returns.
+fn put_in_place(pending: &Path, place: &Path) -> anyhow::Result<()> {
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::rename(pending, place)
+        .and_then(|()| std::fs::File::open(parent)?.sync_all())
+        .with_context(|| format!("put the new master key in place as {}", place.display()))
 }
 
 async fn reseal_catalog(config: &Config, old_key: &MasterKey, new_key: &MasterKey) -> anyhow::Result<()> {
@@ -103,11 +146,4 @@ async fn rewrap_vault(config: &Config, old_key: &MasterKey, new_key: &MasterKey)
     }
     let vault = Vault::open(&location, old_key).await.context("open the vault with the old key")?;
     vault.rewrap(old_key, new_key).await.context("wrap the vault's key with the new master key")
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(suffix);
-    path.with_file_name(name)
 }

@@ -21,6 +21,8 @@ pub(crate) struct File {
     pub(crate) listen: Option<SocketAddr>,
     /// What links and download URLs start with; default: the `Host` of each request.
     pub(crate) public_url: Option<String>,
+    /// What the API answers where Atlas and its own specification differ.
+    pub(crate) api: ApiSection,
     /// The vault.
     pub(crate) vault: VaultSection,
     /// The catalog.
@@ -31,6 +33,28 @@ pub(crate) struct File {
     pub(crate) rate_limit: RateLimit,
     /// The workers.
     pub(crate) jobs: Jobs,
+}
+
+/// `[api]`: choices where real Atlas does something else than its specification says, or than is useful here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ApiSection {
+    /// What the legacy pages of restore jobs answer.
+    pub(crate) legacy_restore_jobs: api::LegacyMode,
+    /// `frequencyType: "ondemand"` on snapshots, as real Atlas sends it.
+    pub(crate) ondemand_frequency_type: bool,
+    /// `desiredTimestamp` with three nulls on every restore job, as real Atlas sends it.
+    pub(crate) null_desired_timestamp: bool,
+}
+
+impl ApiSection {
+    /// The deviations as the API takes them.
+    pub(crate) fn quirks(&self) -> api::Quirks {
+        api::Quirks {
+            ondemand_frequency_type: self.ondemand_frequency_type,
+            null_desired_timestamp: self.null_desired_timestamp,
+        }
+    }
 }
 
 /// `[vault]`.
@@ -185,5 +209,16 @@ mod tests {
         let file: File = toml::from_str("[jobs]\nconcurrent = 3").unwrap();
         assert_eq!(file.jobs.concurrent, 3);
         assert_eq!(file.rate_limit.capacity, 1200);
+    }
+
+    /// Every name on the page is one that the program knows, and the limits on it are the defaults.
+    #[test]
+    fn the_documented_configuration_is_understood() {
+        let page = include_str!("../docs/configuration.md");
+        let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let file: File = toml::from_str(example).unwrap();
+        assert_eq!(file.rate_limit.limits(), Some(api::RateLimits::default()));
+        assert_eq!(file.api.legacy_restore_jobs, api::LegacyMode::default());
+        assert_eq!(file.api.quirks(), api::Quirks::default());
     }
 }

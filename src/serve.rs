@@ -78,6 +78,8 @@ fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api:
     let settings = api::Settings {
         public_url: config.file.public_url.clone(),
         rate_limits: config.file.rate_limit.limits(),
+        legacy_mode: config.file.api.legacy_restore_jobs,
+        quirks: config.file.api.quirks(),
         download_ttl_ms: engine::jobs::download::EXPIRES_AFTER_MS,
         ..api::Settings::default()
     };

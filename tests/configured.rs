@@ -5,7 +5,9 @@ mod support;
 
 use std::process::Command;
 
-use support::Ebbtide;
+use bson::{Document, doc};
+use support::{Ebbtide, text};
+use testbed::{Options, Server};
 
 /// A server with a configuration file of this text.
 fn configured(text: &str) -> (tempfile::TempDir, Ebbtide) {
@@ -90,4 +92,33 @@ fn rate_limits_can_be_switched_off() {
         assert!(matches!(answer.status, 200 | 404), "{}", answer.status);
         assert_eq!(answer.header("ratelimit-limit"), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deviations_of_real_atlas_are_sent_when_configured() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let orders = server.client().await.unwrap().database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": 1 }).await.unwrap();
+    let text_of_file = "[api]\nlegacy_restore_jobs = \"refuse\"\nondemand_frequency_type = true\n\
+                        null_desired_timestamp = true\n";
+    let (_place, ebbtide) = configured(text_of_file);
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let job = text(&ebbtide.cli(&["restore", "download", "main", "--snapshot", &snapshot]), "id");
+    let cluster = format!("/api/atlas/v2/groups/{}/clusters/main", ebbtide.project);
+    let json = |path: &str| {
+        let answer = get(&ebbtide, &format!("{cluster}{path}"));
+        (answer.status, serde_json::from_str::<serde_json::Value>(&answer.body).unwrap())
+    };
+    let (_, shown) = json(&format!("/backup/snapshots/{snapshot}"));
+    assert_eq!(shown["frequencyType"], "ondemand", "{shown}");
+    let (_, shown) = json(&format!("/backup/restoreJobs/{job}"));
+    let nulls = serde_json::json!({"date": null, "increment": null, "time": null});
+    assert_eq!(shown.get("desiredTimestamp"), Some(&nulls), "{shown}");
+    let (status, refused) = json("/restoreJobs");
+    assert_eq!(
+        (status, refused["errorCode"].as_str()),
+        (400, Some("INCORRECT_BACKUP_API_ENDPOINT")),
+        "{refused}"
+    );
 }

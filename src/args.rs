@@ -401,16 +401,23 @@ Example:
         watch: bool,
     },
     /// Have an archive made of a snapshot, for mongorestore, and fetch it.
-    #[command(
-        after_help = "Example:\n  ebbtide restore download orders --project 68a7… --snapshot 68a8… --file orders.tar.gz"
-    )]
+    #[command(after_help = "\
+A download of the snapshot that is under way, or ready and not yet fetched, is taken up: the same command goes on where
+a broken one ended, also after its process was killed.
+
+Examples:
+  ebbtide restore download orders --project 68a7… --snapshot 68a8… --file orders.tar.gz
+  ebbtide restore download orders --project 68a7… --job 68a9… --file orders.tar.gz")]
     Download {
         #[command(flatten)]
         target: Target,
         /// The snapshot.
-        #[arg(long)]
-        snapshot: String,
-        /// File to write; fetching goes on where a broken one ended. Without it the URL is printed.
+        #[arg(long, required_unless_present = "job")]
+        snapshot: Option<String>,
+        /// Fetch the archive of this restore job.
+        #[arg(long, conflicts_with = "snapshot")]
+        job: Option<String>,
+        /// File to write; what was fetched so far is kept beside it as FILE.JOB.part. Without it the URL is printed.
         #[arg(long)]
         file: Option<PathBuf>,
     },

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod digest;
+mod download;
 mod findings;
 mod http;
 mod print;

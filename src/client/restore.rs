@@ -1,20 +1,18 @@
 //! `ebbtide restore …`.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use futures::StreamExt;
-use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use serde_json::json;
 
-use super::{Client, cluster, print, watch};
+use super::{
+    Client, cluster,
+    download::{self, Wanted},
+    print, watch,
+};
 use crate::{
     args::{Output, Restore, Server, Target},
     exit,
 };
-
-/// How often a broken download is taken up again.
-const FETCH_ATTEMPTS: u32 = 5;
 
 /// Runs one of the commands.
 pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
@@ -33,8 +31,9 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
             }
             print::said(output, &format!("restore job {id} is queued"), &answer);
         }
-        Restore::Download { target, snapshot, file } => {
-            return download(&client, &target, &snapshot, file.as_deref(), output).await;
+        Restore::Download { target, snapshot, job, file } => {
+            let wanted = Wanted::of(snapshot, job)?;
+            return download::run(&client, &target, &wanted, file.as_deref(), output).await;
         }
         Restore::List { target } => {
             let rows = client.list(&jobs(&target)).await?;
@@ -65,15 +64,18 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
     Ok(ExitCode::SUCCESS)
 }
 
-fn jobs(target: &Target) -> String {
+/// Where the restore jobs of a deployment are.
+pub(super) fn jobs(target: &Target) -> String {
     format!("{}/restoreJobs", cluster::path(target))
 }
 
-fn path(target: &Target, job: &str) -> String {
+/// Where one of them is.
+pub(super) fn path(target: &Target, job: &str) -> String {
     format!("{}/{job}", jobs(target))
 }
 
-fn has_ended(state: &str) -> Option<bool> {
+/// Whether a job is over, and then whether it ended well.
+pub(super) fn has_ended(state: &str) -> Option<bool> {
     match state {
         "finished" | "ready" => Some(true),
         "failed" | "cancelled" | "expired" => Some(false),
@@ -87,90 +89,4 @@ async fn until_ended(client: &Client, target: &Target, id: &str, output: Output)
     };
     print::said(output, &ended.sentence(&format!("restore job {id}")), &ended.answer);
     Ok(ended.code())
-}
-
-async fn download(
-    client: &Client,
-    target: &Target,
-    snapshot: &str,
-    file: Option<&Path>,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
-    let body = json!({ "deliveryType": "download", "snapshotId": snapshot });
-    let id = print::field(&client.post(&jobs(target), &body).await?, "id");
-    let Some(ended) = watch::until(client, &path(target, &id), has_ended).await? else {
-        return Ok(ExitCode::from(exit::INTERRUPTED));
-    };
-    if !ended.well {
-        print::said(output, &ended.sentence(&format!("download {id}")), &ended.answer);
-        return Ok(ended.code());
-    }
-    let Some(url) = ended.answer["deliveryUrl"][0].as_str() else {
-        bail!("restore job {id} is ready but has no URL")
-    };
-    if let Some(file) = file {
-        fetch_into(client, url, file, &ended.answer["archive"]).await?;
-        print::said(output, &format!("{} is written and its SHA-256 holds", file.display()), &ended.answer);
-    } else {
-        print::said(output, url, &ended.answer);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Writes the archive to `file`, going on from what is already there, and checks its hash.
-async fn fetch_into(client: &Client, url: &str, file: &Path, archive: &Value) -> anyhow::Result<()> {
-    let part = file.with_extension("part");
-    for attempt in 1.. {
-        match fetch_rest(client, url, &part).await {
-            Ok(()) => break,
-            Err(error) if attempt >= FETCH_ATTEMPTS => return Err(error),
-            Err(error) => eprintln!("download interrupted, going on: {error:#}"),
-        }
-    }
-    if let Some(expected) = archive["sha256"].as_str() {
-        let found = sha256(&part).await?;
-        if found != expected {
-            bail!(
-                "{} does not have the SHA-256 that the server told ({expected}); delete it and try again",
-                part.display()
-            );
-        }
-    }
-    tokio::fs::rename(&part, file).await.with_context(|| format!("name the finished file {}", file.display()))
-}
-
-async fn fetch_rest(client: &Client, url: &str, part: &Path) -> anyhow::Result<()> {
-    let mut out = tokio::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(part)
-        .await
-        .with_context(|| format!("open {}", part.display()))?;
-    let from = out.metadata().await?.len();
-    let response = client.fetch(url, from).await?;
-    if from > 0 && response.status() != reqwest::StatusCode::PARTIAL_CONTENT {
-        bail!("the server does not go on where the download broke off");
-    }
-    let mut body = response.bytes_stream();
-    while let Some(bytes) = body.next().await {
-        out.write_all(&bytes.context("receive the archive")?).await.context("write the archive")?;
-    }
-    out.sync_all().await.context("write the archive to disk")
-}
-
-async fn sha256(path: &Path) -> anyhow::Result<String> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let mut file = std::fs::File::open(&path)?;
-        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let read = std::io::Read::read(&mut file, &mut buffer)?;
-            if read == 0 {
-                return Ok(hex::encode(hash.finish()));
-            }
-            hash.update(&buffer[..read]);
-        }
-    })
-    .await?
 }

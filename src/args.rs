@@ -369,6 +369,44 @@ pub(crate) enum Snapshot {
     },
 }
 
+/// How a restore goes about it; what is not given is left to the server.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Choices {
+    /// How many members must have built an index before it counts: a number, majority or votingMembers
+    /// (indexCommitQuorum). Default: majority.
+    #[arg(long, value_name = "QUORUM", value_parser = parse_quorum)]
+    pub(crate) index_commit_quorum: Option<serde_json::Value>,
+    /// How long one index build may take (indexDeadlineSeconds). Default: a day.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub(crate) index_deadline: Option<u32>,
+    /// Whether other writers are kept out during the cut-over, where the server can and the account may. Default: auto.
+    #[arg(long, value_enum)]
+    pub(crate) fence: Option<Fence>,
+    /// Whether TTL indexes under which restored documents would be deleted at once are put aside; the receipt has the
+    /// command that gives each its lifetime back. Default: true.
+    #[arg(long, value_name = "true|false")]
+    pub(crate) park_ttl: Option<bool>,
+}
+
+/// Whether other writers are kept out during the cut-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fence {
+    /// Where that is possible.
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+fn parse_quorum(text: &str) -> Result<serde_json::Value, String> {
+    match text {
+        "majority" | "votingMembers" => Ok(text.into()),
+        number => match number.parse::<u8>() {
+            Ok(members @ 0..=50) => Ok(members.into()),
+            _ => Err("a quorum is a number of members up to 50, majority or votingMembers".to_owned()),
+        },
+    }
+}
+
 /// `ebbtide restore …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
@@ -376,8 +414,9 @@ pub(crate) enum Restore {
     #[command(after_help = "\
 Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was.
 
-Example:
-  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch")]
+Examples:
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch
+  ebbtide restore start orders --snapshot 68a8… --target orders --index-commit-quorum votingMembers --park-ttl false")]
     Start {
         #[command(flatten)]
         target: Target,
@@ -396,6 +435,8 @@ Example:
         /// Drop first and load in place: needs less disk, and leaves the target broken if it fails.
         #[arg(long)]
         in_place: bool,
+        #[command(flatten)]
+        choices: Choices,
         /// Wait until it has ended.
         #[arg(long)]
         watch: bool,

@@ -63,6 +63,36 @@ async fn a_restore_brings_back_what_was_6_0_27() {
 }
 
 #[tokio::test]
+async fn the_choices_of_a_restore_reach_its_job() {
+    let server = source("6.0.5").await;
+    let mut ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    ebbtide.stop();
+    ebbtide.serve_idle();
+    let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
+    let choices = [
+        ["--index-commit-quorum", "votingMembers"],
+        ["--index-deadline", "60"],
+        ["--fence", "off"],
+        ["--park-ttl", "false"],
+    ];
+    let job = ebbtide.cli(&[&start[..], choices.as_flattened()].concat());
+    let expected = serde_json::json!({
+        "fence": "off", "inPlace": false, "indexCommitQuorum": "votingMembers", "indexDeadlineSeconds": 60,
+        "parkTtl": false, "withUsers": false,
+    });
+    assert_eq!(job["options"], expected);
+    ebbtide.cli(&["restore", "cancel", "main", &text(&job, "id")]);
+    // What is not chosen is left to the server.
+    let job = ebbtide.cli(&start);
+    assert_eq!(job["options"], serde_json::json!({ "inPlace": false, "withUsers": false }));
+    for wrong in [["--index-commit-quorum", "everybody"], ["--index-deadline", "0"], ["--fence", "maybe"]] {
+        assert_eq!(ebbtide.try_cli(&[&start[..], &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_snapshot_of_the_same_data_stores_next_to_nothing() {
     let server = source("6.0.5").await;
     let ebbtide = Ebbtide::start();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Client, cluster,
@@ -10,7 +10,7 @@ use super::{
     print, watch,
 };
 use crate::{
-    args::{Output, Restore, Server, Target},
+    args::{Choices, Fence, Output, Restore, Server, Target},
     exit,
 };
 
@@ -18,12 +18,13 @@ use crate::{
 pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::new(server)?;
     match command {
-        Restore::Start { target, snapshot, into, target_project, with_users, in_place, watch } => {
-            let body = json!({
+        Restore::Start { target, snapshot, into, target_project, with_users, in_place, choices, watch } => {
+            let mut body = json!({
                 "deliveryType": "automated", "snapshotId": snapshot, "targetClusterName": into,
                 "targetGroupId": target_project.as_deref().unwrap_or(&target.project),
                 "withUsers": with_users, "inPlace": in_place,
             });
+            choose(&mut body, &choices);
             let answer = client.post(&jobs(&target), &body).await?;
             let id = print::field(&answer, "id");
             if watch {
@@ -62,6 +63,26 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the choices that were made.
+fn choose(body: &mut Value, choices: &Choices) {
+    let Choices { index_commit_quorum, index_deadline, fence, park_ttl } = choices;
+    let fence = fence.map(|fence| match fence {
+        Fence::Auto => "auto",
+        Fence::Off => "off",
+    });
+    let made = [
+        ("indexCommitQuorum", index_commit_quorum.clone()),
+        ("indexDeadlineSeconds", index_deadline.map(Value::from)),
+        ("fence", fence.map(Value::from)),
+        ("parkTtl", park_ttl.map(Value::from)),
+    ];
+    for (name, value) in made {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
 }
 
 /// Where the restore jobs of a deployment are.

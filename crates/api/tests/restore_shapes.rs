@@ -163,6 +163,7 @@ async fn own_paths_show_progress_and_take_choices() {
         ("fence", json!("maybe")),
         ("indexDeadlineSeconds", json!(0)),
         ("indexCommitQuorum", json!([])),
+        ("indexCommitQuorum", json!("everybody")),
         ("withUsers", json!(1)),
         ("surprise", json!(1)),
     ] {

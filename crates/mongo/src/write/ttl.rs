@@ -5,7 +5,7 @@
 //! it back its own lifetime, which leaves the specification byte for byte what it was (measured on 5.0.4 and 6.0.5).
 //! Clustered and time-series collections, whose lifetime is an option of theirs, are created without it.
 
-use bson::{DateTime, Document, doc, oid::ObjectId};
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
 use super::{
     command,
@@ -18,6 +18,9 @@ const FIELD: &str = "expireAfterSeconds";
 
 /// 5.0 refuses lifetimes that reach back before 1970; later versions take the longest there is.
 const FIRST_VERSION_WITH_LONGEST_LIFETIME: (u32, u32, u32) = (5, 1, 0);
+
+/// Servers before this one switch `recordPreImages` off in every `collMod` that does not name it.
+const PRE_IMAGES_STAY: (u32, u32, u32) = (6, 0, 0);
 
 /// What to do with TTL indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,21 +59,36 @@ impl ParkedTtl {
 /// # Errors
 /// The server's, sorted.
 pub async fn unpark(deployment: &Deployment, parked: &ParkedTtl) -> Result<()> {
+    let before_6_0 = deployment.version() < PRE_IMAGES_STAY;
+    let pre_images = before_6_0 && records_pre_images(deployment, &parked.namespace).await?;
+    let mut modify = unpark_command(parked, pre_images);
+    modify.insert("writeConcern", command::majority());
+    command::run_document(deployment, &parked.namespace.db, &modify).await?;
+    Ok(())
+}
+
+/// What somebody types into `mongosh` to do what [`unpark`] does, later. `options` are those of the collection.
+pub fn unpark_line(deployment: &Deployment, parked: &ParkedTtl, options: &[u8]) -> String {
+    let recorded = history::raw::field(options, PRE_IMAGES).ok().flatten();
+    let recorded = recorded.is_some_and(|element| element.value == [1]);
+    let command = unpark_command(parked, recorded && deployment.version() < PRE_IMAGES_STAY);
+    let db = serde_json::Value::from(parked.namespace.db.as_str());
+    format!("db.getSiblingDB({db}).runCommand({})", Bson::Document(command).into_relaxed_extjson())
+}
+
+fn unpark_command(parked: &ParkedTtl, pre_images: bool) -> Document {
     let ParkedTtl { namespace, index, expire_after_seconds, .. } = parked;
     let mut modify = doc! { "collMod": &namespace.collection };
     match index {
         Some(name) => modify.insert("index", doc! { "name": name, FIELD: expire_after_seconds }),
         None => modify.insert(FIELD, expire_after_seconds),
     };
-    if deployment.version() < (6, 0, 0) && records_pre_images(deployment, namespace).await? {
+    if pre_images {
         modify.insert(PRE_IMAGES, true);
     }
-    modify.insert("writeConcern", command::majority());
-    command::run_document(deployment, &namespace.db, &modify).await?;
-    Ok(())
+    modify
 }
 
-/// Servers before 6.0 switch this option off in every `collMod` that does not name it.
 async fn records_pre_images(deployment: &Deployment, namespace: &Namespace) -> Result<bool> {
     let list = doc! { "listCollections": 1, "filter": { "name": &namespace.collection } };
     let reply = command::run_document(deployment, &namespace.db, &list).await?;

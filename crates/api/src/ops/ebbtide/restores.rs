@@ -142,7 +142,7 @@ fn options(fields: &mut Fields) -> Answer<Value> {
             Value::Number(number) => {
                 number.as_i64().is_some_and(|members| (0..=MEMBERS_MAX).contains(&members))
             }
-            Value::String(word) => !word.is_empty() && word.len() <= 64,
+            Value::String(word) => matches!(word.as_str(), "majority" | "votingMembers"),
             _ => false,
         };
         if !good {

@@ -1,9 +1,18 @@
 //! The receipt of a restore: what was proved, collection by collection, and what a person should know.
 
-use mongo::principals::RestoredPrincipals;
+use mongo::{
+    Namespace,
+    principals::RestoredPrincipals,
+    write::{timeseries, ttl},
+};
 use serde_json::{Value, json};
 
-use super::{checkpoint::Checkpoint, plan::Way, prove::Proof, source::Restore};
+use super::{
+    checkpoint::{Checkpoint, Parked},
+    plan::Way,
+    prove::Proof,
+    source::Restore,
+};
 use crate::lease::JobContext;
 
 /// Writes the receipt.
@@ -42,14 +51,25 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "perCollection": per_collection,
         "fence": switched.fence,
         "foreignWrites": switched.foreign,
-        "parkedTtl": proof.parked.iter().map(|(ns, parked)| json!({
-            "ns": ns.to_string(), "index": parked.index, "expireAfterSeconds": parked.expire_after_seconds,
-        })).collect::<Vec<_>>(),
+        "parkedTtl": proof.parked.iter().map(|(ns, parked)| put_aside(job, ns, parked)).collect::<Vec<_>>(),
         "users": switched.users,
         "clusterTimeOfCutover": state.cut_over_since.map(|since| model::ClusterTime::from_u64(since).to_string()),
         "outageMs": state.cut_over_ended_ms.zip(state.cut_over_began_ms).map(|(ended, began)| ended.saturating_sub(began)),
         "timeSeriesBytes": job.going(Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
         "durationMs": ctx.now().0.saturating_sub(began),
+    })
+}
+
+/// A lifetime that stays put aside, and the command that gives it back.
+fn put_aside(job: &Restore, ns: &Namespace, parked: &Parked) -> Value {
+    // The lifetime of a time series is an option of the series, not of its buckets.
+    let series = timeseries::series_of(ns).filter(|_| parked.index.is_none());
+    let owner = parked.at(series.as_ref().unwrap_or(ns));
+    let item = job.items.iter().find(|item| item.ns == *ns);
+    let options = item.map_or(&[][..], |item| &item.entry.meta.options[..]);
+    json!({
+        "ns": ns.to_string(), "index": parked.index, "expireAfterSeconds": parked.expire_after_seconds,
+        "command": ttl::unpark_line(&job.deployment, &owner, options),
     })
 }
 

@@ -26,6 +26,8 @@ fn download(snapshot: &catalog::Snapshot) -> Value {
 #[tokio::test]
 async fn the_legacy_list_shows_the_same_jobs_in_the_old_shape() {
     let app = App::start().await;
+    // Completed a while after the time of its data.
+    app.pass_seconds(90);
     let snapshot = app.snapshot().await;
     let restore = app.post(&app.backup("/restoreJobs"), automated(&app, &snapshot)).await.expect(200);
     app.pass_seconds(1);
@@ -42,6 +44,8 @@ async fn the_legacy_list_shows_the_same_jobs_in_the_old_shape() {
         json!({"expirationHours": 1, "maxDownloads": 1, "methodName": "HTTP", "statusName": "NOT_STARTED"})
     );
     assert_eq!((&newest["statusName"], &newest["clusterName"]), (&json!("IN_PROGRESS"), &json!("c1")));
+    let time = json!({"date": "2025-11-22T00:00:00Z", "increment": 3});
+    assert_eq!((&newest["timestamp"], &oldest["timestamp"]), (&time, &time));
     assert_eq!(newest["links"].as_array().unwrap().len(), 1);
     assert!(newest.get("hashes").is_none());
     app.finish_download(b"x").await;
@@ -52,7 +56,8 @@ async fn the_legacy_list_shows_the_same_jobs_in_the_old_shape() {
     );
     assert_eq!(ready["delivery"]["url"], ready["delivery"]["urlV2"]);
     assert_eq!(ready["hashes"][0]["typeName"], "SHA1");
-    app.get(&format!("{path}/{}", fetch["id"].as_str().unwrap())).await.expect(200);
+    let one = app.get(&format!("{path}/{}", fetch["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(one["timestamp"], time);
     // Only jobs of sharded clusters come in batches.
     let batch = app.get(&format!("{path}?batchId=32b6e34b3d91647abb20e7b8")).await.expect(200);
     assert_eq!((&batch["totalCount"], &batch["results"]), (&json!(0), &json!([])));

@@ -1,6 +1,6 @@
 //! Snapshots: what was asked for, and what became of it.
 
-use std::str::FromStr;
+use std::{collections::HashMap, str::FromStr};
 
 use model::{
     ClusterTime, WallTime,
@@ -15,12 +15,14 @@ use crate::{
     Catalog, Conflict, Error, Listing, Page, Result, deployments,
     error::is_duplicate,
     jobs, new_id,
-    row::{Columns, plain, statement},
+    row::{Columns, bulk, placeholders, plain, statement},
     transition,
 };
 
 /// How many rows a reconciler takes at a time.
 const BATCH: i64 = 200;
+/// How many ids one statement names.
+const IDS_MAX: usize = 500;
 
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
     requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, manifest, mongod_version, \
@@ -221,6 +223,29 @@ impl Snapshots<'_> {
             .bind(increment);
         let total = self.0.total(page, count).await?;
         Ok(Listing { items: rows.iter().map(snapshot).collect::<Result<_>>()?, total })
+    }
+
+    /// The times of the data of those among these snapshots that were ever completed, deleted ones too.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn cluster_times(&self, ids: &[SnapshotId]) -> Result<HashMap<SnapshotId, ClusterTime>> {
+        let mut times = HashMap::new();
+        for some in ids.chunks(IDS_MAX) {
+            let mut asked = bulk(format!(
+                "SELECT id, cluster_seconds, cluster_increment FROM snapshots WHERE id IN ({})",
+                placeholders(1, some.len())
+            ));
+            for id in some {
+                asked = asked.bind(id.to_string());
+            }
+            for row in asked.fetch_all(self.0.database.reader()).await? {
+                if let Some(time) = cluster_time(&row)? {
+                    times.insert(row.parsed("id")?, time);
+                }
+            }
+        }
+        Ok(times)
     }
 
     /// Changes when a completed snapshot expires.

@@ -1,10 +1,13 @@
 //! Legacy Backup: the deployment's restore jobs in the shape from before Cloud Backup. Atlas refuses these calls for
 //! Cloud Backup clusters; here that is one of three modes.
 
+use std::collections::HashMap;
+
 use catalog::{Deployment, RestoreJob};
 use http::Method;
 use model::{
-    id::RestoreJobId,
+    ClusterTime, WallTime,
+    id::{RestoreJobId, SnapshotId},
     restore::{DeliveryType, RestoreState},
     role::Action,
 };
@@ -22,6 +25,9 @@ use crate::{
     state::LegacyMode,
     version::Version,
 };
+
+/// Cluster times of snapshots.
+type Times = HashMap<SnapshotId, ClusterTime>;
 
 /// Deprecated since Cloud Backup replaced it; no end is announced.
 const VERSIONS: &[Version] =
@@ -60,7 +66,8 @@ async fn list(call: Call) -> Answer<Reply> {
     let empty = batch.is_some() || call.server.state.settings.legacy_mode == LegacyMode::Empty;
     let (jobs, total) =
         if empty { (vec![], 0) } else { restore_jobs::listed(&call, &deployment, asked).await? };
-    let results = jobs.iter().map(|job| view(&call, &deployment, job)).collect();
+    let times = cluster_times(&call, &jobs).await?;
+    let results = jobs.iter().map(|job| view(&call, &deployment, job, &times)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
 }
@@ -69,7 +76,15 @@ async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     require_mode(&call, &deployment)?;
     let job = restore_jobs::one(&call, &deployment).await?;
-    Ok(Reply::object(view(&call, &deployment, &job)))
+    let times = cluster_times(&call, std::slice::from_ref(&job)).await?;
+    Ok(Reply::object(view(&call, &deployment, &job, &times)))
+}
+
+/// The times of the data that the jobs restore.
+async fn cluster_times(call: &Call, jobs: &[RestoreJob]) -> Answer<Times> {
+    let ids: Vec<SnapshotId> = jobs.iter().map(|job| job.snapshot_id).collect();
+    let times = call.server.state.catalog.snapshots().cluster_times(&ids).await;
+    times.map_err(|e| call.server.catalog_problem("read the times of snapshots", e))
 }
 
 fn require_mode(call: &Call, deployment: &Deployment) -> Answer<()> {
@@ -81,7 +96,7 @@ fn require_mode(call: &Call, deployment: &Deployment) -> Answer<()> {
 }
 
 /// `BackupRestoreJob`.
-fn view(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Value {
+fn view(call: &Call, deployment: &Deployment, job: &RestoreJob, times: &Times) -> Value {
     let shown = Shown::of(call, job);
     let mut object = json!({
         "clusterId": deployment.id.to_string(),
@@ -94,13 +109,25 @@ fn view(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Value {
         "links": [links::own(call.link(&format!("{}/restoreJobs/{}", links::deployment_path(deployment), job.id)))],
         "snapshotId": job.snapshot_id.to_string(),
         "statusName": status_name(shown.state),
-        "timestamp": {"date": job.snapshot_completed_at.to_rfc3339()},
+        "timestamp": timestamp(job, times.get(&job.snapshot_id)),
     });
     let archive = download::Archive::of_ready(job);
     if let Some(sha1) = archive.and_then(|archive| archive.sha1) {
         object["hashes"] = json!([{"fileName": download::file_name(job), "hash": sha1, "typeName": "SHA1"}]);
     }
     object
+}
+
+/// `ApiBSONTimestampView`. The catalog may know no cluster time, of a snapshot that is forgotten: then it is told when
+/// that was complete.
+fn timestamp(job: &RestoreJob, time: Option<&ClusterTime>) -> Value {
+    match time {
+        Some(time) => {
+            let date = WallTime(i64::from(time.seconds) * 1000);
+            json!({"date": date.to_rfc3339(), "increment": time.increment})
+        }
+        None => json!({"date": job.snapshot_completed_at.to_rfc3339()}),
+    }
 }
 
 fn delivery(call: &Call, job: &RestoreJob, shown: &Shown) -> Value {

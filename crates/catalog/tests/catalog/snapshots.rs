@@ -48,7 +48,12 @@ pub(crate) async fn a_snapshot_lives_and_dies_as_the_model_says(catalog: Catalog
     let done = catalog.snapshots().get(id).await.unwrap().unwrap();
     assert_eq!((done.state, done.completed_at), (SnapshotState::Completed, Some(at(5))));
     assert_eq!(done.expires_at, Some(at(5).plus_ms(7 * DAY_MS)), "kept from its completion on");
-    assert_eq!(done.cluster_time, Some(ClusterTime { seconds: 4_000_000_000, increment: 7 }));
+    let cluster_time = ClusterTime { seconds: 4_000_000_000, increment: 7 };
+    assert_eq!(done.cluster_time, Some(cluster_time));
+    let unknown = SnapshotId::from_parts(1, [1; 8]);
+    let times = catalog.snapshots().cluster_times(&[unknown, id]).await.unwrap();
+    assert_eq!(times.into_iter().collect::<Vec<_>>(), [(id, cluster_time)]);
+    assert!(catalog.snapshots().cluster_times(&[]).await.unwrap().is_empty());
     assert_eq!(
         (done.manifest.as_deref(), done.documents, done.logical_bytes),
         (Some("manifest-1"), 1_000, 1 << 40)

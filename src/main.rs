@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod config;
 mod datadir;
+mod failure;
 mod lock;
 mod logging;
 mod registrar;
@@ -41,10 +42,11 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
+    let output = args.output;
     match runtime.block_on(run(args)) {
         Ok(code) => code,
         Err(error) => {
-            report(&error);
+            failure::report(&error, output);
             ExitCode::from(exit::FAILED)
         }
     }
@@ -59,18 +61,5 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Cluster(command) => client::cluster::run(command, &args.server, args.output).await,
         Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
-    }
-}
-
-/// Prints an error and its causes, each once.
-fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let text = cause.to_string();
-        if !last.contains(&text) {
-            eprintln!("  caused by: {text}");
-        }
-        last = text;
     }
 }

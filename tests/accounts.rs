@@ -98,7 +98,7 @@ async fn what_an_account_lacks_is_told_with_what_mends_it() {
     server.admin(user).await.unwrap();
     let mut ebbtide = Ebbtide::start();
     let uri = server.uri_for("ann", "first");
-    let refused = ebbtide.try_cli(&["cluster", "add", "main", "--uri", &uri]);
+    let refused = ebbtide.try_text(&["cluster", "add", "main", "--uri", &uri]);
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);
     assert!(said.contains("appendOplogNote") && !said.contains("first"), "{said}");

@@ -333,4 +333,19 @@ async fn exit_codes_and_json_are_what_scripts_rely_on() {
     let output = stranger.args(["--public-key", "nobodyxx", "--private-key", "wrong"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("API key"), "{}", stderr(&output));
+
+    // With --output json errors are JSON too, wherever they come from.
+    let told = |output: std::process::Output| -> serde_json::Value {
+        let said = stderr(&output);
+        serde_json::from_str(said.lines().last().unwrap()).unwrap_or_else(|_| panic!("{said}"))
+    };
+    let refused = told(ebbtide.try_cli(&["cluster", "show", "nobody"]));
+    assert_eq!((&refused["status"], &refused["errorCode"]), (&404.into(), &"CLUSTER_NOT_FOUND".into()));
+    assert!(refused["detail"].as_str().unwrap().starts_with("No cluster named nobody exists"), "{refused}");
+    let failed = told(ebbtide.try_admin(&["create-key", "--project", "nonsense", "--role", "GROUP_OWNER"]));
+    assert_eq!(failed["detail"], "understand --project");
+    assert!(failed["causes"][0].as_str().unwrap().contains("24 hexadecimal digits"), "{failed}");
+    let unregistered = told(ebbtide.try_cli(&["cluster", "add", "x", "--uri", "not a uri"]));
+    assert!(unregistered["fields"][0]["description"].as_str().unwrap().contains("connection string"));
+    assert!(!stderr(&ebbtide.try_text(&["cluster", "show", "nobody"])).contains('{'));
 }

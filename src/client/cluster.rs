@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use mongo::privileges::{self, Purpose};
 use serde_json::{Value, json};
 
-use super::{Client, findings::Findings, http::Refused, print};
+use super::{Client, Refused, findings::Findings, print};
 use crate::{
     args::{Cluster, Kind, Output, RolePurpose, Server, Target},
     exit,
@@ -84,11 +83,15 @@ fn tell_check(cluster: &str, dry_run: bool, answer: &Value, output: Output) -> E
 
 /// Puts what the check found on lines of its own.
 fn cannot_register(cluster: &str, error: anyhow::Error) -> anyhow::Error {
-    let findings = error.downcast_ref::<Refused>().map(|refused| Findings::of_fields(&refused.fields));
-    match findings.filter(|findings| !findings.is_empty()) {
-        Some(findings) => anyhow!("{cluster} cannot be registered:\n{findings}"),
-        None => error,
+    let refused = match error.downcast::<Refused>() {
+        Ok(refused) => refused,
+        Err(other) => return other,
+    };
+    let findings = Findings::of_fields(&refused.fields);
+    if findings.is_empty() {
+        return refused.into();
     }
+    Refused { sentence: format!("{cluster} cannot be registered:\n{findings}"), ..refused }.into()
 }
 
 /// Prints what mongosh runs to make a role, or the command itself as JSON.

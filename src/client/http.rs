@@ -150,10 +150,17 @@ impl Client {
     }
 }
 
-/// An error answer, as a sentence with its code.
+/// An error answer.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    sentence: String,
+    /// What a person is told.
+    pub(crate) sentence: String,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The `errorCode`, when the answer has one.
+    pub(crate) code: Option<String>,
+    /// The `detail`, in the server's words.
+    pub(crate) detail: String,
     /// What is wrong with which field of the request, when the server says so.
     pub(crate) fields: Value,
 }
@@ -170,8 +177,9 @@ async fn failure(response: Response) -> anyhow::Error {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    let detail = body["detail"].as_str().unwrap_or("no detail was given");
-    let sentence = match (status, body["errorCode"].as_str()) {
+    let code = body["errorCode"].as_str().map(str::to_owned);
+    let detail = body["detail"].as_str().unwrap_or("no detail was given").to_owned();
+    let sentence = match (status, code.as_deref()) {
         (StatusCode::UNAUTHORIZED, Some("UNEXPECTED_ERROR") | None) => {
             "the server does not know this API key, or its private part is wrong".to_owned()
         }
@@ -179,5 +187,5 @@ async fn failure(response: Response) -> anyhow::Error {
         (_, None) => format!("the server answered {status}"),
     };
     let fields = body.pointer_mut("/badRequestDetail/fields").map(Value::take).unwrap_or_default();
-    anyhow::Error::new(Refused { sentence, fields })
+    anyhow::Error::new(Refused { sentence, status: status.as_u16(), code, detail, fields })
 }

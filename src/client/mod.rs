@@ -10,4 +10,4 @@ pub(crate) mod restore;
 pub(crate) mod snapshot;
 mod watch;
 
-pub(crate) use http::Client;
+pub(crate) use http::{Client, Refused};

@@ -22,6 +22,9 @@ use clap::Parser;
 pub(crate) mod exit {
     /// Something failed; the reason is on standard error.
     pub(crate) const FAILED: u8 = 1;
+    /// The command line was not understood; clap ends the process itself.
+    #[cfg(test)]
+    pub(crate) const WRONG_USAGE: u8 = 2;
     /// A job that was watched ended as failed, cancelled or expired.
     pub(crate) const JOB_NOT_DONE: u8 = 3;
     /// Ended by Ctrl-C.

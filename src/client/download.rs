@@ -10,11 +10,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    Client, print,
+    Client, bar, print,
     restore::{has_ended, jobs, path},
     watch,
 };
@@ -107,8 +108,11 @@ fn part_of(file: &Path, job: &str) -> PathBuf {
 
 /// Whether the file has the length of the job's archive.
 fn is_whole(part: &Path, job: &Value) -> bool {
-    let length = std::fs::metadata(part).ok().map(|metadata| metadata.len());
-    length.is_some() && length == job["archive"]["bytes"].as_u64()
+    job["archive"]["bytes"].as_u64() == Some(length_of(part))
+}
+
+fn length_of(part: &Path) -> u64 {
+    std::fs::metadata(part).map_or(0, |metadata| metadata.len())
 }
 
 fn url_of(job: &Value) -> anyhow::Result<&str> {
@@ -119,15 +123,17 @@ fn url_of(job: &Value) -> anyhow::Result<&str> {
 /// Writes the archive to `file`, going on from what is already there, and checks its hash.
 async fn fetch_into(client: &Client, job: &Value, file: &Path) -> anyhow::Result<()> {
     let part = part_of(file, &print::field(job, "id"));
+    let bar = bar::of_archive(job["archive"]["bytes"].as_u64().unwrap_or(0), length_of(&part));
     let mut attempt = 1;
     while !is_whole(&part, job) {
-        match fetch_rest(client, url_of(job)?, &part).await {
+        match fetch_rest(client, url_of(job)?, &part, &bar).await {
             Ok(()) => break,
             Err(error) if attempt >= FETCH_ATTEMPTS => return Err(error),
-            Err(error) => eprintln!("download interrupted, going on: {error:#}"),
+            Err(error) => bar.suspend(|| eprintln!("download interrupted, going on: {error:#}")),
         }
         attempt += 1;
     }
+    bar.finish_and_clear();
     let Some(expected) = job["archive"]["sha256"].as_str() else {
         bail!("the server does not tell the SHA-256 of the archive; {} is left unchecked", part.display())
     };
@@ -141,7 +147,7 @@ async fn fetch_into(client: &Client, job: &Value, file: &Path) -> anyhow::Result
     tokio::fs::rename(&part, file).await.with_context(|| format!("name the finished file {}", file.display()))
 }
 
-async fn fetch_rest(client: &Client, url: &str, part: &Path) -> anyhow::Result<()> {
+async fn fetch_rest(client: &Client, url: &str, part: &Path, bar: &ProgressBar) -> anyhow::Result<()> {
     let mut out = tokio::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -153,9 +159,12 @@ async fn fetch_rest(client: &Client, url: &str, part: &Path) -> anyhow::Result<(
     if from > 0 && response.status() != reqwest::StatusCode::PARTIAL_CONTENT {
         bail!("the server does not go on where the download broke off");
     }
+    bar.set_position(from);
     let mut body = response.bytes_stream();
     while let Some(bytes) = body.next().await {
-        out.write_all(&bytes.context("receive the archive")?).await.context("write the archive")?;
+        let bytes = bytes.context("receive the archive")?;
+        out.write_all(&bytes).await.context("write the archive")?;
+        bar.inc(bytes.len() as u64);
     }
     out.sync_all().await.context("write the archive to disk")
 }

@@ -1,5 +1,6 @@
 //! The commands that talk to a server over HTTP, as any Atlas client does.
 
+mod bar;
 pub(crate) mod cluster;
 mod digest;
 mod download;

@@ -2,10 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::{Client, print};
+use super::{Client, bar};
 use crate::exit;
 
 /// How soon the server is asked again: short jobs end soon, long ones need no hurry.
@@ -44,14 +43,14 @@ pub(crate) async fn until(
     path: &str,
     ended: fn(state: &str) -> Option<bool>,
 ) -> anyhow::Result<Option<Ended>> {
-    let bar = bar();
+    let bar = bar::of_job();
     let mut failing_since: Option<std::time::Instant> = None;
     let mut poll = POLL_MIN;
     loop {
         match client.get(path).await {
             Ok(answer) => {
                 failing_since = None;
-                show(&bar, &answer);
+                bar::show_job(&bar, &answer);
                 if let Some(well) = answer["state"].as_str().and_then(ended) {
                     bar.finish_and_clear();
                     return Ok(Some(Ended { answer, well }));
@@ -72,31 +71,4 @@ pub(crate) async fn until(
             }
         }
     }
-}
-
-/// indicatif draws nothing when standard error is no terminal.
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{prefix:<10} [{bar:32}] {percent:>3}%  {msg}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
-fn show(bar: &ProgressBar, answer: &Value) {
-    let progress = &answer["progress"];
-    let number = |name: &str| progress[name].as_u64().unwrap_or(0);
-    bar.set_length(number("bytesTotal").max(1));
-    bar.set_position(number("bytesDone").min(number("bytesTotal")));
-    let phase = progress["phase"].as_str().filter(|p| !p.is_empty()).or_else(|| answer["state"].as_str());
-    bar.set_prefix(phase.unwrap_or("waiting").to_owned());
-    let left = progress["secondsLeft"].as_u64().map(|s| format!(", {s} s left")).unwrap_or_default();
-    bar.set_message(format!(
-        "{} of {} documents, {}/s{left} {}",
-        number("documentsDone"),
-        number("documentsTotal"),
-        print::bytes(number("bytesPerSecond")),
-        progress["message"].as_str().unwrap_or(""),
-    ));
-    bar.tick();
 }

@@ -2,15 +2,18 @@
 //! has been there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "support/s3.rs"]
-mod s3;
 mod support;
 
 use std::path::{Path, PathBuf};
 
 use bson::{Document, doc};
 use support::{Ebbtide, stderr, text};
-use testbed::{Options, Server, data::Set, oracle};
+use testbed::{
+    Options, Server,
+    data::Set,
+    oracle,
+    s3::{self, S3},
+};
 
 const SETS: [Set; 4] = [Set::Indexes, Set::Views, Set::TimeSeries, Set::Bulk];
 
@@ -32,17 +35,17 @@ fn verify(ebbtide: &Ebbtide) -> std::process::Output {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_vault_in_a_bucket() {
-    let bucket = s3::S3::start().await;
+    let bucket = S3::start().await.unwrap();
     let place = tempfile::tempdir().unwrap();
     let (server, client) = source().await;
     let before = oracle::state(&client).await.unwrap();
-    let mut ebbtide =
-        Ebbtide::prepare(place.path().join("data"), &["--config", &bucket.config(place.path())]);
+    let config = bucket.config(place.path()).unwrap();
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &["--config", config.to_str().unwrap()]);
     ebbtide.serve(&[]);
     ebbtide.add("main", &server.uri());
     let snapshot = ebbtide.snapshot("main");
     assert!(!ebbtide.directory.join("vault").exists(), "a vault beside the bucket");
-    let kept = support::files(&bucket.directory.path().join(s3::BUCKET).join("some/prefix"));
+    let kept = support::files(&bucket.objects());
     assert!(kept.len() > 20, "{} objects", kept.len());
     accident(&client).await;
     assert_eq!(ebbtide.restore("main", &snapshot, "main")["state"], "finished");

@@ -10,6 +10,8 @@ pub mod load;
 pub mod oracle;
 pub mod postgres;
 pub mod process;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod server;
 pub mod tls;
 

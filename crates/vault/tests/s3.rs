@@ -7,70 +7,21 @@ use ebbtide_vault::{
 };
 use futures::TryStreamExt as _;
 use history::SortKey;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
 use model::id::RestoreJobId;
-use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
-use tokio::{net::TcpListener, task::JoinHandle};
+use testbed::s3::{ID, S3, SECRET};
 
-const ID: &str = "AKIDTEST";
-const SECRET: &str = "a secret that nobody logs";
-const BUCKET: &str = "backups";
-
-/// An S3 server over a directory; gone with the test.
-struct Server {
-    directory: tempfile::TempDir,
-    endpoint: String,
-    accepting: JoinHandle<()>,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
-        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(ID, SECRET));
-        let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let accepting = tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let http = auto::Builder::new(TokioExecutor::new());
-                    // A client that goes away is no failure of the server.
-                    let _ = http.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-        Self { directory, endpoint, accepting }
-    }
-
-    fn options(&self) -> S3Options {
-        S3Options {
-            endpoint: Some(self.endpoint.clone()),
-            region: None,
-            access_key_id: Some(ID.to_owned()),
-            secret_access_key: Some(Secret::new(SECRET)),
-            allow_http: true,
-        }
-    }
-
-    fn location(&self, options: S3Options) -> Location {
-        Location::parse(&format!("s3://{BUCKET}/some/prefix"), options).unwrap()
-    }
-
-    fn file(&self, path: &str) -> std::path::PathBuf {
-        self.directory.path().join(BUCKET).join("some/prefix").join(path)
+fn options(server: &S3) -> S3Options {
+    S3Options {
+        endpoint: Some(server.endpoint.clone()),
+        region: None,
+        access_key_id: Some(ID.to_owned()),
+        secret_access_key: Some(Secret::new(SECRET)),
+        allow_http: true,
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+fn location(options: S3Options) -> Location {
+    Location::parse(&S3::url(), options).unwrap()
 }
 
 /// `{_id: NumberLong(id)}`.
@@ -80,8 +31,8 @@ fn document(id: i64) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_vault_lives_in_a_bucket() {
-    let server = Server::start().await;
-    let location = server.location(server.options());
+    let server = S3::start().await.unwrap();
+    let location = location(options(&server));
     let master = MasterKey::generate();
     assert!(matches!(Vault::open(&location, &master).await, Err(Error::NoVault { .. })));
     let vault = Vault::create_or_open(&location, &master).await.unwrap();
@@ -107,12 +58,13 @@ async fn a_vault_lives_in_a_bucket() {
 
     let listed: Vec<_> = vault.list(ObjectKind::Segment).try_collect().await.unwrap();
     assert_eq!(listed.iter().map(|object| object.name).collect::<Vec<_>>(), [draft.entry.name]);
-    assert!(server.file(&draft.entry.name.path()).exists(), "below the prefix");
+    let file = server.objects().join(draft.entry.name.path());
+    assert!(file.exists(), "below the prefix");
 
-    let mut bytes = std::fs::read(server.file(&draft.entry.name.path())).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    std::fs::write(server.file(&draft.entry.name.path()), bytes).unwrap();
+    std::fs::write(&file, bytes).unwrap();
     assert!(matches!(vault.read_segment(&draft.entry).await, Err(Error::Damaged { block: Some(_), .. })));
     vault.delete(&draft.entry.name).await.unwrap();
     vault.delete(&draft.entry.name).await.unwrap();
@@ -121,9 +73,8 @@ async fn a_vault_lives_in_a_bucket() {
 
 #[tokio::test]
 async fn an_archive_goes_through_a_bucket() {
-    let server = Server::start().await;
-    let vault =
-        Vault::create_or_open(&server.location(server.options()), &MasterKey::generate()).await.unwrap();
+    let server = S3::start().await.unwrap();
+    let vault = Vault::create_or_open(&location(options(&server)), &MasterKey::generate()).await.unwrap();
     let content: Vec<u8> = (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut writer = ArchiveWriter::new(&vault, RestoreJobId::from_parts(1, [1; 8]));
     writer.write(&content).await.unwrap();
@@ -137,25 +88,25 @@ async fn an_archive_goes_through_a_bucket() {
 
 #[tokio::test]
 async fn wrong_credentials_are_told_and_never_shown() {
-    let server = Server::start().await;
-    let options = S3Options { secret_access_key: Some(Secret::new("not the secret")), ..server.options() };
-    let error = Vault::create_or_open(&server.location(options), &MasterKey::generate()).await.unwrap_err();
+    let server = S3::start().await.unwrap();
+    let wrong = S3Options { secret_access_key: Some(Secret::new("not the secret")), ..options(&server) };
+    let error = Vault::create_or_open(&location(wrong), &MasterKey::generate()).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("not the secret"));
 }
 
 #[tokio::test]
 async fn half_of_the_credentials_is_refused() {
-    let server = Server::start().await;
-    let options = S3Options { secret_access_key: None, ..server.options() };
-    let error = Vault::create_or_open(&server.location(options), &MasterKey::generate()).await.unwrap_err();
+    let server = S3::start().await.unwrap();
+    let wrong = S3Options { secret_access_key: None, ..options(&server) };
+    let error = Vault::create_or_open(&location(wrong), &MasterKey::generate()).await.unwrap_err();
     assert!(matches!(error, Error::Location { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_told() {
-    let server = Server::start().await;
-    let location = Location::parse("s3://nothing-here/prefix", server.options()).unwrap();
+    let server = S3::start().await.unwrap();
+    let location = Location::parse("s3://nothing-here/prefix", options(&server)).unwrap();
     let error = Vault::create_or_open(&location, &MasterKey::generate()).await.unwrap_err();
     assert!(error.to_string().contains("s3://nothing-here/prefix"), "{error}");
 }

@@ -3,7 +3,12 @@
 //! The walker accepts whatever a server stores: duplicate names, deprecated types, invalid UTF-8. It
 //! checks lengths only, so that it never reads past the end. Source: the BSON specification 1.1.
 
+pub mod value;
+pub mod write;
+
 use crate::Malformed;
+
+pub use value::kind;
 
 /// BSON documents that the server stores reach 16 MiB; oplog entries and internal ones 16 KiB more.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 + 16 * 1024;

@@ -8,6 +8,7 @@ mod collection_id;
 pub mod content;
 pub mod cut;
 pub mod diff;
+pub mod entry;
 pub mod key;
 mod number;
 pub mod raw;

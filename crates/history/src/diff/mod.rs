@@ -39,8 +39,8 @@ pub enum DiffError {
 pub enum Fit {
     /// The diff can have been made from this document.
     Exact,
-    /// The diff was made from another document. The result is what a server's oplog applier makes of it, unless that
-    /// differs between versions; it need not be what the primary has.
+    /// The diff was made from another document, or what primary and secondary make of it differs. The result is what
+    /// a server's oplog applier makes of it.
     Loose(Mismatch),
 }
 
@@ -53,8 +53,8 @@ pub enum Mismatch {
     WrongType,
     /// A field that is changed stands in the document more than once: primaries change the first one, appliers all.
     RepeatedName,
-    /// The elements of an array that is changed inside have names that are not their positions: some versions keep
-    /// the names, others number the elements anew.
+    /// The elements of an array that is changed inside have names that are not their positions: primaries keep them,
+    /// appliers number the elements anew.
     OddArray,
 }
 

@@ -180,7 +180,8 @@ fn rename<'a>(from: &'a str, body: &'a [u8]) -> Result<Rename<'a>, Malformed> {
 }
 
 fn apply_ops<'a>(first: &Element<'a>, body: &'a [u8]) -> Result<ApplyOps<'a>, Malformed> {
-    let flag = |name| Ok::<_, Malformed>(raw::field(body, name)?.and_then(|flag| flag.boolean()) == Some(true));
+    let flag =
+        |name| Ok::<_, Malformed>(raw::field(body, name)?.and_then(|flag| flag.boolean()) == Some(true));
     Ok(ApplyOps {
         operations: first.array().ok_or(Malformed("applyOps without operations"))?,
         partial: flag("partialTxn")?,

@@ -168,7 +168,11 @@ fn update<'a>(object: &'a [u8], object2: &'a [u8]) -> Result<Kind<'a>, Malformed
             Update::Diff(diff.ok_or(Malformed("an update without its diff"))?)
         }
         Some(Some(1)) => Update::Modifiers(object),
-        None if raw::elements(object).next().transpose()?.is_some_and(|first| first.name.starts_with(b"$")) => {
+        None if raw::elements(object)
+            .next()
+            .transpose()?
+            .is_some_and(|first| first.name.starts_with(b"$")) =>
+        {
             Update::Modifiers(object)
         }
         _ => return Ok(Kind::Unknown("an update of an unknown form".to_owned())),

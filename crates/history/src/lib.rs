@@ -4,6 +4,7 @@
 //! Raw bytes in, raw bytes out. Nothing here reads a clock, a file or a socket, and nothing decodes a
 //! document only to encode it again.
 
+mod bytes_serde;
 mod collection_id;
 pub mod content;
 pub mod cut;
@@ -15,6 +16,7 @@ pub mod raw;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 mod time;
+pub mod transaction;
 
 pub use collection_id::CollectionId;
 pub use content::ContentSum;

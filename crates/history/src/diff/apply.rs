@@ -65,7 +65,7 @@ impl Applier<'_> {
                 _ => {}
             }
             match met {
-                0 if !matches!(change, Change::Append(_)) => self.mismatch(Mismatch::Missing),
+                0 if matches!(change, Change::Delete | Change::Inside(_)) => self.mismatch(Mismatch::Missing),
                 0 | 1 => {}
                 _ => self.mismatch(Mismatch::RepeatedName),
             }

@@ -1,8 +1,8 @@
 //! Applying the diffs of update entries (`o: {$v: 2, diff: {…}}`) to raw documents, byte for byte as servers do.
 //!
-//! A document diff has sections in this order: `d` deletes fields, `u` sets fields where they stand, `i` appends
-//! fields (a field of that name goes away first, so that a diff can move it to the end), `s<name>` goes on inside a
-//! field. An array diff is told by `a: true` in front; `l` cuts the array to a length or fills it up with nulls,
+//! A document diff has sections in this order: `d` deletes fields; `u` sets fields where they stand, and appends those
+//! that are not there (time series log new fields so); `i` appends fields (a field of that name goes away first, so
+//! that a diff can move it to the end); `s<name>` goes on inside a field. An array diff is told by `a: true` in front; `l` cuts the array to a length or fills it up with nulls,
 //! `u<n>` sets an element, `s<n>` goes on inside one.
 //!
 //! Source: `document_diff_serialization` and `document_diff_applier` of the server, and a differential test against
@@ -47,7 +47,7 @@ pub enum Fit {
 /// The first thing by which a diff did not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
-    /// A field or an element that is deleted, set or changed inside is not there.
+    /// A field that is deleted, or a field or an element that is changed inside, is not there.
     Missing,
     /// What is changed inside is no document, or no array.
     WrongType,

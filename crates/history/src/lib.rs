@@ -5,6 +5,7 @@
 //! document only to encode it again.
 
 mod bytes_serde;
+pub mod catalog_state;
 mod collection_id;
 pub mod content;
 pub mod cut;

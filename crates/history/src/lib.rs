@@ -6,11 +6,13 @@
 
 mod bytes_serde;
 pub mod catalog_state;
+pub mod change;
 mod collection_id;
 pub mod content;
 pub mod cut;
 pub mod diff;
 pub mod entry;
+pub mod fold;
 pub mod key;
 mod number;
 pub mod raw;

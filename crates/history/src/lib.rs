@@ -5,6 +5,7 @@
 //! document only to encode it again.
 
 mod bytes_serde;
+pub mod capped;
 pub mod catalog_state;
 pub mod change;
 mod collection_id;

@@ -1,0 +1,241 @@
+//! The fold of capped collections: ordered lists, not sorted ones.
+//!
+//! An insert appends; every eviction is a logged delete; an update changes a document where it stands. The order of a
+//! capped collection is the order of the oplog. What is kept in memory is bounded by what the collection may hold, and
+//! a few bytes for each document of the base that went away.
+
+use std::collections::HashMap;
+
+use crate::{
+    SortKey,
+    change::{Coalesced, Defect, Outcome, Position, Reason, Write},
+    fold::{Documents, FoldError, Folded},
+};
+
+/// The changes of one capped collection.
+#[derive(Debug, Clone, Default)]
+pub struct CappedChanges {
+    /// Whether nothing of the base is left.
+    emptied: bool,
+    /// Changes of documents of the base.
+    of_base: HashMap<SortKey, Coalesced>,
+    /// Appended documents; those that went away again are gaps.
+    appended: Vec<Option<(SortKey, Coalesced)>>,
+    /// Where in `appended` a document is.
+    places: HashMap<SortKey, usize>,
+    bytes: usize,
+}
+
+impl CappedChanges {
+    /// No changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next write. Positions ascend.
+    pub fn write(&mut self, key: SortKey, write: Write<'_>, position: Position) {
+        if let Some(&place) = self.places.get(&key) {
+            return self.write_appended(place, key, write, position);
+        }
+        match (write, self.of_base.get_mut(&key)) {
+            (Write::Insert(document), _) => {
+                self.places.insert(key.clone(), self.appended.len());
+                let coalesced = Coalesced::new(Write::Insert(document), position);
+                self.bytes += coalesced.bytes() + key.as_bytes().len();
+                self.appended.push(Some((key, coalesced)));
+            }
+            (write, Some(coalesced)) => {
+                let before = coalesced.bytes();
+                coalesced.then(write, position);
+                self.bytes = (self.bytes + coalesced.bytes()).saturating_sub(before);
+            }
+            (write, None) => {
+                let coalesced = Coalesced::new(write, position);
+                self.bytes += coalesced.bytes() + key.as_bytes().len();
+                self.of_base.insert(key, coalesced);
+            }
+        }
+    }
+
+    fn write_appended(&mut self, place: usize, key: SortKey, write: Write<'_>, position: Position) {
+        let Some(slot) = self.appended.get_mut(place) else { return };
+        let Some((_, coalesced)) = slot else { return };
+        let before = coalesced.bytes();
+        if write == Write::Delete && coalesced.defect.is_none() {
+            *slot = None;
+            self.places.remove(&key);
+            self.bytes = self.bytes.saturating_sub(before + key.as_bytes().len());
+            return self.close_gaps();
+        }
+        coalesced.then(write, position);
+        self.bytes = (self.bytes + coalesced.bytes()).saturating_sub(before);
+    }
+
+    /// A capped collection is a queue: the oldest of its appended documents go first.
+    fn close_gaps(&mut self) {
+        if self.appended.len() < 2 * self.places.len() + 64 {
+            return;
+        }
+        self.appended.retain(Option::is_some);
+        for (place, slot) in self.appended.iter().enumerate() {
+            if let Some((key, _)) = slot
+                && let Some(known) = self.places.get_mut(key)
+            {
+                *known = place;
+            }
+        }
+    }
+
+    /// All documents went away.
+    pub fn empty(&mut self) {
+        *self = Self { emptied: true, ..Self::default() };
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Shows to `visit` what the changes make of the base, in order. The documents of the base come in their order.
+    ///
+    /// # Errors
+    /// [`FoldError`]; what was shown before stands.
+    pub fn fold<B: Documents>(
+        &self,
+        base: &mut B,
+        mut visit: impl FnMut(Folded<'_>) -> Result<(), B::Error>,
+    ) -> Result<(), FoldError<B::Error>> {
+        let mut after = Vec::new();
+        while let Some(before) = base.next().map_err(FoldError::Source)? {
+            let key = SortKey::of_document(before).map_err(FoldError::Malformed)?;
+            let change = self.of_base.get(&key);
+            after.clear();
+            let folded = match change.map(|change| change.onto(Some(before), &mut after)).transpose() {
+                _ if self.emptied => Folded::Removed(before),
+                Err(defect) => return Err(FoldError::Defect { key, defect }),
+                Ok(Some(Outcome::Absent)) => Folded::Removed(before),
+                // An appended document whose like was never removed.
+                Ok(_) if self.places.contains_key(&key) => return Err(self.twice(key)),
+                Ok(Some(Outcome::Document)) => Folded::Changed { before, after: &after },
+                Ok(None) => Folded::Kept(before),
+            };
+            visit(folded).map_err(FoldError::Source)?;
+        }
+        for (key, change) in self.appended.iter().flatten() {
+            after.clear();
+            match change.onto(None, &mut after) {
+                Ok(Outcome::Document) => visit(Folded::Added(&after)).map_err(FoldError::Source)?,
+                Ok(Outcome::Absent) => {}
+                Err(defect) => return Err(FoldError::Defect { key: key.clone(), defect }),
+            }
+        }
+        Ok(())
+    }
+
+    fn twice<E>(&self, key: SortKey) -> FoldError<E> {
+        let place = self.places.get(&key).and_then(|&place| self.appended.get(place)?.as_ref());
+        let at = place.map(|(_, change)| change.last).unwrap_or_default();
+        FoldError::Defect { key, defect: Defect { at, reason: Reason::AlreadyThere } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+
+    use bson::rawdoc;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{ClusterTime, samples::Random};
+
+    struct Base(Vec<Vec<u8>>, usize);
+
+    impl Documents for Base {
+        type Error = Infallible;
+
+        fn next(&mut self) -> Result<Option<&[u8]>, Infallible> {
+            self.1 += 1;
+            Ok(self.0.get(self.1 - 1).map(Vec::as_slice))
+        }
+    }
+
+    fn document(id: i32, value: i32) -> Vec<u8> {
+        rawdoc! { "_id": id, "v": value }.into_bytes()
+    }
+
+    fn key(id: i32) -> SortKey {
+        SortKey::of_document(&document(id, 0)).unwrap()
+    }
+
+    fn at(increment: u32) -> Position {
+        Position { time: ClusterTime { seconds: 1, increment }, order: 0 }
+    }
+
+    fn folded(base: &[Vec<u8>], changes: &CappedChanges) -> Result<Vec<Vec<u8>>, FoldError<Infallible>> {
+        let mut list = Vec::new();
+        changes.fold(&mut Base(base.to_vec(), 0), |folded| {
+            list.extend(folded.after().map(<[u8]>::to_vec));
+            Ok(())
+        })?;
+        Ok(list)
+    }
+
+    #[test]
+    fn a_document_that_is_there_twice_is_a_defect() {
+        let mut changes = CappedChanges::new();
+        changes.write(key(1), Write::Insert(document(1, 5).into()), at(1));
+        assert!(matches!(folded(&[document(1, 0)], &changes), Err(FoldError::Defect { .. })));
+        assert_eq!(folded(&[document(2, 0)], &changes), Ok(vec![document(2, 0), document(1, 5)]));
+        changes.empty();
+        assert_eq!(folded(&[document(1, 0)], &changes), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_kept_as_a_list_would_be(seed in any::<u64>()) {
+            let mut random = Random::new(seed);
+            let base: Vec<_> = (0..random.below(20) as i32).map(|id| document(id, 0)).collect();
+            let mut model: Vec<(i32, Vec<u8>)> = (0..).zip(base.clone()).collect();
+            let mut changes = CappedChanges::new();
+            for step in 1..300 {
+                let value = step as i32;
+                let place = random.below(model.len());
+                match random.below(if model.is_empty() { 1 } else { 10 }) {
+                    0..=3 => {
+                        let id = random.below(400) as i32;
+                        if model.iter().any(|(there, _)| *there == id) {
+                            continue;
+                        }
+                        model.push((id, document(id, value)));
+                        changes.write(key(id), Write::Insert(document(id, value).into()), at(step));
+                    }
+                    4..=6 => {
+                        let (id, _) = model.remove(if random.chance(80) { 0 } else { place });
+                        changes.write(key(id), Write::Delete, at(step));
+                    }
+                    7 => {
+                        let id = model[place].0;
+                        model[place].1 = document(id, value);
+                        let diff = rawdoc! { "u": { "v": value } }.into_bytes();
+                        changes.write(key(id), Write::Patch(diff.into()), at(step));
+                    }
+                    8 => {
+                        let id = model[place].0;
+                        model[place].1 = document(id, value);
+                        changes.write(key(id), Write::Replace(document(id, value).into()), at(step));
+                    }
+                    _ if random.chance(3) => {
+                        model.clear();
+                        changes.empty();
+                    }
+                    _ => {}
+                }
+            }
+            let expected: Vec<_> = model.into_iter().map(|(_, document)| document).collect();
+            prop_assert_eq!(folded(&base, &changes), Ok(expected));
+            prop_assert!(changes.appended.len() <= 2 * changes.places.len() + 64);
+        }
+    }
+}

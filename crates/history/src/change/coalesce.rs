@@ -11,7 +11,19 @@ pub enum Pending {
     /// It is not there, whatever it was.
     Delete,
     /// It is what these diffs make of it, one after the other.
-    Patches(Vec<(Position, Vec<u8>)>),
+    Patches(Vec<Patch>),
+}
+
+/// A diff that waits for a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patch {
+    /// The change.
+    pub at: Position,
+    /// The diff.
+    pub diff: Vec<u8>,
+    /// The document that the diff is applied to if there is none; see [`Write::Reapply`]. None for a diff that has to
+    /// fit.
+    pub new: Option<Vec<u8>>,
 }
 
 /// All changes of one document.
@@ -40,8 +52,9 @@ impl Coalesced {
     pub fn new(write: Write<'_>, position: Position) -> Self {
         let pending = match write {
             Write::Insert(document) | Write::Replace(document) => Pending::Put(document.into_owned()),
-            Write::Patch(diff) => Pending::Patches(vec![(position, diff.into_owned())]),
             Write::Delete => Pending::Delete,
+            Write::Patch(diff) => Pending::Patches(vec![Patch::new(position, &diff, None)]),
+            Write::Reapply { new, diff } => Pending::Patches(vec![Patch::new(position, &diff, Some(&new))]),
         };
         Self { pending, last: position, defect: None }
     }
@@ -49,21 +62,27 @@ impl Coalesced {
     /// The next change. Positions ascend.
     pub fn then(&mut self, write: Write<'_>, position: Position) {
         self.last = position;
-        match (write, &mut self.pending) {
-            (Write::Insert(document) | Write::Replace(document), _) => {
+        match write {
+            Write::Insert(document) | Write::Replace(document) => {
                 self.pending = Pending::Put(document.into_owned());
             }
-            (Write::Delete, _) => self.pending = Pending::Delete,
-            (Write::Patch(diff), Pending::Patches(patches)) => patches.push((position, diff.into_owned())),
-            (Write::Patch(diff), Pending::Put(document)) => {
-                let mut after = Vec::with_capacity(document.len() + diff.len());
-                match patch(document, &diff, position, &mut after) {
-                    Ok(()) => *document = after,
-                    Err(defect) => self.note(defect),
-                }
-            }
-            (Write::Patch(_), Pending::Delete) => {
-                self.note(Defect { at: position, reason: Reason::MissingDocument });
+            Write::Delete => self.pending = Pending::Delete,
+            Write::Patch(diff) => self.patch(Patch::new(position, &diff, None)),
+            Write::Reapply { new, diff } => self.patch(Patch::new(position, &diff, Some(&new))),
+        }
+    }
+
+    fn patch(&mut self, patch: Patch) {
+        let before = match &mut self.pending {
+            Pending::Patches(patches) => return patches.push(patch),
+            Pending::Put(document) => Some(document.as_slice()),
+            Pending::Delete => None,
+        };
+        let mut after = Vec::with_capacity(before.map_or(0, <[u8]>::len) + patch.diff.len());
+        match patch.apply(before, &mut after) {
+            Ok(()) => self.pending = Pending::Put(after),
+            Err(defect) => {
+                self.defect.get_or_insert(defect);
             }
         }
     }
@@ -77,13 +96,11 @@ impl Coalesced {
             return Err(defect.clone());
         }
         match &self.pending {
-            Pending::Put(document) => {
-                out.extend_from_slice(document);
-                Ok(Outcome::Document)
-            }
-            Pending::Delete => Ok(Outcome::Absent),
-            Pending::Patches(patches) => patch_all(base, patches, out),
+            Pending::Put(document) => out.extend_from_slice(document),
+            Pending::Delete => return Ok(Outcome::Absent),
+            Pending::Patches(patches) => patch_all(base, patches, out)?,
         }
+        Ok(Outcome::Document)
     }
 
     /// Bytes of documents and diffs that are kept.
@@ -91,39 +108,42 @@ impl Coalesced {
         match &self.pending {
             Pending::Put(document) => document.len(),
             Pending::Delete => 0,
-            Pending::Patches(patches) => patches.iter().map(|(_, diff)| diff.len()).sum(),
+            Pending::Patches(patches) => patches.iter().map(Patch::bytes).sum(),
+        }
+    }
+}
+
+impl Patch {
+    fn new(at: Position, diff: &[u8], new: Option<&[u8]>) -> Self {
+        Self { at, diff: diff.to_vec(), new: new.map(<[u8]>::to_vec) }
+    }
+
+    fn apply(&self, before: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Defect> {
+        let defect = |reason| Defect { at: self.at, reason };
+        let before = before.or(self.new.as_deref()).ok_or_else(|| defect(Reason::MissingDocument))?;
+        let start = out.len();
+        match diff::apply(before, &self.diff, out) {
+            Ok(Fit::Loose(mismatch)) if self.new.is_none() => {
+                out.truncate(start);
+                Err(defect(Reason::Misfit(mismatch)))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(defect(error.into())),
         }
     }
 
-    fn note(&mut self, defect: Defect) {
-        self.defect.get_or_insert(defect);
+    fn bytes(&self) -> usize {
+        self.diff.len() + self.new.as_ref().map_or(0, Vec::len)
     }
 }
 
-fn patch_all(
-    base: Option<&[u8]>,
-    patches: &[(Position, Vec<u8>)],
-    out: &mut Vec<u8>,
-) -> Result<Outcome, Defect> {
-    let missing = || Defect {
-        at: patches.first().map(|patch| patch.0).unwrap_or_default(),
-        reason: Reason::MissingDocument,
-    };
-    let mut before = base.ok_or_else(missing)?.to_vec();
-    let mut after = Vec::with_capacity(before.len());
-    for (position, diff) in patches {
+fn patch_all(base: Option<&[u8]>, patches: &[Patch], out: &mut Vec<u8>) -> Result<(), Defect> {
+    let Some((last, earlier)) = patches.split_last() else { return Ok(()) };
+    let (mut before, mut after): (Option<Vec<u8>>, Vec<u8>) = (None, Vec::new());
+    for patch in earlier {
         after.clear();
-        patch(&before, diff, *position, &mut after)?;
-        std::mem::swap(&mut before, &mut after);
+        patch.apply(before.as_deref().or(base), &mut after)?;
+        after = before.replace(after).unwrap_or_default();
     }
-    out.extend_from_slice(&before);
-    Ok(Outcome::Document)
-}
-
-fn patch(document: &[u8], diff: &[u8], at: Position, out: &mut Vec<u8>) -> Result<(), Defect> {
-    match diff::apply(document, diff, out) {
-        Ok(Fit::Exact) => Ok(()),
-        Ok(Fit::Loose(mismatch)) => Err(Defect { at, reason: Reason::Misfit(mismatch) }),
-        Err(error) => Err(Defect { at, reason: error.into() }),
-    }
+    last.apply(before.as_deref().or(base), out)
 }

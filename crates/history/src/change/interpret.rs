@@ -2,9 +2,9 @@
 
 use super::{Reason, Scope, Unfoldable, Write};
 use crate::{
-    CollectionId, Malformed, SortKey,
+    ClusterTime, CollectionId, Malformed, SortKey,
     entry::{Command, Kind, Operation, Update},
-    raw::Element,
+    raw::{self, Element, write},
 };
 
 /// `applyOps` inside `applyOps`: the server itself writes one level.
@@ -32,9 +32,11 @@ pub enum Effect<'a> {
 
 /// Shows the effects of an operation, in order; those inside `applyOps` one by one.
 ///
+/// An `applyOps` that comes here is a user's; transactions go through [`crate::transaction`] first, and their operations
+/// come here one by one.
+///
 /// `is_recorded` tells by the namespace what is folded at all. It must not leave out a namespace whose collections may
-/// be renamed to one that is folded (staging names, for one), or such a collection is unfoldable. Transactions go
-/// through [`crate::transaction`] first.
+/// be renamed to one that is folded (staging names, for one), or such a collection is unfoldable.
 ///
 /// # Errors
 /// [`Malformed`] when an operation inside `applyOps` is malformed.
@@ -59,7 +61,8 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
         if matches!(operation.kind, Kind::Noop) || !(self.is_recorded)(operation.namespace) {
             return Ok(());
         }
-        let effect = match write_of(operation) {
+        let found = if depth == 0 { write_of(operation) } else { write_by_user(operation) };
+        let effect = match found {
             Ok((collection, key, write)) => Effect::Write { collection, key, write },
             Err(reason) => Effect::Unfoldable(Unfoldable { scope: scope_of(operation), reason }),
         };
@@ -183,6 +186,32 @@ fn write_of<'a>(operation: &Operation<'a>) -> Result<(CollectionId, SortKey, Wri
         Kind::Noop | Kind::Command(_) => return Err(Reason::Unknown("the operation".to_owned())),
     };
     Ok((operation.collection.ok_or(Reason::NoCollection)?, key, write))
+}
+
+/// The same inside an `applyOps` that is no transaction: a user's command, which the server's applier executes.
+fn write_by_user<'a>(operation: &Operation<'a>) -> Result<(CollectionId, SortKey, Write<'a>), Reason> {
+    let (collection, key, write) = write_of(operation)?;
+    let write = match (write, &operation.kind) {
+        (Write::Insert(document) | Write::Replace(document), _) if has_unlogged_time(&document) => {
+            return Err(Reason::UnloggedTime);
+        }
+        (Write::Patch(diff), Kind::Update { id, .. }) => {
+            let mut new = Vec::new();
+            let start = write::open(&mut new);
+            write::push_as(&mut new, id.kind, b"_id", id.value);
+            write::close(&mut new, start);
+            Write::Reapply { new: new.into(), diff }
+        }
+        (write, _) => write,
+    };
+    Ok((collection, key, write))
+}
+
+/// Whether the server replaced a field: it does so at the top level, not in `_id`.
+fn has_unlogged_time(document: &[u8]) -> bool {
+    raw::elements(document)
+        .map_while(Result::ok)
+        .any(|element| element.name != b"_id" && element.timestamp() == Some(ClusterTime::NONE))
 }
 
 fn key_of_document(document: &[u8]) -> Result<SortKey, Reason> {

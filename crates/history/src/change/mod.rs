@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use coalesce::{Coalesced, Outcome, Pending};
+pub use coalesce::{Coalesced, Outcome, Patch, Pending};
 pub use interpret::{Effect, interpret};
 pub use record::{push_record, split_record};
 pub use runs::{CoalescedRuns, MergedRuns, coalesce, merge};
@@ -39,6 +39,14 @@ pub enum Write<'a> {
     Replace(Cow<'a, [u8]>),
     /// It becomes what this diff makes of it.
     Patch(Cow<'a, [u8]>),
+    /// It becomes what this diff makes of it, fitting or not, or of a new document if it is not there. So the server
+    /// applies what users give to `applyOps` (mongorestore replays an oplog with it).
+    Reapply {
+        /// The new document: only `_id`.
+        new: Cow<'a, [u8]>,
+        /// The diff.
+        diff: Cow<'a, [u8]>,
+    },
     /// It goes away.
     Delete,
 }
@@ -50,6 +58,9 @@ impl Write<'_> {
             Self::Insert(document) => Write::Insert(document.into_owned().into()),
             Self::Replace(document) => Write::Replace(document.into_owned().into()),
             Self::Patch(diff) => Write::Patch(diff.into_owned().into()),
+            Self::Reapply { new, diff } => {
+                Write::Reapply { new: new.into_owned().into(), diff: diff.into_owned().into() }
+            }
             Self::Delete => Write::Delete,
         }
     }
@@ -118,6 +129,12 @@ pub enum Reason {
     /// A replacement whose `_id` is not that of the document.
     #[error("a replacement has another _id than the document")]
     OtherId,
+    /// A `Timestamp(0,0)` in a document of a user's `applyOps`: the server stored a time of its own instead, and did not
+    /// log it.
+    #[error(
+        "an applyOps of a user wrote a Timestamp(0,0), for which the server stored a time that it did not log"
+    )]
+    UnloggedTime,
     /// Operations nested deeper than servers do.
     #[error("operations are nested too deep")]
     Nested,

@@ -3,34 +3,37 @@
 //! The form is private to one run of one version: nothing that lasts is written in it.
 
 use super::{Change, Position, Write};
-use crate::{ClusterTime, CollectionId, Malformed, SortKey};
+use crate::{ClusterTime, CollectionId, Malformed, SortKey, raw::document_length};
 
 const INSERT: u8 = 0;
 const REPLACE: u8 = 1;
 const PATCH: u8 = 2;
 const DELETE: u8 = 3;
+const REAPPLY: u8 = 4;
 /// The collection, the time, the order, the kind and two lengths.
 const HEAD: usize = 16 + 8 + 8 + 1 + 4 + 4;
 
 /// Appends a change.
 pub fn push_record(out: &mut Vec<u8>, change: &Change<'_>) {
-    let (kind, payload): (u8, &[u8]) = match &change.write {
-        Write::Insert(document) => (INSERT, document),
-        Write::Replace(document) => (REPLACE, document),
-        Write::Patch(diff) => (PATCH, diff),
-        Write::Delete => (DELETE, &[]),
+    let (kind, payload, second): (u8, &[u8], &[u8]) = match &change.write {
+        Write::Insert(document) => (INSERT, document, &[]),
+        Write::Replace(document) => (REPLACE, document, &[]),
+        Write::Patch(diff) => (PATCH, diff, &[]),
+        Write::Delete => (DELETE, &[], &[]),
+        Write::Reapply { new, diff } => (REAPPLY, new, diff),
     };
     let key = change.key.as_bytes();
-    out.reserve(HEAD + key.len() + payload.len());
+    out.reserve(HEAD + key.len() + payload.len() + second.len());
     out.extend(change.collection.0);
     out.extend(change.position.time.to_le_bytes());
     out.extend(change.position.order.to_le_bytes());
     out.push(kind);
     // Keys and documents are far below 4 GiB.
     out.extend((key.len() as u32).to_le_bytes());
-    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(((payload.len() + second.len()) as u32).to_le_bytes());
     out.extend_from_slice(key);
     out.extend_from_slice(payload);
+    out.extend_from_slice(second);
 }
 
 /// The change at the start of `bytes`, and what is after it; none when less than a whole one is there.
@@ -58,6 +61,10 @@ pub fn split_record(bytes: &[u8]) -> Result<Option<(Change<'_>, &[u8])>, Malform
             REPLACE => Write::Replace(payload.into()),
             PATCH => Write::Patch(payload.into()),
             DELETE => Write::Delete,
+            REAPPLY => {
+                let (new, diff) = payload.split_at(document_length(payload)?);
+                Write::Reapply { new: new.into(), diff: diff.into() }
+            }
             _ => return Err(Malformed("a change of an unknown kind")),
         },
     };

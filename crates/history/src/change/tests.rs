@@ -34,6 +34,7 @@ fn effects(operation: &RawDocumentBuf) -> Vec<String> {
                     Write::Insert(_) => "insert",
                     Write::Replace(_) => "replace",
                     Write::Patch(_) => "patch",
+                    Write::Reapply { .. } => "reapply",
                     Write::Delete => "delete",
                 };
                 format!("{what} in {:x}", collection.0[0])
@@ -65,6 +66,13 @@ fn operations_have_their_effects() {
     let update = |object: RawDocumentBuf| rawdoc! { "op": "u", "ns": "a.b", "ui": uuid(1), "o": object, "o2": { "_id": 1 } };
     assert_eq!(effects(&update(rawdoc! { "_id": 1.0, "x": 1 })), ["replace in 1"]);
     assert_eq!(effects(&update(rawdoc! { "$v": 2, "diff": { "d": { "a": false } } })), ["patch in 1"]);
+    let by_user = |operation: RawDocumentBuf| {
+        effects(&rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [operation] } })
+    };
+    assert_eq!(by_user(update(rawdoc! { "$v": 2, "diff": { "d": { "a": false } } })), ["reapply in 1"]);
+    let zero = bson::Timestamp { time: 0, increment: 0 };
+    assert!(by_user(update(rawdoc! { "_id": 1, "t": zero }))[0].contains("Timestamp(0,0)"));
+    assert_eq!(by_user(update(rawdoc! { "_id": 1, "in": { "t": zero } })), ["replace in 1"]);
     let empty = rawdoc! { "op": "c", "ns": "a.$cmd", "ui": uuid(7), "o": { "emptycapped": "c" } };
     assert_eq!(effects(&empty), ["emptied 7"]);
     for silent in ["dbCheck", "abortTransaction"] {
@@ -151,6 +159,27 @@ fn contradictions_are_recorded() {
     assert!(matches!(reason(&put, None), Reason::Diff(_)));
 }
 
+#[test]
+fn what_a_user_applies_need_not_fit() {
+    let reapply = |diff: RawDocumentBuf| Write::Reapply {
+        new: rawdoc! { "_id": 1.0 }.into_bytes().into(),
+        diff: diff.into_bytes().into(),
+    };
+    let onto = |coalesced: &Coalesced, base: Option<RawDocumentBuf>| {
+        let mut out = Vec::new();
+        let base = base.map(RawDocumentBuf::into_bytes);
+        assert_eq!(coalesced.onto(base.as_deref(), &mut out), Ok(Outcome::Document));
+        RawDocumentBuf::from_bytes(out).unwrap()
+    };
+    let mut coalesced = Coalesced::new(reapply(rawdoc! { "i": { "a": 1 } }), at(1));
+    coalesced.then(reapply(rawdoc! { "d": { "z": false }, "i": { "b": 1 } }), at(2));
+    assert_eq!(onto(&coalesced, None), rawdoc! { "_id": 1.0, "a": 1, "b": 1 });
+    assert_eq!(onto(&coalesced, Some(rawdoc! { "_id": 1, "z": 5 })), rawdoc! { "_id": 1, "a": 1, "b": 1 });
+    let mut deleted = Coalesced::new(Write::Delete, at(1));
+    deleted.then(reapply(rawdoc! { "u": { "a": 1 } }), at(2));
+    assert_eq!(onto(&deleted, None), rawdoc! { "_id": 1.0, "a": 1 });
+}
+
 /// A write that is possible on a document, and what the document is then.
 fn random_write(random: &mut Random, document: &mut Option<Vec<u8>>, id: i32) -> Write<'static> {
     let Some(before) = document else {
@@ -168,11 +197,16 @@ fn random_write(random: &mut Random, document: &mut Option<Vec<u8>>, id: i32) ->
             *document = Some(new.clone());
             Write::Replace(new.into())
         }
-        _ => {
-            let diff = samples::random_diff(random, before, 0);
+        loose => {
+            let loose = loose == 2;
+            let diff = samples::random_diff(random, before, if loose { 20 } else { 0 });
             let mut after = Vec::new();
             diff::apply(before, &diff, &mut after).unwrap();
             *document = Some(after);
+            if loose {
+                let new = rawdoc! { "_id": id }.into_bytes();
+                return Write::Reapply { new: new.into(), diff: diff.into() };
+            }
             Write::Patch(diff.into())
         }
     }

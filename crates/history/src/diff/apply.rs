@@ -44,12 +44,15 @@ impl Applier<'_> {
         let diff = DocumentDiff::read(diff)?;
         let mut met = vec![0u32; diff.changes.len()];
         let start = write::open(self.out);
-        for element in raw::elements(before) {
-            let element = element?;
-            let Some(at) = diff.find(element.name) else {
-                write::push(self.out, &element);
-                continue;
-            };
+        let mut elements = raw::elements(before);
+        // What is not changed is copied in as long pieces as there are.
+        let mut unchanged = elements.remaining();
+        loop {
+            let from_here = elements.remaining();
+            let Some(element) = elements.next().transpose()? else { break };
+            let Some(at) = diff.find(element.name) else { continue };
+            self.out.extend_from_slice(&unchanged[..unchanged.len() - from_here.len()]);
+            unchanged = elements.remaining();
             met[at] += 1;
             match diff.changes[at].1 {
                 // An appended field follows at the end.
@@ -58,6 +61,7 @@ impl Applier<'_> {
                 Change::Inside(inner) => self.inside(&element, element.name, inner, depth)?,
             }
         }
+        self.out.extend_from_slice(unchanged);
         for (&(_, change), &met) in diff.changes.iter().zip(&met) {
             match change {
                 Change::Append(new) => write::push(self.out, &new),

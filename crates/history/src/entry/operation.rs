@@ -6,37 +6,6 @@ use crate::{
     raw::{self, Element, Elements},
 };
 
-/// Fields of entries that are known. One that is not may change the meaning of the others.
-const KNOWN_FIELDS: [&[u8]; 25] = [
-    b"_id",
-    b"b",
-    b"checkExistenceForDiffInsert",
-    b"destinedRecipient",
-    b"donorOpTime",
-    b"donorTimelineField",
-    b"fromMigrate",
-    b"fromTenantMigration",
-    b"h",
-    b"lsid",
-    b"multiOpType",
-    b"needsRetryImage",
-    b"ns",
-    b"o",
-    b"o2",
-    b"op",
-    b"postImageOpTime",
-    b"preImageOpTime",
-    b"prevOpTime",
-    b"stmtId",
-    b"t",
-    b"ts",
-    b"txnNumber",
-    b"ui",
-    b"v",
-];
-/// More of them, which only entries have.
-const KNOWN_ENTRY_FIELDS: [&[u8]; 3] = [b"txnRetryCounter", b"wall", b"tid"];
-
 /// One operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation<'a> {
@@ -142,7 +111,13 @@ impl<'a> Fields<'a> {
             b"o" => set(&mut self.object, element.document(), "o")?,
             b"o2" => set(&mut self.object2, element.document(), "o2")?,
             b"fromMigrate" => self.from_migrate |= element.boolean() == Some(true),
-            name if KNOWN_FIELDS.contains(&name) || KNOWN_ENTRY_FIELDS.contains(&name) => {}
+            // Known: the rest of the entry, or what changes nothing in a fold.
+            b"ts" | b"t" | b"v" | b"h" | b"wall" | b"lsid" | b"txnNumber" | b"txnRetryCounter"
+            | b"stmtId" => {}
+            b"prevOpTime" | b"multiOpType" | b"preImageOpTime" | b"postImageOpTime" | b"needsRetryImage" => {}
+            b"_id" | b"b" | b"tid" | b"destinedRecipient" | b"checkExistenceForDiffInsert" => {}
+            b"donorOpTime" | b"donorTimelineField" | b"fromTenantMigration" => {}
+            // One that is not may change the meaning of the others.
             name => {
                 self.unknown.get_or_insert_with(|| String::from_utf8_lossy(name).into_owned());
             }

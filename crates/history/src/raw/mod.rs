@@ -41,6 +41,13 @@ pub struct Elements<'a> {
     broken: Option<Malformed>,
 }
 
+impl<'a> Elements<'a> {
+    /// The bytes of the elements that were not given yet.
+    pub fn remaining(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, Malformed>;
 

@@ -45,7 +45,8 @@ impl Workload<'_> {
             60..=69 => self.transaction().await,
             70..=77 => self.append().await,
             78..=83 => self.measure().await,
-            84..=91 => self.define().await,
+            84..=89 => self.define().await,
+            90..=93 => self.apply_operations().await,
             _ => self.side().await,
         }
     }
@@ -201,6 +202,28 @@ impl Workload<'_> {
             commit.append(bson::raw::cstr!("commitTimestamp"), prepared);
         }
         self.send(end(commit)).await;
+    }
+
+    /// What a tool does that replays an oplog: diffs that need not fit, on documents that need not be there.
+    async fn apply_operations(&mut self) {
+        let mut operations = RawArrayBuf::new();
+        for _ in 0..1 + self.random.below(4) {
+            let (collection, id) = (self.collection(), self.id());
+            let namespace = format!("{DATABASE}.{collection}");
+            operations.push(match self.random.below(6) {
+                0 => rawdoc! { "op": "i", "ns": namespace, "o": self.document(id) },
+                1 => rawdoc! { "op": "d", "ns": namespace, "o": { "_id": id } },
+                2 => rawdoc! { "op": "u", "ns": namespace, "o2": { "_id": id }, "o": self.document(id) },
+                _ => {
+                    let before = self.find(collection, id).await.unwrap_or_else(|| self.document(id));
+                    let diff = samples::random_diff(&mut self.random, before.as_bytes(), 15);
+                    let diff = RawDocumentBuf::from_bytes(diff).unwrap();
+                    let update = rawdoc! { "$v": 2, "diff": diff };
+                    rawdoc! { "op": "u", "ns": namespace, "o2": { "_id": id }, "o": update }
+                }
+            });
+        }
+        self.send(rawdoc! { "applyOps": operations, "$db": "admin" }).await;
     }
 
     /// Appends to the capped collection.

@@ -58,7 +58,9 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
         if let Kind::Command(command) = &operation.kind {
             return self.command(operation, command, depth);
         }
-        if matches!(operation.kind, Kind::Noop) || !(self.is_recorded)(operation.namespace) {
+        // An operation without a namespace may be about any.
+        let recorded = operation.namespace.is_empty() || (self.is_recorded)(operation.namespace);
+        if matches!(operation.kind, Kind::Noop) || !recorded {
             return Ok(());
         }
         let found = if depth == 0 { write_of(operation) } else { write_by_user(operation) };

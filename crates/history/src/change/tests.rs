@@ -21,7 +21,7 @@ fn at(order: u64) -> Position {
 }
 
 fn is_recorded(namespace: &str) -> bool {
-    !namespace.starts_with("config.") && !namespace.contains("unrecorded")
+    namespace.contains('.') && !namespace.starts_with("config.") && !namespace.contains("unrecorded")
 }
 
 fn effects(operation: &RawDocumentBuf) -> Vec<String> {

@@ -70,7 +70,7 @@ fn values(array: &[u8]) -> Vec<Vec<u8>> {
 fn a_recording_folds_to_what_the_server_had() {
     for (version, oplog, state) in RECORDINGS {
         let mut timeline = Timeline::default();
-        raw::documents(oplog).for_each(|entry| timeline.entry(entry.unwrap(), None));
+        raw::documents(oplog).for_each(|entry| timeline.entry(entry.unwrap(), |_| true));
         timeline.fold();
         assert_is(&timeline, version, state);
         assert_eq!(timeline.assembler, Assembler::new());
@@ -83,7 +83,7 @@ fn folding_in_steps_comes_to_the_same() {
         for step in [1, 3, 10, 77] {
             let mut timeline = Timeline::default();
             for (n, entry) in raw::documents(oplog).enumerate() {
-                timeline.entry(entry.unwrap(), None);
+                timeline.entry(entry.unwrap(), |_| true);
                 if n % step == 0 {
                     timeline.fold();
                     let state = serde_json::to_string(&timeline.assembler).unwrap();

@@ -7,7 +7,8 @@ use crate::{ClusterTime, Malformed, entry::Operation, entry::Operations};
 /// The operations of a transaction, and when they take effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Committed<'a> {
-    /// For a prepared transaction `commitTimestamp`, else the time of its last entry.
+    /// For a prepared transaction `commitTimestamp`, else the time of its last entry. It decides what a transaction
+    /// belongs to: a base as of a time holds all that took effect until then, wherever their entries stand.
     pub time: ClusterTime,
     parts: Parts<'a>,
 }

@@ -38,10 +38,9 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// Takes the next entry, and of it what takes effect at or before `until`.
-    pub(crate) fn entry(&mut self, bytes: &[u8], until: Option<ClusterTime>) {
+    /// Takes the next entry, and of it what takes effect at times that count.
+    pub(crate) fn entry(&mut self, bytes: &[u8], counts: impl Fn(ClusterTime) -> bool) {
         let entry = Entry::read(bytes).unwrap();
-        let counts = |time: ClusterTime| until.is_none_or(|until| time <= until);
         match self.assembler.feed(&entry).unwrap() {
             Step::Plain if counts(entry.time) => self.operation(&entry.operation, entry.time),
             Step::Committed(committed) if counts(committed.time) => {

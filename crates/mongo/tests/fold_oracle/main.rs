@@ -12,6 +12,7 @@ mod compare;
 mod timeline;
 mod workload;
 
+use history::ClusterTime;
 use mongo::{ConnectOptions, Deployment, Uri};
 use testbed::{Options, Server};
 use timeline::Timeline;
@@ -54,22 +55,31 @@ async fn compare_at_many_times(version: &str) {
     let kinds = compare::kinds(&entries);
     let every = entries.len().div_ceil(TIMES_MAX);
     let mut timeline = Timeline::default();
+    let mut earlier: Option<(ClusterTime, usize, Timeline)> = None;
     let (mut times, mut documents) = (0, 0);
     for (n, entry) in entries.iter().enumerate() {
-        timeline.entry(entry, None);
-        if n % every == 0 {
-            let at = compare::time_of(entry);
-            timeline.fold();
-            let mut then = timeline.clone();
-            // What was prepared before this time may commit as of before it.
-            let mut later = entries[n + 1..].iter();
-            while then.assembler.undecided_at(at).is_some() {
-                then.entry(later.next().unwrap(), Some(at));
-            }
-            then.fold();
-            documents += compare::documents_at(&mut connection, &then, at).await;
-            times += 1;
+        timeline.entry(entry, |_| true);
+        if n % every != 0 {
+            continue;
         }
+        let at = compare::time_of(entry);
+        timeline.fold();
+        let mut then = timeline.clone();
+        finish(&mut then, &entries[n + 1..], at, |time| time <= at);
+        documents += compare::documents_at(&mut connection, &then, at).await;
+        // From a base in between, with the transactions that were open then, it comes to the same.
+        if let Some((base_at, base_n, base)) = &earlier {
+            let mut grown = base.clone();
+            let counts = |time| *base_at < time && time <= at;
+            entries[base_n + 1..=n].iter().for_each(|entry| grown.entry(entry, counts));
+            finish(&mut grown, &entries[n + 1..], at, counts);
+            assert!(grown.base == then.base && grown.catalog == then.catalog, "from {base_at} to {at}");
+        }
+        if times % 7 == 0 {
+            then.assembler = timeline.assembler.clone();
+            earlier = Some((at, n, then));
+        }
+        times += 1;
     }
     timeline.fold();
     compare::everything_now(&mut connection, &timeline).await;
@@ -81,4 +91,13 @@ async fn compare_at_many_times(version: &str) {
         assert!(kinds.contains_key(kind), "no {kind} in the workload");
     }
     assert!(documents > times, "hardly anything was compared");
+}
+
+/// Folds up to `at`: what was prepared before may commit as of before it.
+fn finish(timeline: &mut Timeline, later: &[Vec<u8>], at: ClusterTime, counts: impl Fn(ClusterTime) -> bool) {
+    let mut later = later.iter();
+    while timeline.assembler.undecided_at(at).is_some() {
+        timeline.entry(later.next().unwrap(), &counts);
+    }
+    timeline.fold();
 }

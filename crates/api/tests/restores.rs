@@ -188,16 +188,41 @@ async fn states_that_forbid_a_restore() {
     app.stop().await;
 }
 
+/// A target that was seen as 5.0.4 last, with this connection string.
+async fn seen_as_older(app: &App, name: &str, uri: &str) -> catalog::Deployment {
+    let target = app.add(name, DeploymentKind::ReplicaSet).await;
+    let facts = catalog::DeploymentFacts { mongodb_version: Some("5.0.4".into()), ..target.facts.clone() };
+    app.catalog.deployments().update_facts(target.id, &facts).await.unwrap();
+    let sealed = catalog::Sealed(app.sealer.0.seal(ebbtide_api::PURPOSE_URI, uri.as_bytes()));
+    app.catalog.deployments().replace_uri(target.id, &sealed).await.unwrap();
+    target
+}
+
 #[tokio::test]
 async fn data_never_goes_to_an_older_release() {
     let app = App::start().await;
-    let old = app.add("old", DeploymentKind::ReplicaSet).await;
-    let facts = catalog::DeploymentFacts { mongodb_version: Some("5.0.4".into()), ..old.facts.clone() };
-    app.catalog.deployments().update_facts(old.id, &facts).await.unwrap();
+    seen_as_older(&app, "old", "mongodb://old").await;
     let snapshot = app.snapshot().await;
     let mut body = automated(&app, &snapshot);
     body["targetClusterName"] = json!("old");
     app.post(&app.backup("/restoreJobs"), body).await.refused(409, "INVALID_RESTORE_PROCESS");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_that_was_upgraded_since_it_was_seen_is_not_refused() {
+    let app = App::start().await;
+    let upgraded = seen_as_older(&app, "upgraded", "mongodb://upgraded").await;
+    let snapshot = app.snapshot().await;
+    let mut body = automated(&app, &snapshot);
+    body["targetClusterName"] = json!("upgraded");
+    app.post(&app.backup("/restoreJobs"), body.clone()).await.expect(200);
+    let seen = app.catalog.deployments().get(upgraded.id).await.unwrap().unwrap().facts;
+    assert_eq!(seen.mongodb_version.as_deref(), Some("6.0.5"), "what was seen is kept for lists");
+    // Whoever doesn't answer is left to the worker, which says why.
+    seen_as_older(&app, "away", "mongodb://bad").await;
+    body["targetClusterName"] = json!("away");
+    app.post(&app.backup("/restoreJobs"), body).await.expect(200);
     app.stop().await;
 }
 

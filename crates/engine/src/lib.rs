@@ -9,6 +9,7 @@ pub mod crash;
 pub mod engine;
 pub mod jobs;
 pub mod lease;
+mod observed;
 pub mod pipeline;
 mod privileges;
 pub mod progress;

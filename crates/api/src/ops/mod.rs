@@ -2,6 +2,7 @@
 //! and the function that answers it. A table, so that no operation can forget a step of the gate.
 
 mod audit;
+mod checkup;
 mod cluster_details;
 mod clusters;
 mod dates;

@@ -7,7 +7,7 @@ use model::{DeploymentKind, id::SnapshotId, restore::DeliveryType, role::Action,
 use serde_json::{Value, json};
 
 use super::{
-    audit,
+    audit, checkup,
     restore_input::{TargetName, Wanted},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) async fn check(call: &Call, source: &Deployment, wanted: &Wanted) -> 
             let target = find_target(call, source, target).await?;
             let snapshot = find_snapshot(call, source, *snapshot).await?;
             require_complete(&snapshot, Code::CannotStartRestoreJobForIncompleteSnapshot)?;
-            require_version(&snapshot, &target)?;
+            require_version(call, &snapshot, &target).await?;
             Ok(Checked { snapshot, target: Some(target) })
         }
         Wanted::Download { snapshot } => {
@@ -113,16 +113,28 @@ fn require_complete(snapshot: &Snapshot, incomplete: Code) -> Answer<()> {
     }
 }
 
-/// Data never goes to an older release. The worker checks again, against the deployment itself.
-fn require_version(snapshot: &Snapshot, target: &Deployment) -> Answer<()> {
-    let release = |version: &Option<String>| {
-        let mut numbers = version.as_deref()?.split('.').map(str::parse::<u32>);
+/// Data never goes to an older release. What is known of the target may be older than its last upgrade, so it is asked
+/// itself before it is refused; when it doesn't answer, the decision is left to the worker, which asks again anyway.
+async fn require_version(call: &Call, snapshot: &Snapshot, target: &Deployment) -> Answer<()> {
+    let data = &snapshot.mongod_version;
+    if !is_older(target.facts.mongodb_version.as_deref(), data.as_deref()) {
+        return Ok(());
+    }
+    match checkup::again(call, target).await {
+        Some(now) if is_older(now.mongodb_version.as_deref(), data.as_deref()) => {
+            Err(Problem::new(Code::InvalidRestoreProcess))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a server is surely of an older release than data.
+fn is_older(server: Option<&str>, data: Option<&str>) -> bool {
+    let release = |version: Option<&str>| {
+        let mut numbers = version?.split('.').map(str::parse::<u32>);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     };
-    match (release(&snapshot.mongod_version), release(&target.facts.mongodb_version)) {
-        (Some(data), Some(server)) if server < data => Err(Problem::new(Code::InvalidRestoreProcess)),
-        _ => Ok(()),
-    }
+    release(server).zip(release(data)).is_some_and(|(server, data)| server < data)
 }
 
 fn unknown_snapshot(source: &Deployment, id: SnapshotId) -> Problem {

@@ -81,7 +81,7 @@ impl ArchiveSource for MemoryArchives {
     }
 }
 
-/// Says yes to every deployment but those whose URI holds `bad`.
+/// Says yes to every deployment but those whose URI holds `bad`; those whose URI holds `old` run an older release.
 pub struct YesRegistrar;
 
 impl Registrar for YesRegistrar {
@@ -100,10 +100,12 @@ impl Registrar for YesRegistrar {
                 };
                 return CheckReport { problems: vec![finding], ..CheckReport::default() };
             }
+            let is_old = uri.expose_text().unwrap().contains("old");
+            let (version, fcv) = if is_old { ("5.0.4", "5.0") } else { ("6.0.5", "6.0") };
             CheckReport {
                 ok: true,
-                mongodb_version: Some("6.0.5".into()),
-                feature_compatibility_version: Some("6.0".into()),
+                mongodb_version: Some(version.into()),
+                feature_compatibility_version: Some(fcv.into()),
                 replica_set_name: Some("rs0".into()),
                 ..CheckReport::default()
             }

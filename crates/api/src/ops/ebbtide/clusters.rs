@@ -1,8 +1,6 @@
 //! Registering deployments. The check needs a MongoDB, which this crate doesn't know: the binary does it.
 
-use std::time::Duration;
-
-use catalog::{Conflict, Deployment, DeploymentFacts, NewDeployment, Sealed};
+use catalog::{Conflict, Deployment, NewDeployment, Sealed};
 use http::Method;
 use model::{DeploymentKind, DeploymentName, role::Action};
 use serde_json::{Value, json};
@@ -13,17 +11,15 @@ use crate::{
     body::{Fields, invalid},
     error::{Answer, Code, Problem},
     gate::Call,
-    ops::{Operation, audit, clusters::any, groups::catalog_page, links},
+    ops::{Operation, audit, checkup, clusters::any, groups::catalog_page, links},
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
-    state::{CheckFinding, CheckReport, PURPOSE_URI, Secret},
+    state::{CheckReport, PURPOSE_URI, Secret},
 };
 
 /// Longest connection string.
 const URI_BYTES_MAX: usize = 8 * 1024;
-/// How long a check may take before the deployment counts as unreachable.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -117,7 +113,7 @@ async fn add(call: Call) -> Answer<Reply> {
     if call.server.deployment(project, wanted.name.as_str()).await?.is_some() {
         return Err(taken());
     }
-    let report = check(&call, &wanted).await;
+    let report = checkup::of_new(&call, &wanted.uri, wanted.kind, wanted.allow_untested).await;
     if wanted.dry_run {
         // A question, and this is its answer, whatever it says.
         return Ok(Reply::object(dry_view(&wanted, &report)));
@@ -132,12 +128,7 @@ async fn add(call: Call) -> Answer<Reply> {
         kind: wanted.kind,
         uri_sealed: Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?),
         options: json!({"allowUntestedVersion": wanted.allow_untested}),
-        facts: DeploymentFacts {
-            replica_set_name: report.replica_set_name.clone(),
-            mongodb_version: report.mongodb_version.clone(),
-            details: json!({"featureCompatibilityVersion": report.feature_compatibility_version}),
-            checked_at: Some(call.server.now()),
-        },
+        facts: checkup::facts_of(&report, call.server.now()),
     };
     let added = call.server.state.catalog.deployments().add(new, call.server.now()).await;
     let added = added.map_err(|e| match e {
@@ -150,15 +141,6 @@ async fn add(call: Call) -> Answer<Reply> {
     let mut object = view(&call, &added);
     object["check"] = serde_json::to_value(&report).unwrap_or_default();
     Ok(Reply::created(object))
-}
-
-async fn check(call: &Call, wanted: &Registration) -> CheckReport {
-    let checking = call.server.state.registrar.check(&wanted.uri, wanted.kind, wanted.allow_untested);
-    tokio::time::timeout(CHECK_TIMEOUT, checking).await.unwrap_or_else(|_| {
-        let message = format!("the deployment did not answer within {} seconds", CHECK_TIMEOUT.as_secs());
-        let late = CheckFinding { code: "UNREACHABLE".to_owned(), message, remedy: None };
-        CheckReport { problems: vec![late], ..CheckReport::default() }
-    })
 }
 
 /// Why a deployment is not registered: as a sentence, and finding by finding, each command that mends something once.

@@ -85,7 +85,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     preflight::count(ctx, &job);
 
     if job.row.state != RestoreState::CutOver {
-        ctx.or_stop(preflight::check(&job)).await??;
+        ctx.or_stop(preflight::check(ctx, &job)).await??;
         crash::point("restore.after-preflight");
         ctx.catalog()
             .obligations()

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     lease::{JobContext, JobError},
+    observed,
     privileges::lacking,
 };
 
@@ -20,7 +21,7 @@ use crate::{
 ///
 /// # Errors
 /// [`JobError::Failed`] with every reason against it, each with what to do.
-pub(crate) async fn check(job: &Restore) -> Result<(), JobError> {
+pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
     let name = &job.target.name;
     let deployment = &job.deployment;
     let purpose = if job.options.with_users { Purpose::RestoreUsers } else { Purpose::Restore };
@@ -29,6 +30,7 @@ pub(crate) async fn check(job: &Restore) -> Result<(), JobError> {
         return Err(refused(name, &[reason]));
     }
     let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
+    observed::record(ctx.services(), job.target.id, &facts).await?;
     let mut reasons = Vec::new();
     let header = job.manifest.header();
     reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));

@@ -32,6 +32,7 @@ use crate::{
     connect::{self, Connected},
     crash,
     lease::{JobContext, JobError, Outcome},
+    observed,
     pipeline::SegmentStore,
     privileges::lacking,
 };
@@ -91,6 +92,7 @@ async fn take(
         )));
     }
     let facts = ctx.or_stop(connected.deployment.facts()).await??;
+    observed::record(ctx.services(), connected.row.id, &facts).await?;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);
     let mut hot: Vec<Namespace> = vec![];

@@ -166,6 +166,7 @@ pub(crate) enum Admin {
     #[command(after_help = "\
 Projects, deployments and snapshots come back. Credentials and connection strings do not: they are not in the
 vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
+Nothing that comes back expires within 30 days, since changes of retention are not in the vault either.
 
 Example:
   ebbtide admin rebuild-catalog --data-dir /var/lib/ebbtide-new --vault /backup/vault --master-key-file master.key")]

@@ -21,11 +21,19 @@ pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
         .await
         .context("rebuild the catalog")?;
     catalog.close().await;
-    let sentence = format!(
+    let mut sentence = format!(
         "{} snapshots of {} deployments in {} projects are back; make keys with `ebbtide admin create-key` and add each \
          deployment again under its old name",
         rebuilt.snapshots, rebuilt.deployments, rebuilt.projects
     );
+    if rebuilt.prolonged > 0 {
+        sentence.push_str(&format!(
+            "\n{} of them would expire sooner, as far as the vault knows, and are kept until {}: changes of their \
+             retention are not in the vault; make them again until then",
+            rebuilt.prolonged,
+            rebuilt.kept_until
+        ));
+    }
     say(output, &serde_json::to_value(&rebuilt).context("write the result")?, &sentence);
     if let Some(first) = rebuilt.unreadable.first() {
         bail!(

@@ -3,6 +3,9 @@
 //! Comes back: projects, deployments (without their connection strings, which are never in the vault: add them again
 //! under their names and they have their snapshots) and completed snapshots. Does not come back: API keys and service
 //! accounts, jobs, schedules, the audit log, and that somebody deleted a snapshot whose manifest was not collected yet.
+//!
+//! A manifest says when its snapshot was to expire when it was asked for, and not what somebody has changed that to since.
+//! So nothing that comes back expires before [`GRACE_DAYS`] have passed: time to look, and to say anew how long to keep it.
 
 use catalog::{Catalog, DeploymentFacts, Sealed, SnapshotType};
 use futures::StreamExt;
@@ -12,6 +15,10 @@ use serde_json::{Value, json};
 use vault::{Manifest, ManifestHeader, ObjectName, Order, Vault};
 
 use crate::lease::JobError;
+
+/// What a rebuild brings back is kept for so many days at least.
+pub const GRACE_DAYS: u32 = 30;
+const DAY_MS: i64 = 86_400_000;
 
 /// What came back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -25,6 +32,10 @@ pub struct Rebuilt {
     pub projects: u64,
     /// Deployments seen.
     pub deployments: u64,
+    /// Snapshots among them that their manifest says to expire before the grace is over; they are kept until then.
+    pub prolonged: u64,
+    /// Nothing that was entered expires before.
+    pub kept_until: String,
     /// Manifests that cannot be read, and why.
     pub unreadable: Vec<Unreadable>,
 }
@@ -44,7 +55,8 @@ pub struct Unreadable {
 /// # Errors
 /// When the store or the catalog cannot be used. One damaged manifest does not hide the others.
 pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<Rebuilt, JobError> {
-    let mut rebuilt = Rebuilt::default();
+    let kept_until = now.plus_ms(i64::from(GRACE_DAYS) * DAY_MS);
+    let mut rebuilt = Rebuilt { kept_until: kept_until.to_rfc3339(), ..Rebuilt::default() };
     let mut projects = std::collections::BTreeSet::new();
     let mut deployments = std::collections::BTreeSet::new();
     let mut found = vec![];
@@ -72,8 +84,14 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
         if deployments.insert(header.deployment_id) {
             catalog.import_deployment(&deployment(&header, now)?).await?;
         }
-        if catalog.import_snapshot(&snapshot(&manifest, &name).await?).await? {
+        let mut snapshot = snapshot(&manifest, &name).await?;
+        let prolonged = snapshot.expires_at.is_some_and(|at| at < kept_until);
+        if prolonged {
+            snapshot.expires_at = Some(kept_until);
+        }
+        if catalog.import_snapshot(&snapshot).await? {
             rebuilt.snapshots += 1;
+            rebuilt.prolonged += u64::from(prolonged);
         }
     }
     rebuilt.projects = projects.len() as u64;

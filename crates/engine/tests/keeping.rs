@@ -10,11 +10,18 @@ use std::{
 };
 
 use bson::Bson;
-use catalog::Catalog;
-use ebbtide_engine::{Engine, engine::wall_clock, rebuild::rebuild};
+use catalog::{Catalog, NewSnapshot, SnapshotType};
+use ebbtide_engine::{
+    Engine,
+    engine::wall_clock,
+    rebuild::{GRACE_DAYS, rebuild},
+};
+use model::{id::SnapshotId, snapshot::SnapshotState};
 use serde_json::Value;
 use support::{Bench, documents};
 use testbed::Options;
+
+const DAY_MS: i64 = 86_400_000;
 
 /// An engine over another catalog than the bench's, and the same vault.
 fn engine_over(bench: &Bench, catalog: &Catalog) -> Engine {
@@ -23,6 +30,18 @@ fn engine_over(bench: &Bench, catalog: &Catalog) -> Engine {
 
 async fn fresh_catalog(bench: &Bench) -> Catalog {
     Catalog::open(bench.dir.path().join("fresh.sqlite").to_str().unwrap()).await.unwrap()
+}
+
+/// Asks for a snapshot some days ago, to be kept for one day.
+async fn requested_days_ago(bench: &Bench, days: i64) -> SnapshotId {
+    let new = NewSnapshot {
+        deployment_id: bench.deployment,
+        snapshot_type: SnapshotType::OnDemand,
+        description: None,
+        retention_days: Some(1),
+    };
+    let then = wall_clock().plus_ms(-days * DAY_MS);
+    bench.catalog.snapshots().request(new, then).await.unwrap().id
 }
 
 /// More cycles than anything takes to be deleted.
@@ -57,6 +76,28 @@ async fn a_catalog_that_is_older_than_the_vault_takes_no_snapshot_away() {
     older.snapshots().delete(second.id, wall_clock()).await.unwrap();
     collect(&engine).await;
     assert_eq!(support::objects(&bench.vault).await, [], "what nobody needs is collected again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rebuilt_catalog_does_not_expire_what_was_to_be_kept_longer() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(100, 100, |n| Bson::Int64(n as i64))).await;
+    let id = requested_days_ago(&bench, 3).await;
+    let snapshot = bench.finish(id, bench.settings(), None).await;
+    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+    // The manifest doesn't know of it, and is the only thing that outlives the catalog.
+    let in_a_year = wall_clock().plus_ms(365 * DAY_MS);
+    bench.catalog.snapshots().update_retention(id, in_a_year).await.unwrap();
+
+    let fresh = fresh_catalog(&bench).await;
+    let began = wall_clock();
+    let rebuilt = rebuild(&bench.vault, &fresh, began).await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.prolonged), (1, 1));
+    let did = engine_over(&bench, &fresh).reconcilers().activate("expiry").await.unwrap();
+    assert_eq!(did["snapshotsExpired"], 0);
+    let back = fresh.snapshots().get(id).await.unwrap().unwrap();
+    assert_eq!(back.state, SnapshotState::Completed);
+    assert_eq!(back.expires_at, Some(began.plus_ms(i64::from(GRACE_DAYS) * DAY_MS)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

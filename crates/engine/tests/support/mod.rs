@@ -107,6 +107,11 @@ impl Bench {
     /// Takes a snapshot and gives it back in whatever state it ends.
     pub async fn try_snapshot(&self, settings: Settings, probe: Option<Probe>) -> Snapshot {
         let id = self.request().await;
+        self.finish(id, settings, probe).await
+    }
+
+    /// Takes a snapshot that was asked for and gives it back in whatever state it ends.
+    pub async fn finish(&self, id: SnapshotId, settings: Settings, probe: Option<Probe>) -> Snapshot {
         let mut engine = self.engine(settings);
         if let Some(probe) = probe {
             engine = engine.with_probe(probe);

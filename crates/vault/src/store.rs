@@ -14,8 +14,10 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
-    local::LocalFileSystem, path::Path,
+    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    aws::{AmazonS3Builder, Checksum},
+    local::LocalFileSystem,
+    path::Path,
 };
 
 use crate::{Error, Location, Result, S3Options, location::Place};
@@ -196,6 +198,8 @@ fn open_bucket(bucket: &str, options: &S3Options, location: &Location) -> Result
     };
     let environment = AmazonS3Builder::from_env();
     let mut builder = environment.with_bucket_name(bucket).with_client_options(client).with_retry(retry);
+    // The store compares what arrived with it and keeps it beside the object. Signing computes the same hash anyway.
+    builder = builder.with_checksum_algorithm(Checksum::SHA256);
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_endpoint(endpoint).with_virtual_hosted_style_request(false);
     }

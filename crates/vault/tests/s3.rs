@@ -1,6 +1,7 @@
 //! The vault on S3-compatible storage: a real S3 server, inside the test.
 #![allow(clippy::unwrap_used)]
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use ebbtide_vault::{
     ArchiveReader, ArchiveWriter, Error, Location, MasterKey, ObjectKind, Order, S3Options, Secret,
     SegmentBuilder, Vault,
@@ -8,7 +9,7 @@ use ebbtide_vault::{
 use futures::TryStreamExt as _;
 use history::SortKey;
 use model::id::RestoreJobId;
-use testbed::s3::{ID, S3, SECRET};
+use testbed::s3::{BUCKET, ID, PREFIX, S3, SECRET};
 
 fn options(server: &S3) -> S3Options {
     S3Options {
@@ -22,6 +23,15 @@ fn options(server: &S3) -> S3Options {
 
 fn location(options: S3Options) -> Location {
     Location::parse(&S3::url(), options).unwrap()
+}
+
+/// What the server keeps beside an object.
+fn kept_beside(server: &S3, path: &str) -> String {
+    let [bucket, key] =
+        [BUCKET.to_owned(), format!("{PREFIX}/{path}")].map(|name| URL_SAFE_NO_PAD.encode(name));
+    let objects = server.objects();
+    let root = objects.ancestors().nth(1 + PREFIX.split('/').count()).unwrap();
+    std::fs::read_to_string(root.join(format!(".bucket-{bucket}.object-{key}.internal.json"))).unwrap()
 }
 
 /// `{_id: NumberLong(id)}`.
@@ -60,6 +70,8 @@ async fn a_vault_lives_in_a_bucket() {
     assert_eq!(listed.iter().map(|object| object.name).collect::<Vec<_>>(), [draft.entry.name]);
     let file = server.objects().join(draft.entry.name.path());
     assert!(file.exists(), "below the prefix");
+    let kept = kept_beside(&server, &draft.entry.name.path());
+    assert!(kept.contains("checksum_sha256"), "what arrives is compared with a hash: {kept}");
 
     let mut bytes = std::fs::read(&file).unwrap();
     let last = bytes.len() - 1;

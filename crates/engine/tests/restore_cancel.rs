@@ -134,19 +134,31 @@ async fn what_cannot_end_well_is_refused_before_anything_is_written() {
 async fn a_flipped_bit_is_found_before_the_target_is_touched() {
     let bench = bench().await;
     let snapshot = bench.snapshot().await;
-    let segment = bench.segments(&snapshot, "bulk.random").await.remove(0);
-    let file = bench.dir.path().join("vault").join(segment.name.path());
-    let mut bytes = std::fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
     damage(&bench.client).await;
     let damaged = data(&bench.client).await;
-    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
-    let job = run(&bench, id, bench.settings(), None).await;
-    assert_eq!(job.state, RestoreState::Failed);
-    let error = job.error.unwrap();
-    assert!(error.contains(&segment.name.hex()), "{error}");
-    assert_no_staging(&bench.client).await;
-    oracle::assert_same(&damaged, &data(&bench.client).await);
+    let collections = bench.collections(&snapshot).await;
+    let series = collections.keys().find(|name| name.contains(".system.buckets.")).unwrap();
+    // What is staged, what is loaded inside the cut-over, and everything when nothing is staged.
+    for (namespace, options) in
+        [("bulk.random", json!({})), (series.as_str(), json!({})), ("bulk.random", json!({"inPlace": true}))]
+    {
+        let segment = bench.segments(&snapshot, namespace).await.remove(0);
+        let file = bench.dir.path().join("vault").join(segment.name.path());
+        flip_a_bit(&file);
+        let id = request(&bench, &snapshot, bench.deployment, options).await;
+        let job = run(&bench, id, bench.settings(), None).await;
+        assert_eq!(job.state, RestoreState::Failed);
+        let error = job.error.unwrap();
+        assert!(error.contains(&segment.name.hex()), "{error}");
+        assert_no_staging(&bench.client).await;
+        oracle::assert_same(&damaged, &data(&bench.client).await);
+        flip_a_bit(&file);
+    }
+}
+
+fn flip_a_bit(file: &std::path::Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
 }

@@ -10,6 +10,7 @@
 //! Up to the cut-over a cancel or a failure sweeps the staging names, and the target is as it was. Cancel and
 //! cut-over are decided by one conditional update in the catalog; from there on there is only forward.
 
+mod ahead;
 mod checkpoint;
 mod cutover;
 mod errors;
@@ -96,6 +97,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         if !job.options.in_place {
             stage::stage_all(ctx, &job, &mut state).await?;
         }
+        ahead::read(ctx, &job).await?;
         crash::point("restore.after-stage");
         ctx.services().probe("restore.staged", &job.job).await;
         ctx.check()?;

@@ -283,6 +283,10 @@ async fn verify_names_a_damaged_object() {
     let said = stderr(&bad) + &String::from_utf8_lossy(&bad.stdout);
     assert!(said.contains(&name[..12]), "{said} does not name {name}");
     assert!(said.contains("shop.orders"), "{said} does not name the collection");
+    // It is remembered, and mended by the next snapshot of the same data.
+    ebbtide.snapshot("main");
+    let mended = verify();
+    assert!(mended.status.success(), "{}", stderr(&mended));
 }
 
 #[tokio::test]

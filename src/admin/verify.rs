@@ -29,6 +29,9 @@ pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode
         let name: ObjectName =
             manifest.parse().with_context(|| format!("understand the manifest name {manifest}"))?;
         let report = checked(&vault, id, &name).await?;
+        let damaged: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();
+        // So that they are not taken for stored by the next snapshot.
+        catalog.objects().report_damage(&damaged).await.context("note the damage in the catalog")?;
         if output == Output::Text {
             tell(id, &report);
         }
@@ -87,5 +90,10 @@ fn tell(id: SnapshotId, report: &Report) {
     for fault in &report.faults {
         let place = [fault.namespace.as_deref(), fault.object.as_deref()];
         println!("  {}: {}", place.into_iter().flatten().collect::<Vec<_>>().join(", "), fault.what);
+    }
+    if !report.damaged.is_empty() {
+        println!(
+            "  What is damaged is noted: the next snapshot of the same data stores it anew, and this one is whole again."
+        );
     }
 }

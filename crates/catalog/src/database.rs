@@ -27,7 +27,10 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "init", include_str!("../migrations/0001_init.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "init", include_str!("../migrations/0001_init.sql")),
+    (2, "damage", include_str!("../migrations/0002_damage.sql")),
+];
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,8 @@ pub struct StoredObject {
 /// What [`Objects::pin`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PinReport {
-    /// These are durable in the vault, and stay there while the job lives.
+    /// These are durable in the vault, as far as anybody knows, and stay there while the job lives. Never those that
+    /// were found damaged.
     pub stored: HashSet<String>,
     /// The collector is deleting these right now. They are pinned; ask again in a moment, until they are gone,
     /// before uploading them.
@@ -55,6 +56,8 @@ pub struct ObjectStats {
     pub stored_bytes: u64,
     /// How many of them are marked or being deleted.
     pub marked: u64,
+    /// How many of them were found damaged or missing, and were not stored anew since.
+    pub damaged: u64,
 }
 
 /// Operations on objects by the jobs that write and reuse them.
@@ -95,6 +98,26 @@ impl Objects<'_> {
         Ok(())
     }
 
+    /// Notes that objects were found damaged or missing in the vault. From now on they count as not stored: the next job
+    /// that needs one stores it anew. What refers to them stays as it is. Tells how many were not known to be damaged.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn report_damage(&self, names: &[String]) -> Result<u64> {
+        let mut newly = 0;
+        for batch in names.chunks(BATCH) {
+            newly += retry_deadlocks(|| async {
+                let sql = format!(
+                    "UPDATE objects SET damaged = 1 WHERE damaged = 0 AND name IN ({})",
+                    placeholders(1, batch.len())
+                );
+                Ok(with_names(sql, batch).execute(self.0.database.writer()).await?.rows_affected())
+            })
+            .await?;
+        }
+        Ok(newly)
+    }
+
     /// Which of these are stored. A hint: only [`Objects::pin`] makes it stay so.
     ///
     /// # Errors
@@ -122,7 +145,8 @@ impl Objects<'_> {
         // PostgreSQL sums whole numbers into decimals, which would not be read back: hence the casts.
         let row = query(
             "SELECT COUNT(*) AS objects, CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) AS stored_bytes, \
-             CAST(COALESCE(SUM(CASE WHEN state = 'live' THEN 0 ELSE 1 END), 0) AS BIGINT) AS marked FROM objects",
+             CAST(COALESCE(SUM(CASE WHEN state = 'live' THEN 0 ELSE 1 END), 0) AS BIGINT) AS marked, \
+             CAST(COALESCE(SUM(damaged), 0) AS BIGINT) AS damaged FROM objects",
         )
         .fetch_one(self.0.database.reader())
         .await?;
@@ -130,6 +154,7 @@ impl Objects<'_> {
             objects: row.count("objects")?,
             stored_bytes: row.count("stored_bytes")?,
             marked: row.count("marked")?,
+            damaged: row.count("damaged")?,
         })
     }
 
@@ -151,7 +176,8 @@ impl Objects<'_> {
         // All rows are written, marked or not: the lock on them is what makes the collector see the pins.
         let live = with_names(
             format!(
-                "UPDATE objects SET state = 'live' WHERE state IN ('live', 'marked') AND name IN ({}) RETURNING name",
+                "UPDATE objects SET state = 'live' WHERE state IN ('live', 'marked') AND name IN ({}) \
+                 RETURNING name, damaged",
                 placeholders(1, names.len())
             ),
             names,
@@ -167,7 +193,13 @@ impl Objects<'_> {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let report = PinReport { stored: self::names(&live)?, deleting: self::names(&deleting)? };
+        let mut stored = HashSet::new();
+        for row in &live {
+            if !row.flag("damaged")? {
+                stored.insert(row.text("name")?);
+            }
+        }
+        let report = PinReport { stored, deleting: self::names(&deleting)? };
         transaction.commit().await?;
         Ok(report)
     }
@@ -196,7 +228,7 @@ async fn enter(transaction: &mut Transaction<'static, Any>, objects: &[StoredObj
     for object in objects {
         let done = query(
             "INSERT INTO objects (name, kind, stored_bytes, state, marked_in) VALUES ($1, $2, $3, 'live', 0) \
-             ON CONFLICT (name) DO UPDATE SET stored_bytes = excluded.stored_bytes, state = 'live' \
+             ON CONFLICT (name) DO UPDATE SET stored_bytes = excluded.stored_bytes, state = 'live', damaged = 0 \
              WHERE objects.state <> 'deleting'",
         )
         .bind(&object.name)

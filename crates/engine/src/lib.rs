@@ -6,6 +6,7 @@
 
 pub mod connect;
 pub mod crash;
+mod damage;
 pub mod engine;
 pub mod jobs;
 pub mod lease;

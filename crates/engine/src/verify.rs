@@ -45,6 +45,9 @@ pub struct Report {
     pub faults_total: u64,
     /// The first of them.
     pub faults: Vec<Fault>,
+    /// All objects whose stored bytes are gone or wrong.
+    #[serde(skip)]
+    pub damaged: Vec<ObjectName>,
 }
 
 impl Report {
@@ -163,13 +166,12 @@ async fn verify_collection(
 
 /// Damage is a finding; a store that does not answer is an error.
 fn note(report: &mut Report, namespace: Option<&str>, error: vault::Error) -> vault::Result<()> {
-    use vault::Error as E;
-    let object = match &error {
-        E::Damaged { object, .. } | E::Missing { object, .. } => Some(*object),
-        E::NewerFormat { .. } => None,
-        _ => return Err(error),
-    };
-    report.fault(namespace, object.as_ref(), error.to_string());
+    let object = error.damaged_object();
+    if object.is_none() && !matches!(error, vault::Error::NewerFormat { .. }) {
+        return Err(error);
+    }
+    report.damaged.extend(object);
+    report.fault(namespace, object, error.to_string());
     Ok(())
 }
 

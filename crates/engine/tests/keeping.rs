@@ -1,6 +1,7 @@
 //! What keeps the vault clean deletes nothing that anybody may still need.
 #![allow(clippy::unwrap_used)]
 
+mod restore_support;
 mod support;
 
 use std::{
@@ -14,10 +15,12 @@ use catalog::{Catalog, NewSnapshot, SnapshotType};
 use ebbtide_engine::{
     Engine,
     engine::wall_clock,
+    progress::Counters,
     rebuild::{GRACE_DAYS, rebuild},
+    verify::verify,
 };
-use model::{id::SnapshotId, snapshot::SnapshotState};
-use serde_json::Value;
+use model::{id::SnapshotId, restore::RestoreState, snapshot::SnapshotState};
+use serde_json::{Value, json};
 use support::{Bench, documents};
 use testbed::Options;
 
@@ -142,6 +145,51 @@ async fn what_a_killed_process_left_half_written_is_removed_after_an_hour() {
     assert!(!old.exists() && new.exists(), "a file that may still be written to is not touched");
     let did = engine.reconcilers().activate("leftovers").await.unwrap();
     assert_eq!(did["due"], false, "the walk is not for every half minute");
+}
+
+/// A bit that has flipped is not seen when a segment is reused, only when it is read. Then it is remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_found_damaged_is_stored_anew_and_old_snapshots_are_whole_again() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let old = bench.snapshot().await;
+    let segment = bench.segments(&old, "app.things").await.remove(0);
+    let path = bench.dir.path().join("vault").join(segment.name.path());
+    let rot = || {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    rot();
+    // As `ebbtide verify` does.
+    let name = old.manifest.as_ref().unwrap().parse().unwrap();
+    let report = verify(&bench.vault, &name, &Counters::default()).await.unwrap();
+    assert_eq!(report.damaged, [segment.name]);
+    bench.catalog.objects().report_damage(&[segment.name.to_string()]).await.unwrap();
+    let second = bench.snapshot().await;
+    bench.assert_verifies(&second).await;
+    bench.assert_verifies(&old).await;
+    assert!(second.added_bytes >= segment.stored_bytes, "it was stored anew");
+
+    rot();
+    for download in [false, true] {
+        let id = if download {
+            restore_support::request_download(&bench, &old).await
+        } else {
+            restore_support::request(&bench, &old, bench.deployment, json!({})).await
+        };
+        let job = restore_support::run(&bench, id, bench.settings(), None).await;
+        assert_eq!(job.state, RestoreState::Failed);
+        let error = job.error.unwrap();
+        assert!(error.contains(&segment.name.hex()) && error.contains("stored anew"), "{error}");
+        assert_eq!(bench.catalog.objects().stats().await.unwrap().damaged, 1);
+        let next = bench.snapshot().await;
+        bench.assert_verifies(&next).await;
+        bench.assert_verifies(&old).await;
+        assert_eq!(bench.catalog.objects().stats().await.unwrap().damaged, 0);
+        rot();
+    }
 }
 
 /// What is found damaged when it would be reused is stored anew.

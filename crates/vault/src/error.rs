@@ -138,6 +138,14 @@ impl Error {
         matches!(self, Self::Damaged { .. } | Self::Missing { .. })
     }
 
+    /// The object whose stored bytes are gone or wrong.
+    pub const fn damaged_object(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Damaged { object, .. } | Self::Missing { object, .. } => Some(object),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn damaged(object: ObjectName, what: &'static str) -> Self {
         Self::Damaged { object, block: None, what }
     }

@@ -80,6 +80,7 @@ suite![
     races::many_requests_for_one_target,
     races::a_download_too_many_is_never_granted,
     objects::pins_hold_and_end_with_the_job,
+    objects::what_is_damaged_counts_as_not_stored,
     collector::garbage_goes_after_two_cycles,
     collector::every_interleaving_of_reuse_and_collection,
     collector::a_pin_and_a_mark_at_the_same_time,

@@ -22,7 +22,10 @@ pub(crate) async fn pins_hold_and_end_with_the_job(catalog: Catalog) {
     let report = objects.pin(&first, &many).await.unwrap();
     assert_eq!(report.stored, many[..500].iter().cloned().collect::<HashSet<_>>());
     assert_eq!(objects.known(&many).await.unwrap(), report.stored);
-    assert_eq!(objects.stats().await.unwrap(), ObjectStats { objects: 500, stored_bytes: 50_000, marked: 0 });
+    assert_eq!(
+        objects.stats().await.unwrap(),
+        ObjectStats { objects: 500, stored_bytes: 50_000, ..ObjectStats::default() }
+    );
     assert!(objects.pin(&first, &[]).await.unwrap().stored.is_empty());
 
     let collector = catalog.collector();
@@ -46,6 +49,32 @@ pub(crate) async fn pins_hold_and_end_with_the_job(catalog: Catalog) {
     assert_eq!(objects.stats().await.unwrap().marked, 500);
 }
 
+pub(crate) async fn what_is_damaged_counts_as_not_stored(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let lease = support::claim(&catalog, "w1", at(2)).await;
+    let objects = catalog.objects();
+    let both = names(&["good", "rotten"]);
+    objects.pin(&lease, &both).await.unwrap();
+    objects.stored(&lease, &[stored("good"), stored("rotten")]).await.unwrap();
+    assert_eq!(objects.report_damage(&names(&["rotten", "unknown"])).await.unwrap(), 1);
+    assert_eq!(objects.report_damage(&names(&["rotten"])).await.unwrap(), 0, "known already");
+    assert_eq!(objects.report_damage(&[]).await.unwrap(), 0);
+    let found = objects.pin(&lease, &both).await.unwrap();
+    assert_eq!(found.stored, HashSet::from(["good".to_owned()]));
+    assert_eq!(objects.stats().await.unwrap().damaged, 1);
+    // Neither the collector nor a search of the store makes it good again.
+    let collector = catalog.collector();
+    let cycle = collector.begin_cycle(at(3), 1000).await.unwrap().unwrap();
+    collector.adopt(&cycle, &[stored("rotten")]).await.unwrap();
+    assert_eq!(collector.candidates(None, 10).await.unwrap().len(), 2);
+    assert!(!objects.pin(&lease, &both).await.unwrap().stored.contains("rotten"));
+
+    objects.stored(&lease, &[stored("rotten")]).await.unwrap();
+    assert_eq!(objects.pin(&lease, &both).await.unwrap().stored.len(), 2, "stored anew");
+    assert_eq!(objects.stats().await.unwrap().damaged, 0);
+}
+
 /// Workers run on any thread. What does not fit there is refused by the compiler, here and not in the engine.
 #[tokio::test]
 async fn futures_can_be_sent_between_threads() {
@@ -62,6 +91,7 @@ async fn futures_can_be_sent_between_threads() {
     sendable(catalog.jobs().finish(&lease, support::failed("x"), at(4)));
     sendable(objects.pin(&lease, &[]));
     sendable(objects.stored(&lease, &[]));
+    sendable(objects.report_damage(&[]));
     sendable(collector.mark(&cycle, &[]));
     sendable(collector.begin_delete(&cycle, &[]));
     sendable(collector.finish_delete(&cycle, &[]));

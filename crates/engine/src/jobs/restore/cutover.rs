@@ -18,6 +18,7 @@ use super::{
     checkpoint::Checkpoint,
     errors::job_error,
     plan::{self, Way},
+    segments,
     source::{Item, Restore},
     stage,
 };
@@ -142,9 +143,9 @@ async fn replace_functions(ctx: &JobContext, job: &Restore) -> Result<(), JobErr
     for item in job.going(Way::Functions) {
         ctx.check()?;
         let mut documents = BytesMut::new();
-        let mut segments = job.manifest.segments(&item.entry);
-        while let Some(segment) = segments.try_next().await? {
-            documents.extend_from_slice(&ctx.vault().read_segment(&segment).await?.into_bytes());
+        let mut segments = std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry));
+        while let Some((_, segment)) = segments.try_next().await? {
+            documents.extend_from_slice(&segment);
         }
         system_js::replace(&job.deployment, &item.ns.db, documents.freeze(), Some(job.job.clone()))
             .await

@@ -7,7 +7,10 @@ use futures::{Stream, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 use vault::{CollectionEntry, Manifest, SegmentEntry};
 
-use crate::lease::{JobContext, JobError};
+use crate::{
+    damage,
+    lease::{JobContext, JobError},
+};
 
 /// Segments that are fetched while one is worked on.
 const SEGMENTS_AHEAD: usize = 2;
@@ -21,10 +24,17 @@ pub(crate) fn read<'a>(
     collection: &CollectionEntry,
 ) -> impl Stream<Item = Result<(SegmentEntry, Bytes), JobError>> + Send + 'a {
     let read = move |entry: Result<SegmentEntry, vault::Error>| async move {
-        let entry = entry?;
+        let catalog = ctx.catalog();
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Err(damage::noted(catalog, error).await),
+        };
         let permit = Arc::clone(&ctx.services().budget.segments).acquire_owned().await;
         let permit = permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?;
-        let documents = ctx.vault().read_segment(&entry).await?.into_bytes();
+        let documents = match ctx.vault().read_segment(&entry).await {
+            Ok(segment) => segment.into_bytes(),
+            Err(error) => return Err(damage::noted(catalog, error).await),
+        };
         Ok((entry, Bytes::from_owner(Held { documents, _permit: permit })))
     };
     manifest.segments(collection).map(read).buffered(SEGMENTS_AHEAD)

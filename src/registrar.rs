@@ -44,6 +44,13 @@ async fn look(uri: &Secret, allow_untested: bool) -> mongo::Result<CheckReport> 
     let mut warnings = missing.findings(&missing.backup_required, Purpose::Backup);
     warnings.extend(missing.findings(&missing.backup_optional, Purpose::Backup));
     warnings.extend(missing.findings(&missing.restore, Purpose::Restore));
+    if facts.untested {
+        let message = format!(
+            "Ebbtide is not tested with MongoDB {}: every job says so; verify what is backed up and restored",
+            facts.version_text
+        );
+        warnings.push(finding(api::UNTESTED_VERSION, message, None));
+    }
     if !facts.auth_enabled {
         let message =
             "the deployment runs without access control: other writers cannot be fenced off during a restore";

@@ -53,6 +53,9 @@ pub(crate) async fn until(
                 bar::show_job(&bar, &answer);
                 if let Some(well) = answer["state"].as_str().and_then(ended) {
                     bar.finish_and_clear();
+                    if let Some(warning) = answer["progress"]["warning"].as_str() {
+                        eprintln!("to be known: {warning}");
+                    }
                     return Ok(Some(Ended { answer, well }));
                 }
             }

@@ -39,5 +39,5 @@ pub use serve::{ServeError, serve};
 pub use state::{
     ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode, Organization,
     PURPOSE_DOWNLOAD_TOKEN, PURPOSE_HA1, PURPOSE_URI, Quirks, Registrar, Secret, SecretError, SecretOpener,
-    Settings, State,
+    Settings, State, UNTESTED_VERSION,
 };

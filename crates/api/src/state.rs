@@ -102,6 +102,9 @@ pub struct CheckReport {
     pub warnings: Vec<CheckFinding>,
 }
 
+/// The code of the finding that the version is not one that Ebbtide is tested with.
+pub const UNTESTED_VERSION: &str = "UNTESTED_VERSION";
+
 /// One finding of a check.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -29,6 +29,7 @@ pub struct Counters {
 struct Words {
     phase: String,
     message: String,
+    warning: String,
     last: Option<(Instant, u64)>,
     rate: f64,
 }
@@ -47,6 +48,11 @@ impl Counters {
     /// Says in a sentence what is at work.
     pub fn message(&self, message: impl Into<String>) {
         self.words().message = message.into();
+    }
+
+    /// Says what ought to be known about the whole job, to its end.
+    pub fn warn(&self, warning: impl Into<String>) {
+        self.words().warning = warning.into();
     }
 
     /// Sets what there is to do.
@@ -101,6 +107,7 @@ impl Counters {
             seconds_left: (rate > 0 && bytes_total > 0)
                 .then(|| bytes_total.saturating_sub(bytes_done) / rate),
             message: words.message.clone(),
+            warning: words.warning.clone(),
         }
     }
 

@@ -118,6 +118,9 @@ pub struct Progress {
     /// A sentence for people, such as the collection at work.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// What ought to be known about the whole job, such as a version that nobody has tested.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub warning: String,
 }
 
 impl Progress {

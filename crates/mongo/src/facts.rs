@@ -22,6 +22,8 @@ pub struct Facts {
     pub version: (u32, u32, u32),
     /// As the server writes it.
     pub version_text: String,
+    /// Outside of what Ebbtide is tested with, and accepted all the same.
+    pub untested: bool,
     /// Feature compatibility version, such as `6.0`.
     pub fcv: String,
     /// The replica set's name.
@@ -60,6 +62,7 @@ pub(crate) async fn gather(deployment: &Deployment) -> Result<Facts> {
     Ok(Facts {
         version: identity.version,
         version_text: identity.version_text,
+        untested: identity.untested,
         fcv: nested(&fcv, &["featureCompatibilityVersion", "version"])
             .and_then(Bson::as_str)
             .unwrap_or_default()

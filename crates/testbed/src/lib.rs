@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod data;
+pub mod disguise;
 pub mod load;
 pub mod oracle;
 pub mod postgres;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     gate::Call,
-    state::{CheckFinding, CheckReport, PURPOSE_URI, Secret},
+    state::{CheckFinding, CheckReport, PURPOSE_URI, Secret, UNTESTED_VERSION},
 };
 
 /// How long a check may take before the deployment counts as unreachable.
@@ -50,10 +50,14 @@ pub(super) async fn again(call: &Call, deployment: &Deployment) -> Option<Deploy
 
 /// What a check saw, as it is recorded.
 pub(super) fn facts_of(report: &CheckReport, now: WallTime) -> DeploymentFacts {
+    let mut details = json!({"featureCompatibilityVersion": report.feature_compatibility_version});
+    if report.warnings.iter().any(|warning| warning.code == UNTESTED_VERSION) {
+        details["untestedVersion"] = true.into();
+    }
     DeploymentFacts {
         replica_set_name: report.replica_set_name.clone(),
         mongodb_version: report.mongodb_version.clone(),
-        details: json!({"featureCompatibilityVersion": report.feature_compatibility_version}),
+        details,
         checked_at: Some(now),
     }
 }

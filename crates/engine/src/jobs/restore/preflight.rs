@@ -179,6 +179,7 @@ mod tests {
         Facts {
             version,
             version_text: format!("{}.{}.{}", version.0, version.1, version.2),
+            untested: false,
             fcv: fcv.to_owned(),
             replica_set_name: "rs".to_owned(),
             replica_set_id: None,

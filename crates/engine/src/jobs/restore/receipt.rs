@@ -45,6 +45,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "snapshotClusterTime": job.manifest.header().cluster_time.to_string(),
         "target": job.target.name,
         "targetVersion": job.deployment.identity().version_text,
+        "untestedVersion": job.deployment.identity().untested.then_some(true),
         "collections": per_collection.len(),
         "documents": totals.documents,
         "bytes": totals.bytes,

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     connect::{Connected, connect},
     lease::{JobContext, JobError},
+    observed,
 };
 
 /// A restore job with everything it needs, opened.
@@ -72,6 +73,7 @@ impl Restore {
             (_, error) => error,
         })?;
         let deployment = deployment.with_permit(ctx.permit());
+        observed::warn_if_untested(ctx, &deployment).await?;
         let job = ctx.lease().job_id.to_string();
         Ok(Self { row, options, manifest, items, target, deployment, job })
     }

@@ -60,6 +60,7 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     ctx.progress().phase("connect");
     let mut connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
     connected.deployment = connected.deployment.with_permit(ctx.permit());
+    observed::warn_if_untested(ctx, &connected.deployment).await?;
     let taken = take(ctx, &snapshot, &connected).await;
     if !ctx.holds_lease() {
         // Whoever has the job now also has the window that it raised.
@@ -110,7 +111,13 @@ async fn take(
             hot: &hot,
         };
         match attempt.run(&mut sizes).await {
-            Ok(everything) => return manifest::write(ctx, &header, everything, &store).await,
+            Ok(everything) => {
+                let mut completion = manifest::write(ctx, &header, everything, &store).await?;
+                if facts.untested {
+                    completion.notes["untestedVersion"] = facts.version_text.into();
+                }
+                return Ok(completion);
+            }
             Err(Again::Stop(error)) => return Err(error),
             Err(Again::Later(why)) => {
                 tracing::warn!(snapshot.id = %snapshot.id, attempt = number, namespace = %why.namespace, cause = why.cause, "reading {} failed: {}; starting again at a later time", why.namespace, why.cause);

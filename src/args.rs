@@ -431,6 +431,7 @@ pub(crate) enum Restore {
 Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was.
 
 Examples:
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --dry-run
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --index-commit-quorum 2 --fence off")]
     Start {
@@ -453,6 +454,9 @@ Examples:
         in_place: bool,
         #[command(flatten)]
         choices: Choices,
+        /// Say what would be done and how long the target would be out of use, and do nothing.
+        #[arg(long, conflicts_with = "watch")]
+        dry_run: bool,
         /// Wait until it has ended.
         #[arg(long)]
         watch: bool,

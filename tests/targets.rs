@@ -83,6 +83,34 @@ async fn into_another_project_with_rights_on_both_sides_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_outage_is_told_before_anything_is_done() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let client = server.client().await.unwrap();
+    testbed::data::load(&client, 7, &[Set::Views, Set::TimeSeries]).await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main", "--dry-run"];
+    let plan = ebbtide.cli(&start);
+    let number = |plan: &serde_json::Value, name: &str| plan[name].as_u64().unwrap();
+    let series = number(&plan, "timeSeriesBytes");
+    assert!(series > 0 && series < number(&plan, "logicalBytes"), "{plan}");
+    assert_eq!(number(&plan, "bytesLoadedInCutOver"), series);
+    assert!(number(&plan, "expectedOutageSeconds") > 0);
+    let in_place = ebbtide.cli(&[&start[..], &["--in-place"]].concat());
+    assert_eq!(number(&in_place, "bytesLoadedInCutOver"), number(&plan, "logicalBytes"));
+    let told = ebbtide.try_text(&start);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("expected outage: about"), "{told:?}");
+    let jobs = ebbtide.cli(&["restore", "list", "main"]);
+    assert_eq!(jobs, serde_json::json!([]), "a dry run makes no job");
+    assert_eq!(oracle::state(&client).await.unwrap(), before);
+
+    let receipt = ebbtide.restore("main", &snapshot, "main")["receipt"].clone();
+    assert_eq!(number(&receipt, "timeSeriesBytes"), series, "as it turned out to be");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_restore_into_one_target_at_a_time() {
     let server = Server::start(Options::default()).await.unwrap();
     let client = server.client().await.unwrap();

@@ -18,14 +18,18 @@ use crate::{
 pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::new(server)?;
     match command {
-        Restore::Start { target, snapshot, into, target_project, with_users, in_place, choices, watch } => {
+        Restore::Start { target, snapshot, into, target_project, with_users, in_place, choices, dry_run, watch } => {
             let mut body = json!({
                 "deliveryType": "automated", "snapshotId": snapshot, "targetClusterName": into,
                 "targetGroupId": target_project.as_deref().unwrap_or(&target.project),
-                "withUsers": with_users, "inPlace": in_place,
+                "withUsers": with_users, "inPlace": in_place, "dryRun": dry_run,
             });
             choose(&mut body, &choices);
             let answer = client.post(&jobs(&target), &body).await?;
+            if dry_run {
+                print::said(output, &planned(&answer), &answer);
+                return Ok(ExitCode::SUCCESS);
+            }
             let id = print::field(&answer, "id");
             if watch {
                 return until_ended(&client, &target, &id, output).await;
@@ -85,6 +89,27 @@ fn choose(body: &mut Value, choices: &Choices) {
     }
 }
 
+/// What a restore would do, in sentences.
+fn planned(plan: &Value) -> String {
+    let number = |name: &str| plan[name].as_u64();
+    let mut text = format!(
+        "{} would be replaced by {} documents ({}) in {} collections; nothing was changed",
+        print::field(plan, "targetClusterName"),
+        print::field(plan, "documents"),
+        print::bytes(number("logicalBytes").unwrap_or(0)),
+        print::field(plan, "collections"),
+    );
+    if let (Some(bytes), Some(seconds)) = (number("bytesLoadedInCutOver"), number("expectedOutageSeconds")) {
+        let series = number("timeSeriesBytes").unwrap_or(0);
+        text.push_str(&format!(
+            "\nexpected outage: about {seconds} s; {} are loaded inside the cut-over ({} of time series)",
+            print::bytes(bytes),
+            print::bytes(series),
+        ));
+    }
+    text
+}
+
 /// Where the restore jobs of a deployment are.
 pub(super) fn jobs(target: &Target) -> String {
     format!("{}/restoreJobs", cluster::path(target))
@@ -110,4 +135,25 @@ async fn until_ended(client: &Client, target: &Target, id: &str, output: Output)
     };
     print::said(output, &ended.sentence(&format!("restore job {id}")), &ended.answer);
     Ok(ended.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_tells_the_outage_where_it_is_known() {
+        let mut plan = json!({
+            "targetClusterName": "orders", "documents": 10, "logicalBytes": 2048, "collections": 3,
+        });
+        assert!(!planned(&plan).contains("outage"));
+        plan["timeSeriesBytes"] = json!(1024);
+        plan["bytesLoadedInCutOver"] = json!(1024);
+        plan["expectedOutageSeconds"] = json!(4);
+        let text = planned(&plan);
+        assert!(
+            text.contains("about 4 s; 1.0 KiB are loaded") && text.contains("nothing was changed"),
+            "{text}"
+        );
+    }
 }

@@ -143,6 +143,17 @@ async fn own_paths_show_progress_and_take_choices() {
     body["dryRun"] = json!(true);
     let plan = app.post(&path, body.clone()).await.expect(200);
     assert_eq!((&plan["dryRun"], &plan["documents"]), (&json!(true), &json!(10)));
+    let loaded = |plan: &Value| (plan["timeSeriesBytes"].clone(), plan["bytesLoadedInCutOver"].clone());
+    assert_eq!(loaded(&plan), (json!(300), json!(1000)), "in place, all of it");
+    assert!(plan["expectedOutageSeconds"].as_u64().unwrap() > 0);
+    let mut staged = body.clone();
+    staged["inPlace"] = json!(false);
+    assert_eq!(loaded(&app.post(&path, staged).await.expect(200)), (json!(300), json!(300)));
+    let mut archive = download(&snapshot);
+    archive["dryRun"] = json!(true);
+    let plan = app.post(&path, archive).await.expect(200);
+    assert_eq!(plan["timeSeriesBytes"], 300);
+    assert!(plan.get("expectedOutageSeconds").is_none(), "a download keeps nobody out");
     assert_eq!(app.get(&path).await.expect(200)["totalCount"], 0, "a dry run writes nothing");
     body["dryRun"] = json!(false);
     let job = app.post(&path, body.clone()).await.expect(201);

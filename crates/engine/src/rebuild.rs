@@ -12,7 +12,7 @@ use futures::StreamExt;
 use model::{WallTime, snapshot::SnapshotState};
 use serde::Serialize;
 use serde_json::{Value, json};
-use vault::{Manifest, ManifestHeader, ObjectName, Order, Vault};
+use vault::{CollectionKind, Manifest, ManifestHeader, ObjectName, Order, Vault};
 
 use crate::lease::JobError;
 
@@ -130,9 +130,14 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
     let header = manifest.header();
     let totals = manifest.totals();
     let mut capped = vec![];
+    let mut time_series_bytes = 0;
     let mut collections = manifest.collections();
     while let Some(collection) = collections.next().await {
-        let meta = collection?.meta;
+        let collection = collection?;
+        let meta = collection.meta;
+        if meta.kind == CollectionKind::TimeSeriesBuckets {
+            time_series_bytes += collection.bytes;
+        }
         if meta.order == Order::Natural {
             capped.push(json!({ "namespace": format!("{}.{}", meta.db, meta.name), "asOf": meta.as_of }));
         }
@@ -160,6 +165,6 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         stored_bytes: totals.stored_bytes,
         added_bytes: 0,
         error: None,
-        notes: json!({ "capped": capped, "rebuilt": true }),
+        notes: json!({ "capped": capped, "rebuilt": true, "timeSeriesBytes": time_series_bytes }),
     })
 }

@@ -6,6 +6,7 @@
 pub mod deployment;
 pub mod id;
 pub mod job;
+pub mod outage;
 pub mod restore;
 pub mod role;
 pub mod snapshot;

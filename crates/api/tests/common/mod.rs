@@ -299,7 +299,7 @@ impl App {
             logical_bytes: 1000,
             stored_bytes: 400,
             added_bytes: 400,
-            notes: json!({}),
+            notes: json!({"timeSeriesBytes": 300}),
         };
         self.catalog
             .jobs()

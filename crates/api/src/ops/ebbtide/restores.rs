@@ -1,7 +1,7 @@
 //! Restore jobs as they are: state, progress, error, receipt; and restores with choices that Atlas does not have.
 
 use http::Method;
-use model::role::Action;
+use model::{outage, role::Action};
 use serde_json::{Map, Value, json};
 
 use super::UNVERSIONED;
@@ -97,6 +97,7 @@ async fn create(call: Call) -> Answer<Reply> {
 
 /// What a restore would do.
 fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
+    let in_place = options["inPlace"].as_bool().unwrap_or(false);
     let mut object = json!({
         "collections": checked.snapshot.collections,
         "deliveryType": wanted.delivery().as_str(),
@@ -106,7 +107,19 @@ fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
         "options": options,
         "snapshotId": checked.snapshot.id.to_string(),
     });
+    // Snapshots that were completed by an earlier version don't tell.
+    let series = checked.snapshot.notes["timeSeriesBytes"].as_u64();
+    if let Some(bytes) = series {
+        object["timeSeriesBytes"] = bytes.into();
+    }
     if let Some(target) = &checked.target {
+        // Time series cannot be renamed, and with inPlace nothing is.
+        let loaded = if in_place { Some(checked.snapshot.logical_bytes) } else { series };
+        if let Some(bytes) = loaded {
+            object["bytesLoadedInCutOver"] = bytes.into();
+            object["expectedOutageSeconds"] =
+                outage::estimated_seconds(bytes, checked.snapshot.collections).into();
+        }
         object["targetClusterName"] = target.name.as_str().into();
         if let Some(version) = &target.facts.mongodb_version {
             object["targetMongoDBVersion"] = version.as_str().into();

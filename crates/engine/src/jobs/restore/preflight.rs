@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bson::doc;
+use model::outage;
 use mongo::{Deployment, Facts, Namespace, facts::Member, privileges::Purpose, write::timeseries::series_of};
 
 use super::{
@@ -76,9 +77,12 @@ pub(crate) fn count(ctx: &JobContext, job: &Restore) {
     ctx.progress().restart();
     ctx.progress().totals(totals.documents, totals.bytes, collections.count() as u64);
     let series: u64 = job.going(Way::Buckets).map(|item| item.entry.bytes).sum();
-    if series > 0 {
+    let (loaded, what) =
+        if job.options.in_place { (totals.bytes, "documents") } else { (series, "time series") };
+    if loaded > 0 {
+        let seconds = outage::estimated_seconds(loaded, totals.collections);
         ctx.progress().message(format!(
-            "{series} bytes of time series are loaded inside the cut-over and cannot be read until then"
+            "{loaded} bytes of {what} are loaded inside the cut-over: an outage of about {seconds} s"
         ));
     }
 }

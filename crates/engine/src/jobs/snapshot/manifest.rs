@@ -59,6 +59,8 @@ pub(super) async fn write(
     let count = collections.len() as u64;
     let capped: Vec<_> =
         collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
+    let series = collections.iter().filter(|read| read.info.kind == mongo::CollectionKind::TimeSeriesBuckets);
+    let time_series_bytes: u64 = series.map(|read| read.pages.content.bytes).sum();
     for read in collections {
         ctx.check()?;
         let meta = meta_of(&read);
@@ -95,7 +97,7 @@ pub(super) async fn write(
         logical_bytes: written.totals.bytes,
         stored_bytes: written.totals.stored_bytes + written.stored_bytes,
         added_bytes: store.added_bytes(),
-        notes: json!({ "capped": capped, "excluded": excluded }),
+        notes: json!({ "capped": capped, "excluded": excluded, "timeSeriesBytes": time_series_bytes }),
     })
 }
 

@@ -63,6 +63,7 @@ async fn look(uri: &Secret, allow_untested: bool) -> mongo::Result<CheckReport> 
         mongodb_version: Some(facts.version_text),
         feature_compatibility_version: Some(facts.fcv),
         replica_set_name: Some(facts.replica_set_name),
+        replica_set_id: facts.replica_set_id,
     })
 }
 

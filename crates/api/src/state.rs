@@ -96,6 +96,9 @@ pub struct CheckReport {
     /// Name of the replica set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica_set_name: Option<String>,
+    /// The id that it got when it was initiated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_set_id: Option<String>,
     /// What stands in the way, each with what to do about it.
     pub problems: Vec<CheckFinding>,
     /// What does not stand in the way but ought to be known.

@@ -14,8 +14,8 @@ use crate::{
     row::{Columns, statement, to_json},
 };
 
-const COLUMNS: &str = "id, project_id, name, kind, uri_sealed, options, replica_set_name, mongodb_version, details, \
-                       checked_at, created_at, removed_at";
+const COLUMNS: &str = "id, project_id, name, kind, uri_sealed, options, replica_set_name, replica_set_id, \
+                       mongodb_version, details, checked_at, created_at, removed_at";
 
 /// A deployment. A removed one keeps its id, its name and its snapshots.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +45,8 @@ pub struct Deployment {
 pub struct DeploymentFacts {
     /// Name of the replica set.
     pub replica_set_name: Option<String>,
+    /// The id that the set got when it was initiated: the same under whatever names it is registered.
+    pub replica_set_id: Option<String>,
     /// Version of mongod.
     pub mongodb_version: Option<String>,
     /// Feature compatibility version, members and whatever else is worth showing.
@@ -81,10 +83,10 @@ impl Deployments<'_> {
     /// [`crate::Error::AlreadyExists`] when the name is taken, [`crate::Error::NotFound`] without such a project.
     pub async fn add(&self, new: NewDeployment, now: WallTime) -> Result<Deployment> {
         let sql = format!(
-            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL) \
+            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL) \
              ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, uri_sealed = excluded.uri_sealed, \
              options = excluded.options, replica_set_name = excluded.replica_set_name, \
-             mongodb_version = excluded.mongodb_version, details = excluded.details, \
+             replica_set_id = excluded.replica_set_id, mongodb_version = excluded.mongodb_version, details = excluded.details, \
              checked_at = excluded.checked_at, removed_at = NULL \
              WHERE deployments.removed_at IS NOT NULL RETURNING {COLUMNS}"
         );
@@ -96,6 +98,7 @@ impl Deployments<'_> {
             .bind(&new.uri_sealed.0)
             .bind(to_json(&new.options))
             .bind(new.facts.replica_set_name.as_deref())
+            .bind(new.facts.replica_set_id.as_deref())
             .bind(new.facts.mongodb_version.as_deref())
             .bind(to_json(&new.facts.details))
             .bind(new.facts.checked_at.map(|t| t.0))
@@ -170,11 +173,12 @@ impl Deployments<'_> {
     /// [`crate::Error::NotFound`].
     pub async fn update_facts(&self, id: DeploymentId, facts: &DeploymentFacts) -> Result<()> {
         let done = query(
-            "UPDATE deployments SET replica_set_name = $2, mongodb_version = $3, details = $4, checked_at = $5 \
-             WHERE id = $1",
+            "UPDATE deployments SET replica_set_name = $2, replica_set_id = $3, mongodb_version = $4, details = $5, \
+             checked_at = $6 WHERE id = $1",
         )
         .bind(id.to_string())
         .bind(facts.replica_set_name.as_deref())
+        .bind(facts.replica_set_id.as_deref())
         .bind(facts.mongodb_version.as_deref())
         .bind(to_json(&facts.details))
         .bind(facts.checked_at.map(|t| t.0))
@@ -223,20 +227,29 @@ impl Deployments<'_> {
     }
 }
 
+/// A deployment that is held for the rest of a transaction.
+pub(crate) struct Locked {
+    pub(crate) project_id: ProjectId,
+    pub(crate) name: DeploymentName,
+    pub(crate) replica_set_id: Option<String>,
+}
+
 /// Locks a deployment that is not removed, so that nothing is asked of it while it is being removed, and the
-/// other way round. Its project and name.
-pub(crate) async fn lock(
-    transaction: &mut Transaction<'static, Any>,
-    id: DeploymentId,
-) -> Result<(ProjectId, DeploymentName)> {
+/// other way round.
+pub(crate) async fn lock(transaction: &mut Transaction<'static, Any>, id: DeploymentId) -> Result<Locked> {
     let row = query(
-        "UPDATE deployments SET removed_at = removed_at WHERE id = $1 AND removed_at IS NULL RETURNING project_id, name",
+        "UPDATE deployments SET removed_at = removed_at WHERE id = $1 AND removed_at IS NULL \
+         RETURNING project_id, name, replica_set_id",
     )
     .bind(id.to_string())
     .fetch_optional(&mut **transaction)
     .await?
     .ok_or_else(|| Error::not_found("deployment", id))?;
-    Ok((row.parsed("project_id")?, row.parsed("name")?))
+    Ok(Locked {
+        project_id: row.parsed("project_id")?,
+        name: row.parsed("name")?,
+        replica_set_id: row.maybe_text("replica_set_id")?,
+    })
 }
 
 fn found(rows: u64, id: DeploymentId) -> Result<()> {
@@ -253,6 +266,7 @@ fn deployment(row: &AnyRow) -> Result<Deployment> {
         options: row.json("options")?,
         facts: DeploymentFacts {
             replica_set_name: row.maybe_text("replica_set_name")?,
+            replica_set_id: row.maybe_text("replica_set_id")?,
             mongodb_version: row.maybe_text("mongodb_version")?,
             details: row.json("details")?,
             checked_at: row.maybe_time("checked_at")?,

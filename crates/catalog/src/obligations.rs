@@ -75,8 +75,8 @@ impl Obligations<'_> {
         Ok(detail)
     }
 
-    /// Changes what is recorded of obligations of one kind on one deployment, all at once: what `change` gives takes the
-    /// place of the detail.
+    /// Changes what is recorded of obligations of one kind on one deployment, under whatever names it is registered, all at
+    /// once: what `change` gives takes the place of the detail.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -89,7 +89,7 @@ impl Obligations<'_> {
         let mut transaction = self.0.database.begin().await?;
         let select = statement(format!(
             "SELECT job_id, deployment_id, kind, detail, recorded_at FROM obligations \
-             WHERE deployment_id = $1 AND kind = $2{}",
+             WHERE {SAME_REPLICA_SET} AND kind = $2{}",
             self.0.database.locked()
         ));
         let rows = select.bind(deployment.to_string()).bind(kind).fetch_all(&mut *transaction).await?;
@@ -101,7 +101,7 @@ impl Obligations<'_> {
             )
             .bind(to_json(&detail))
             .bind(standing.job_id.to_string())
-            .bind(deployment.to_string())
+            .bind(standing.deployment_id.to_string())
             .bind(kind)
             .execute(&mut *transaction)
             .await?;
@@ -132,12 +132,12 @@ impl Obligations<'_> {
         self.select("job_id = $1", Some(job.to_string())).await
     }
 
-    /// Obligations on one deployment of any job, oldest first.
+    /// Obligations on one deployment, under whatever names it is registered, of any job, oldest first.
     ///
     /// # Errors
     /// When the database cannot be used.
     pub async fn of_deployment(&self, deployment: DeploymentId) -> Result<Vec<Obligation>> {
-        self.select("deployment_id = $1", Some(deployment.to_string())).await
+        self.select(SAME_REPLICA_SET, Some(deployment.to_string())).await
     }
 
     /// Obligations of jobs that have ended, for the reaper, oldest first.
@@ -161,6 +161,10 @@ impl Obligations<'_> {
         select.fetch_all(self.0.database.reader()).await?.iter().map(obligation).collect()
     }
 }
+
+/// On the deployment `$1`, or on one that is the same replica set.
+const SAME_REPLICA_SET: &str = "deployment_id IN (SELECT d.id FROM deployments d WHERE d.id = $1 OR d.replica_set_id = \
+                                (SELECT o.replica_set_id FROM deployments o WHERE o.id = $1))";
 
 /// How many are looked at in one go; a job has a handful.
 const OBLIGATIONS_MAX: u32 = 1_000;

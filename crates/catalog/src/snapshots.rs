@@ -152,7 +152,7 @@ impl Snapshots<'_> {
     /// [`crate::Conflict::OnDemandUnfinished`]; [`crate::Error::NotFound`] when the deployment is not there or removed.
     pub async fn request(&self, new: NewSnapshot, now: WallTime) -> Result<Snapshot> {
         let mut transaction = self.0.database.begin().await?;
-        let (project, _) = deployments::lock(&mut transaction, new.deployment_id).await?;
+        let project = deployments::lock(&mut transaction, new.deployment_id).await?.project_id;
         let id: SnapshotId = new_id(now);
         let row = statement(format!(
             "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \

@@ -17,6 +17,7 @@ use crate::{
 pub(crate) async fn record(services: &Services, id: DeploymentId, facts: &Facts) -> Result<(), JobError> {
     let seen = DeploymentFacts {
         replica_set_name: Some(facts.replica_set_name.clone()),
+        replica_set_id: facts.replica_set_id.clone(),
         mongodb_version: Some(facts.version_text.clone()),
         details: details(facts),
         checked_at: Some(services.now()),

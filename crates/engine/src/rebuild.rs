@@ -117,6 +117,7 @@ fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deploym
         options: json!({}),
         facts: DeploymentFacts {
             replica_set_name: Some(header.replica_set_name.clone()),
+            replica_set_id: None,
             mongodb_version: Some(header.mongod_version.clone()),
             details: Value::Null,
             checked_at: None,

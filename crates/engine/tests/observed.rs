@@ -11,7 +11,6 @@ use model::{id::RestoreJobId, restore::RestoreState, snapshot::SnapshotState};
 use restore_support::{register, restore, run};
 use serde_json::json;
 use support::{Bench, documents};
-use model::{restore::RestoreState, snapshot::SnapshotState};
 use testbed::{Options, Server, disguise::Disguise};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -36,6 +35,63 @@ async fn an_upgrade_is_noticed_by_the_next_job() {
 
     restore(&bench, &snapshot, target, json!({})).await;
     assert_eq!(seen(target).await.mongodb_version.as_deref(), Some("6.0.5"));
+}
+
+async fn state_of(catalog: &catalog::Catalog, id: RestoreJobId) -> catalog::RestoreJob {
+    catalog.restores().get(id).await.unwrap().unwrap()
+}
+
+/// One replica set under two names is one target.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_restores_under_two_names_do_not_write_to_one_replica_set_at_once() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "things", documents(100, 100, |n| Bson::Int64(n as i64))).await;
+    let snapshot = bench.snapshot().await;
+    // Nobody has looked behind these names yet.
+    let other = Server::start(Options::version("6.0.5")).await.unwrap();
+    let names = [register(&bench, "one", &other.uri()).await, register(&bench, "two", &other.uri()).await];
+    let mut jobs = vec![];
+    for target in names {
+        jobs.push(restore_support::request(&bench, &snapshot, target, json!({})).await);
+    }
+    // Whichever is first stays in the middle until the other has come to its end.
+    let probe = support::probe({
+        let (catalog, jobs) = (bench.catalog.clone(), jobs.clone());
+        move |moment, _| {
+            let (catalog, jobs) = (catalog.clone(), jobs.clone());
+            async move {
+                for _ in 0..600 {
+                    let mut ended = false;
+                    for id in &jobs {
+                        ended |= state_of(&catalog, *id).await.state == RestoreState::Failed;
+                    }
+                    if moment != "restore.staged" || ended {
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+    });
+    let engine = bench.engine(bench.settings()).with_probe(probe);
+    for id in &jobs {
+        restore_support::run_engine(&bench, &engine, *id).await;
+    }
+    let (first, second) = (state_of(&bench.catalog, jobs[0]).await, state_of(&bench.catalog, jobs[1]).await);
+    let (done, refused) =
+        if first.state == RestoreState::Finished { (first, second) } else { (second, first) };
+    assert_eq!((done.state, refused.state), (RestoreState::Finished, RestoreState::Failed), "{refused:?}");
+    let error = refused.error.unwrap();
+    assert!(error.contains("another restore") && error.contains("nothing was changed"), "{error}");
+    // Now it is known when it is asked for.
+    restore_support::request(&bench, &snapshot, names[0], json!({})).await;
+    let new = catalog::NewRestore {
+        snapshot_id: snapshot.id,
+        delivery: catalog::Delivery::Automated { target: names[1] },
+        options: json!({}),
+    };
+    let again = bench.catalog.restores().request(new, wall_clock()).await;
+    assert!(matches!(again, Err(catalog::Error::Conflict(catalog::Conflict::TargetBusy))), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

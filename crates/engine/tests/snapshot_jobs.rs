@@ -131,6 +131,19 @@ async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
     let bench = Bench::start(Options::default()).await;
     let obligations = bench.catalog.obligations();
     let engine = bench.engine(bench.settings());
+    // The same servers are registered twice.
+    let own = bench.catalog.deployments().get(bench.deployment).await.unwrap().unwrap();
+    let facts = catalog::DeploymentFacts { replica_set_id: Some("5ebb".to_owned()), ..own.facts };
+    bench.catalog.deployments().update_facts(own.id, &facts).await.unwrap();
+    let twin = catalog::NewDeployment {
+        project_id: own.project_id,
+        name: "twin".parse().unwrap(),
+        kind: own.kind,
+        uri_sealed: own.uri_sealed,
+        options: own.options,
+        facts,
+    };
+    let twin = bench.catalog.deployments().add(twin, wall_clock()).await.unwrap().id;
     let set = async |seconds: i64| {
         bench
             .server
@@ -141,7 +154,9 @@ async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
     // In whatever order they end.
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
         let mut leases = vec![];
-        for (from, to) in [(300, 4000), (4000, 7000), (7000, 9000)] {
+        for (from, to, named) in
+            [(300, 4000, bench.deployment), (4000, 7000, twin), (7000, 9000, bench.deployment)]
+        {
             let new = catalog::NewSnapshot {
                 deployment_id: bench.deployment,
                 snapshot_type: catalog::SnapshotType::Scheduled,
@@ -154,10 +169,7 @@ async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
             let detail = serde_json::json!({
                 "host": bench.server.host_port(), "previous_seconds": from, "raised_to_seconds": to,
             });
-            obligations
-                .record(&lease, bench.deployment, "historyWindow", &detail, wall_clock())
-                .await
-                .unwrap();
+            obligations.record(&lease, named, "historyWindow", &detail, wall_clock()).await.unwrap();
             set(to).await;
             leases.push(lease);
         }

@@ -56,6 +56,7 @@ pub(super) fn facts_of(report: &CheckReport, now: WallTime) -> DeploymentFacts {
     }
     DeploymentFacts {
         replica_set_name: report.replica_set_name.clone(),
+        replica_set_id: report.replica_set_id.clone(),
         mongodb_version: report.mongodb_version.clone(),
         details,
         checked_at: Some(now),

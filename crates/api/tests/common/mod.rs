@@ -348,6 +348,7 @@ pub async fn deployment(
         options: json!({}),
         facts: DeploymentFacts {
             replica_set_name: Some("rs0".into()),
+            replica_set_id: None,
             mongodb_version: Some("6.0.5".into()),
             details: json!({}),
             checked_at: None,

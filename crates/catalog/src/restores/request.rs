@@ -13,7 +13,7 @@ use super::{
     COLUMNS, Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreJob, Restores, Target, delivery, restore_job,
 };
 use crate::{
-    Conflict, Error, Result, deployments,
+    Conflict, Error, Lease, Result, deployments,
     error::is_duplicate,
     jobs, new_id,
     row::{Columns, statement, to_json},
@@ -30,6 +30,22 @@ struct Source {
 }
 
 impl Restores<'_> {
+    /// Claims for the lease's restore job the replica set that its worker has found behind the target: what was known
+    /// when it was asked for may have been nothing, or another set. Doing it again does no harm.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::TargetBusy`] when another restore has claimed it, [`crate::Error::LeaseLost`].
+    pub async fn claim_target(&self, lease: &Lease, replica_set_id: &str) -> Result<()> {
+        let Work::Restore { restore_job_id: id } = lease.work else {
+            let (state, event) = (lease.work.kind().to_owned(), "a claim of a target".to_owned());
+            return Err(IllegalTransition { machine: "job", state, event }.into());
+        };
+        let mut transaction = self.0.database.begin().await?;
+        jobs::fence(&mut transaction, lease).await?;
+        enter_target(&mut transaction, id, replica_set_id).await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Asks for a restore: its row and its work item, in one transaction.
     ///
     /// # Errors
@@ -37,19 +53,27 @@ impl Restores<'_> {
     /// snapshot is not completed, [`crate::Conflict`] when the target is busy or there are too many downloads.
     pub async fn request(&self, new: NewRestore, now: WallTime) -> Result<RestoreJob> {
         let mut transaction = self.0.database.begin().await?;
-        let target = match new.delivery {
+        let locked = match new.delivery {
             Delivery::Automated { target } => {
-                let (project_id, deployment_name) = deployments::lock(&mut transaction, target).await?;
-                Some(Target { project_id, deployment_id: target, deployment_name })
+                Some((target, deployments::lock(&mut transaction, target).await?))
             }
             Delivery::Download => None,
         };
+        let replica_set_id = locked.as_ref().and_then(|(_, locked)| locked.replica_set_id.clone());
+        let target = locked.map(|(deployment_id, locked)| Target {
+            project_id: locked.project_id,
+            deployment_id,
+            deployment_name: locked.name,
+        });
         let source = lock_snapshot(&mut transaction, new.snapshot_id).await?;
         if target.is_none() {
             make_room_for_download(&mut transaction, source.project_id, now).await?;
         }
         let id: RestoreJobId = new_id(now);
         let job = insert(&mut transaction, id, &new, &source, target.as_ref(), now).await?;
+        if let Some(replica_set_id) = replica_set_id {
+            enter_target(&mut transaction, id, &replica_set_id).await?;
+        }
         let work = match new.delivery {
             Delivery::Automated { .. } => Work::Restore { restore_job_id: id },
             Delivery::Download => Work::Download { restore_job_id: id },
@@ -57,6 +81,19 @@ impl Restores<'_> {
         jobs::insert(&mut transaction, work, &id.to_string(), now).await?;
         transaction.commit().await?;
         Ok(job)
+    }
+}
+
+/// Says which replica set a restore is into. Only one active restore is, under whatever names the set is registered.
+async fn enter_target(transaction: &mut Tx, id: RestoreJobId, replica_set_id: &str) -> Result<()> {
+    let entered = query("UPDATE restore_jobs SET target_replica_set_id = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(replica_set_id)
+        .execute(&mut **transaction)
+        .await;
+    match entered {
+        Err(error) if is_duplicate(&error) => Err(Conflict::TargetBusy.into()),
+        other => Ok(other.map(drop)?),
     }
 }
 

@@ -186,6 +186,19 @@ pub(crate) async fn obligations_outlive_their_job(catalog: Catalog) {
     obligations.rewrite(deployment.id, "historyWindow", seconds(300)).await.unwrap();
     assert_eq!(obligations.of_job(first.job_id).await.unwrap()[0].detail, json!({"seconds": 60}));
 
+    // The same set under another name, and another set.
+    let project = catalog.projects().by_name("shop").await.unwrap().unwrap();
+    let twin = support::deployment(&catalog, &project, "Twin").await;
+    let of_twin = async || obligations.of_deployment(twin.id).await.unwrap().len();
+    assert_eq!(of_twin().await, 0);
+    for (id, set) in [(deployment.id, "one"), (twin.id, "other"), (twin.id, "one")] {
+        assert_eq!(of_twin().await, 0);
+        let facts = catalog::DeploymentFacts { replica_set_id: Some(set.to_owned()), ..twin.facts.clone() };
+        catalog.deployments().update_facts(id, &facts).await.unwrap();
+    }
+    assert_eq!(of_twin().await, 1);
+    obligations.rewrite(twin.id, "historyWindow", seconds(60)).await.unwrap();
+
     let all = obligations.of_deployment(deployment.id).await.unwrap();
     assert_eq!((all.len(), all[0].kind.as_str(), all[0].recorded_at), (1, "historyWindow", at(3)));
     assert_eq!(obligations.of_job(first.job_id).await.unwrap(), all);

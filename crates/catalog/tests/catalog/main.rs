@@ -61,6 +61,7 @@ suite![
     snapshots::manifests_stay_while_a_restore_reads_them,
     restores::a_restore_is_finished_only_through_a_cut_over,
     restores::a_target_takes_one_restore_at_a_time,
+    restores::one_replica_set_takes_one_restore_under_whatever_names,
     restores::downloads_are_limited,
     restores::an_archive_is_fetched_once_or_expires,
     restores::a_cancel_in_the_queue_ends_the_job_too,

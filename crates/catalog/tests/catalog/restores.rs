@@ -79,6 +79,41 @@ pub(crate) async fn a_target_takes_one_restore_at_a_time(catalog: Catalog) {
     );
 }
 
+pub(crate) async fn one_replica_set_takes_one_restore_under_whatever_names(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let project = catalog.projects().by_name("shop").await.unwrap().unwrap();
+    let named = async |name: &str, set: Option<&str>| {
+        let mut new = support::new_deployment(&project, name);
+        new.facts.replica_set_id = set.map(str::to_owned);
+        catalog.deployments().add(new, T0).await.unwrap().id
+    };
+    let (one, twin) = (named("One", Some("id-1")).await, named("Twin", Some("id-1")).await);
+    let unseen = named("Unseen", None).await;
+    let other = named("Other", Some("id-2")).await;
+    let ask = async |target: DeploymentId, now| {
+        catalog.restores().request(support::new_restore(&snapshot, Delivery::Automated { target }), now).await
+    };
+    let busy = |error: Error| assert!(matches!(error, Error::Conflict(Conflict::TargetBusy)), "{error:?}");
+    ask(one, at(1)).await.unwrap();
+    busy(ask(twin, at(2)).await.unwrap_err());
+    ask(other, at(3)).await.unwrap();
+    ask(unseen, at(4)).await.unwrap();
+    let (first, second, third) = (
+        support::claim(&catalog, "w", at(5)).await,
+        support::claim(&catalog, "w", at(5)).await,
+        support::claim(&catalog, "w", at(5)).await,
+    );
+    // The worker finds out what nobody knew when it was asked for.
+    busy(catalog.restores().claim_target(&third, "id-1").await.unwrap_err());
+    busy(catalog.restores().claim_target(&second, "id-1").await.unwrap_err());
+    catalog.restores().claim_target(&first, "id-1").await.unwrap();
+    catalog.jobs().finish(&first, support::failed("x"), at(6)).await.unwrap();
+    catalog.restores().claim_target(&third, "id-1").await.unwrap();
+    catalog.restores().claim_target(&third, "id-1").await.unwrap();
+    busy(ask(twin, at(7)).await.unwrap_err());
+    assert!(matches!(catalog.restores().claim_target(&first, "id-3").await, Err(Error::LeaseLost { .. })));
+}
+
 pub(crate) async fn downloads_are_limited(catalog: Catalog) {
     let project = support::project(&catalog).await;
     let mut snapshots = Vec::new();

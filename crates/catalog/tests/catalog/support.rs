@@ -39,6 +39,7 @@ pub(crate) fn new_deployment(project: &Project, name: &str) -> NewDeployment {
         options: json!({"allowUntestedVersion": false}),
         facts: DeploymentFacts {
             replica_set_name: Some("rs0".to_owned()),
+            replica_set_id: None,
             mongodb_version: Some("6.0.5".to_owned()),
             details: json!({"fcv": "6.0"}),
             checked_at: Some(T0),

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use catalog::Obligation;
 use model::ClusterTime;
 use mongo::{
     Deployment,
@@ -140,7 +141,10 @@ async fn before(ctx: &JobContext, job: &Restore) -> Result<Before, JobError> {
 async fn inherit(ctx: &JobContext, job: &Restore) -> Result<bool, JobError> {
     let obligations = ctx.catalog().obligations();
     let left = obligations.of_deployment(job.target.id).await?;
-    let left: Vec<_> = left.into_iter().filter(|obligation| obligation.kind == WRITE_BLOCK).collect();
+    // Recorded under this very name: what a set with the same id tells may be of other servers, started from a copy of
+    // these ones' files, and then the block here is somebody else's.
+    let ours = |left: &Obligation| left.kind == WRITE_BLOCK && left.deployment_id == job.target.id;
+    let left: Vec<_> = left.into_iter().filter(ours).collect();
     if left.is_empty() {
         return Ok(false);
     }

@@ -32,6 +32,7 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
     }
     let facts = deployment.facts().await.map_err(|e| job_error("looking at", name, e))?;
     observed::record(ctx.services(), job.target.id, &facts).await?;
+    claim(ctx, job, &facts).await?;
     let mut reasons = Vec::new();
     let header = job.manifest.header();
     reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));
@@ -60,6 +61,21 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
         return Err(refused(name, &reasons));
     }
     Ok(())
+}
+
+/// No other restore may write to the same servers, under whatever name they are registered.
+async fn claim(ctx: &JobContext, job: &Restore, facts: &Facts) -> Result<(), JobError> {
+    let Some(id) = &facts.replica_set_id else { return Ok(()) };
+    match ctx.catalog().restores().claim_target(ctx.lease(), id).await {
+        Err(catalog::Error::Conflict(_)) => Err(refused(
+            &job.target.name,
+            &[format!(
+                "another restore writes to a replica set of the same id ({id}), registered under another name; wait \
+                 until it ends or cancel it"
+            )],
+        )),
+        claimed => Ok(claimed?),
+    }
 }
 
 fn refused(name: &impl std::fmt::Display, reasons: &[String]) -> JobError {

@@ -330,6 +330,10 @@ Example:
     Remove {
         #[command(flatten)]
         target: Target,
+        /// Also when something that a job did to it is not undone yet, such as a raised history window: it is told of in
+        /// the refusal, and is yours to undo.
+        #[arg(long)]
+        force: bool,
     },
 }
 

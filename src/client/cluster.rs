@@ -49,8 +49,9 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
             );
         }
         Cluster::Show { target } => print::one(output, &client.get(&path(&target)).await?),
-        Cluster::Remove { target } => {
-            client.delete(&path(&target)).await?;
+        Cluster::Remove { target, force } => {
+            let force = if force { "?force=true" } else { "" };
+            client.delete(&format!("{}{force}", path(&target))).await?;
             print::said(
                 output,
                 &format!("{} is forgotten; its snapshots stay", target.cluster),

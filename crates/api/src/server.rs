@@ -106,7 +106,7 @@ impl Server {
             catalog::Error::Conflict(Conflict::TooManyDownloads { .. }) => {
                 Problem::new(Code::TooManySnapshotDownloads)
             }
-            catalog::Error::Conflict(conflict @ Conflict::DeploymentBusy) => {
+            catalog::Error::Conflict(conflict @ (Conflict::DeploymentBusy | Conflict::NotUndone { .. })) => {
                 Problem::new(Code::ResourceBusy).with(conflict.to_string())
             }
             catalog::Error::Busy(_) => {

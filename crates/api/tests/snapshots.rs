@@ -230,6 +230,17 @@ async fn a_busy_deployment_is_not_removed() {
     app.post(&app.backup("/snapshots"), json!({})).await.expect(200);
     app.delete(&app.own("/clusters/c1")).await.refused(409, "RESOURCE_BUSY");
     app.get(&app.group("/clusters/c1")).await.expect(200);
+    let lease = app.claim(&["snapshot"]).await;
+    let before = json!({"previous_seconds": 300});
+    let obligations = app.catalog.obligations();
+    obligations.record(&lease, app.cluster.id, "historyWindow", &before, app.now()).await.unwrap();
+    let failed = catalog::Outcome::Failed { error: "x".to_owned() };
+    app.catalog.jobs().finish(&lease, failed, app.now()).await.unwrap();
+    let refused = app.delete(&app.own("/clusters/c1")).await.refused(409, "RESOURCE_BUSY");
+    assert!(refused["detail"].as_str().unwrap().contains("historyWindow"), "{refused}");
+    app.delete(&app.own("/clusters/c1?force=maybe")).await.refused(400, "INVALID_QUERY_PARAMETER");
+    app.delete(&app.own("/clusters/c1?force=true")).await.expect(204);
+    assert_eq!(obligations.of_deployment(app.cluster.id).await.unwrap(), []);
     app.stop().await;
 }
 

@@ -8,9 +8,9 @@ use serde_json::Value;
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
-    Catalog, Conflict, Error, Listing, Page, Result, Sealed,
+    Catalog, Conflict, Error, Listing, Obligation, Page, Result, Sealed,
     error::{is_duplicate, is_orphan},
-    new_id,
+    new_id, obligations,
     row::{Columns, statement, to_json},
 };
 
@@ -204,8 +204,34 @@ impl Deployments<'_> {
     ///
     /// # Errors
     /// [`crate::Conflict::DeploymentBusy`] while a snapshot or restore of it is queued or running,
-    /// [`crate::Error::NotFound`].
+    /// [`crate::Conflict::NotUndone`] while there are obligations on it, [`crate::Error::NotFound`].
     pub async fn remove(&self, id: DeploymentId, now: WallTime) -> Result<()> {
+        self.remove_when(id, now, |left| match left {
+            [] => Ok(()),
+            left => {
+                let told = left.iter().map(|o| format!("{} {} of job {}", o.kind, o.detail, o.job_id));
+                Err(Conflict::NotUndone { what: told.collect::<Vec<_>>().join(", ") }.into())
+            }
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Removes a deployment as [`Deployments::remove`] does, and forgets what would have to be undone on it. Tells what
+    /// that was.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::DeploymentBusy`], [`crate::Error::NotFound`].
+    pub async fn remove_by_force(&self, id: DeploymentId, now: WallTime) -> Result<Vec<Obligation>> {
+        self.remove_when(id, now, |_| Ok(())).await
+    }
+
+    async fn remove_when(
+        &self,
+        id: DeploymentId,
+        now: WallTime,
+        may_forget: fn(&[Obligation]) -> Result<()>,
+    ) -> Result<Vec<Obligation>> {
         let mut transaction = self.0.database.begin().await?;
         // The lock comes first: what is asked for while we wait for it is seen by the check below.
         lock(&mut transaction, id).await?;
@@ -222,8 +248,11 @@ impl Deployments<'_> {
         if done.rows_affected() == 0 {
             return Err(Conflict::DeploymentBusy.into());
         }
+        // Of ended jobs, since no other is left.
+        let left = obligations::take_all(&mut transaction, id).await?;
+        may_forget(&left)?;
         transaction.commit().await?;
-        Ok(())
+        Ok(left)
     }
 }
 

@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 /// Another thing that has to end first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// The deployment has an on-demand snapshot that is queued or in progress.
     #[error("an on-demand snapshot of this deployment is queued or in progress; wait until it ends")]
@@ -84,6 +84,15 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// What ended jobs did to the deployment is not undone yet, and could not be once its connection string is forgotten.
+    #[error(
+        "what jobs did to this deployment is not undone yet: {what}; it is tried again all the time, so make the \
+         deployment reachable and wait; or remove it by force, and undo that yourself"
+    )]
+    NotUndone {
+        /// Each thing, with what was there before and whose it is.
+        what: String,
+    },
 }
 
 impl Error {

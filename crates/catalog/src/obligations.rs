@@ -8,7 +8,7 @@ use model::{
     id::{DeploymentId, JobId},
 };
 use serde_json::Value;
-use sqlx::{any::AnyRow, query};
+use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
     Catalog, Lease, Result,
@@ -160,6 +160,20 @@ impl Obligations<'_> {
         }
         select.fetch_all(self.0.database.reader()).await?.iter().map(obligation).collect()
     }
+}
+
+/// Forgets all obligations on a deployment; these are what they were. Undone when the transaction is not committed.
+pub(crate) async fn take_all(
+    transaction: &mut Transaction<'static, Any>,
+    deployment: DeploymentId,
+) -> Result<Vec<Obligation>> {
+    let rows = query(
+        "DELETE FROM obligations WHERE deployment_id = $1 RETURNING job_id, deployment_id, kind, detail, recorded_at",
+    )
+    .bind(deployment.to_string())
+    .fetch_all(&mut **transaction)
+    .await?;
+    rows.iter().map(obligation).collect()
 }
 
 /// On the deployment `$1`, or on one that is the same replica set.

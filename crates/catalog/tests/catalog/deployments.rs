@@ -88,6 +88,29 @@ pub(crate) async fn a_busy_deployment_is_not_removed(catalog: Catalog) {
     assert!(matches!(gone, Err(Error::NotFound { what: "deployment", .. })));
 }
 
+pub(crate) async fn a_deployment_is_kept_while_something_has_to_be_undone_on_it(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    let before = json!({"previous_seconds": 300});
+    catalog.obligations().record(&lease, deployment.id, "historyWindow", &before, at(3)).await.unwrap();
+    let busy = catalog.deployments().remove_by_force(deployment.id, at(4)).await;
+    assert!(matches!(busy, Err(Error::Conflict(Conflict::DeploymentBusy))), "{busy:?}");
+    catalog.jobs().finish(&lease, support::failed("x"), at(5)).await.unwrap();
+
+    let refused = catalog.deployments().remove(deployment.id, at(6)).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict(Conflict::NotUndone { .. })), "{refused:?}");
+    let told = refused.to_string();
+    assert!(told.contains("historyWindow") && told.contains("300"), "{told}");
+    let kept = catalog.deployments().get(deployment.id).await.unwrap().unwrap();
+    assert_eq!((kept.removed_at, kept.uri_sealed), (None, deployment.uri_sealed));
+    assert_eq!(catalog.obligations().orphaned().await.unwrap().len(), 1, "a refusal forgets nothing");
+
+    let forgotten = catalog.deployments().remove_by_force(deployment.id, at(7)).await.unwrap();
+    assert_eq!((forgotten.len(), &forgotten[0].detail), (1, &before));
+    assert_eq!(catalog.obligations().orphaned().await.unwrap(), [], "nobody tries for ever");
+}
+
 pub(crate) async fn sealed_values_are_rotated_all_or_none(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     let key = NewCredential {

@@ -50,6 +50,7 @@ suite![
     deployments::projects_are_made_once_and_listed,
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,
     deployments::a_busy_deployment_is_not_removed,
+    deployments::a_deployment_is_kept_while_something_has_to_be_undone_on_it,
     deployments::sealed_values_are_rotated_all_or_none,
     deployments::the_token_of_a_link_is_rotated_with_the_rest,
     credentials::credentials_carry_their_roles,

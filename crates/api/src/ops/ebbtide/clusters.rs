@@ -1,6 +1,6 @@
 //! Registering deployments. The check needs a MongoDB, which this crate doesn't know: the binary does it.
 
-use catalog::{Conflict, Deployment, NewDeployment, Sealed};
+use catalog::{Deployment, NewDeployment, Sealed};
 use http::Method;
 use model::{DeploymentKind, DeploymentName, role::Action};
 use serde_json::{Value, json};
@@ -165,19 +165,24 @@ fn refusal(report: &CheckReport) -> Problem {
 
 async fn remove(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    let removed = call.server.state.catalog.deployments().remove(deployment.id, call.server.now()).await;
+    let deployments = call.server.state.catalog.deployments();
+    let now = call.server.now();
+    let removed = if call.query.flag("force", false)? {
+        deployments.remove_by_force(deployment.id, now).await
+    } else {
+        deployments.remove(deployment.id, now).await.map(|()| vec![])
+    };
     call.server.forget_deployments();
-    removed.map_err(|e| match e {
-        catalog::Error::Conflict(conflict @ Conflict::DeploymentBusy) => {
-            Problem::new(Code::ResourceBusy).with(conflict.to_string())
-        }
+    let not_undone = removed.map_err(|e| match e {
         catalog::Error::NotFound { .. } => {
             let project = deployment.project_id.to_string();
             Problem::new(Code::ClusterNotFound).with(deployment.name.as_str()).with(project)
         }
         other => call.server.catalog_problem("remove a deployment", other),
     })?;
-    audit::record(&call, "cluster.remove", deployment.id, json!({"name": deployment.name.as_str()})).await;
+    let forgotten = not_undone.iter().map(|left| json!({"detail": left.detail, "kind": left.kind}));
+    let detail = json!({"forgotten": forgotten.collect::<Vec<_>>(), "name": deployment.name.as_str()});
+    audit::record(&call, "cluster.remove", deployment.id, detail).await;
     Ok(Reply::no_content())
 }
 

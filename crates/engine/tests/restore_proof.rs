@@ -106,3 +106,55 @@ async fn what_is_written_to_after_it_was_proved_is_told() {
         assert_no_staging(&bench.client).await;
     }
 }
+
+/// Takes the first document of every capped collection that lies under a staging name, and appends it again.
+async fn turn(client: &mongodb::Client) -> usize {
+    let db = client.database("capped");
+    let names = db.list_collection_names().await.unwrap();
+    let staged: Vec<_> = names.into_iter().filter(|name| name.starts_with(mongo::STAGING_PREFIX)).collect();
+    for name in &staged {
+        let collection = db.collection::<Document>(name);
+        let Some(first) = collection.find_one(doc! {}).await.unwrap() else { continue };
+        collection.delete_one(doc! { "_id": first.get("_id").unwrap() }).await.unwrap();
+        collection.insert_one(first).await.unwrap();
+    }
+    staged.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_order_of_a_capped_collection_is_proved_before_and_after_the_cut_over() {
+    let server = server(Options::version("6.0.5"), &[Set::Capped]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let snapshot = bench.snapshot().await;
+    for (moment, told) in [
+        ("restore.collection-loaded", "was not loaded as it should be"),
+        ("restore.staged", "not equal to the snapshot: capped."),
+    ] {
+        let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+        let turned = Arc::new(AtomicBool::new(false));
+        let turning = {
+            let (client, turned) = (bench.client.clone(), Arc::clone(&turned));
+            probe(move |now, _| {
+                let (client, turned) = (client.clone(), Arc::clone(&turned));
+                async move {
+                    if now == moment && !turned.load(Ordering::SeqCst) {
+                        turned.store(turn(&client).await > 0, Ordering::SeqCst);
+                    }
+                }
+            })
+        };
+        let job = run(&bench, id, bench.settings(), Some(turning)).await;
+        assert!(turned.load(Ordering::SeqCst));
+        assert_eq!(job.state, RestoreState::Failed, "{moment}");
+        let error = job.error.unwrap();
+        assert!(error.contains(told) && error.contains("another order"), "{moment}: {error}");
+    }
+    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+    let job = run(&bench, id, bench.settings(), None).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    let receipt = job.receipt.unwrap();
+    for line in receipt["perCollection"].as_array().unwrap() {
+        assert_eq!(line["sequenceHash"].as_str().map(str::len), Some(64), "{line}");
+    }
+}

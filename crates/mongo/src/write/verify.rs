@@ -72,9 +72,10 @@ impl Default for SequenceHash {
 }
 
 impl SequenceHash {
-    /// Adds the next document. Documents know their length, so no two sequences are the same bytes.
-    pub fn add(&mut self, document: &[u8]) {
-        self.0.update(document);
+    /// Adds the next document, or several back to back. Documents know their length, so no two sequences are the same
+    /// bytes.
+    pub fn add(&mut self, documents: &[u8]) {
+        self.0.update(documents);
     }
 
     /// The hash as hexadecimal digits.

@@ -20,6 +20,9 @@ pub(crate) struct Checkpoint {
     /// number) is not known to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) staged_proved_since: Option<u64>,
+    /// Hashes of the documents of capped collections in their order, proved equal, by namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sequences: BTreeMap<String, String>,
     /// Collections loaded straight to their names inside the cut-over, by namespace.
     pub(crate) loaded: BTreeMap<String, Staged>,
     /// Cluster time (as one number) from which foreign writes are looked for.

@@ -17,6 +17,7 @@ mod errors;
 mod fence;
 mod load;
 mod options;
+mod order;
 mod own;
 mod plan;
 mod preflight;
@@ -96,6 +97,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         crash::point("restore.after-staging-recorded");
         if !job.options.in_place {
             stage::stage_all(ctx, &job, &mut state).await?;
+            order::prove_staged(ctx, &job, &mut state).await?;
         }
         ahead::read(ctx, &job).await?;
         crash::point("restore.after-stage");

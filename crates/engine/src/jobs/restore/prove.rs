@@ -24,7 +24,7 @@ use super::{
     checkpoint::{Checkpoint, Parked, Switched},
     cutover,
     errors::{job_error, passes},
-    load, own,
+    load, order, own,
     plan::Way,
     source::{Item, Restore},
 };
@@ -69,7 +69,8 @@ pub(crate) async fn prove(
             "{} collections were proved before the cut-over, and are as they were",
             unchanged.len()
         );
-        let differing = contents(ctx, job, &unchanged).await?;
+        let mut differing = contents(ctx, job, &unchanged).await?;
+        differing.extend(order::differing_in_place(ctx, job, &unchanged, state).await?);
         sort_out(job, state, differing, &mut proof).await?;
         // From here on expired documents may go, and a later attempt must not miss them.
         state.content_proved = true;

@@ -31,6 +31,9 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                 "indexes": item.entry.meta.indexes.len(),
                 "ok": !changed,
             });
+            if let Some(hash) = state.sequences.get(&item.ns.to_string()) {
+                line["sequenceHash"] = hash.as_str().into();
+            }
             if changed {
                 line["changedByOthers"] = true.into();
             }

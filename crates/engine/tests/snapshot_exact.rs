@@ -6,14 +6,17 @@ mod support;
 use std::time::Duration;
 
 use bson::{Bson, doc, oid::ObjectId};
-use mongo::read::Order;
+use mongo::{
+    privileges::{self, Purpose},
+    read::Order,
+};
 use support::{
     Bench, documents,
     engine::engine::{Settings, Tuning},
     scatter,
 };
 use testbed::{
-    Options,
+    Options, Server,
     load::{Load, LoadOptions},
 };
 
@@ -201,6 +204,38 @@ async fn a_short_history_window_is_raised_and_put_back() {
 async fn a_window_that_may_not_be_raised_fails_the_snapshot_by_name() {
     let options = Options::default().set_parameter("minSnapshotHistoryWindowInSeconds", "3");
     let bench = Bench::start(options).await;
+    let settings = Settings { raise_history_window: false, ..bench.settings() };
+    fails_by_its_window(&bench, settings).await;
+}
+
+/// The documented role, but for the privilege that is optional.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_account_that_may_not_raise_the_window_fails_the_snapshot_by_name() {
+    for version in ["6.0.5", "5.0.4"] {
+        let options =
+            Options::version(version).with_auth().set_parameter("minSnapshotHistoryWindowInSeconds", "3");
+        let server = Server::start(options).await.unwrap();
+        let number = if version.starts_with('6') { (6, 0, 5) } else { (5, 0, 4) };
+        let mut role = privileges::role_definition(Purpose::Backup, number);
+        let mut taken = 0;
+        for privilege in role.get_array_mut("privileges").unwrap() {
+            let actions = privilege.as_document_mut().unwrap().get_array_mut("actions").unwrap();
+            let before = actions.len();
+            actions.retain(|action| action.as_str() != Some("setParameter"));
+            taken += before - actions.len();
+        }
+        assert_eq!(taken, 1);
+        server.admin(role).await.unwrap();
+        let user = doc! { "createUser": "backup", "pwd": "p", "roles": [Purpose::Backup.role()] };
+        server.admin(user).await.unwrap();
+        let uri = server.uri_for("backup", "p");
+        let bench = Bench::over(server, &uri).await;
+        fails_by_its_window(&bench, bench.settings()).await;
+    }
+}
+
+/// A snapshot that begins to read when its history is gone, under load.
+async fn fails_by_its_window(bench: &Bench, settings: Settings) {
     bench.fill("app", "slow", documents(1_000, 1_000, |n| Bson::Int64(n as i64))).await;
     let load = Load::start(
         &bench.client,
@@ -212,14 +247,15 @@ async fn a_window_that_may_not_be_raised_fails_the_snapshot_by_name() {
             tokio::time::sleep(Duration::from_secs(8)).await;
         }
     });
-    let settings = Settings { raise_history_window: false, ..bench.settings() };
+    // Nothing is left to be undone either: `try_snapshot` looks.
     let snapshot = bench.try_snapshot(settings, Some(probe)).await;
     load.stop().await.unwrap();
     assert_eq!(snapshot.state, model::snapshot::SnapshotState::Failed);
     let error = snapshot.error.unwrap();
     assert!(
-        error.contains("the history of ")
-            && error.contains("raise minSnapshotHistoryWindowInSeconds yourself"),
+        error.contains("the history of admin.system.users")
+            && error.contains("raise minSnapshotHistoryWindowInSeconds yourself")
+            && error.contains("setParameter"),
         "{error}"
     );
     assert_eq!(bench.window().await, 3);

@@ -164,3 +164,48 @@ async fn the_disk_of_the_catalog_is_full() {
         oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_without_room_is_refused_before_anything_is_written() {
+    // The server's own files take 300 MB of it.
+    let Some(disk) = Disk::mount(500) else { return };
+    let source = Server::start(Options::default()).await.unwrap();
+    let words = source.client().await.unwrap().database("shop").collection::<Document>("words");
+    // Digits of random numbers: the vault halves them, the server does not, and the index takes them once more.
+    let mut random = testbed::data::Random::new(7);
+    for batch in 0..20_i32 {
+        let text = |random: &mut testbed::data::Random| hex::encode(random.bytes(500));
+        let rows = (0..1000).map(|n| doc! { "_id": batch * 1000 + n, "text": text(&mut random) });
+        words.insert_many(rows.collect::<Vec<_>>()).await.unwrap();
+    }
+    let index = doc! { "createIndexes": "words", "indexes": [{ "key": { "text": 1 }, "name": "text" }] };
+    source.client().await.unwrap().database("shop").run_command(index).await.unwrap();
+    // What is in memory only has no size on disk yet.
+    source.admin(doc! { "fsync": 1 }).await.unwrap();
+    let options = Options { directory: Some(disk.path().join("data")), ..Options::default() };
+    let target = Server::start(options).await.unwrap();
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("source", &source.uri());
+    ebbtide.add("target", &target.uri());
+    let snapshot = ebbtide.snapshot("source");
+    let shown = ebbtide.cli(&["snapshot", "show", "source", &snapshot]);
+    let in_vault = shown["storedBytes"].as_u64().unwrap();
+    let needed = shown["notes"]["sourceDiskBytes"].as_u64().unwrap() / 4 * 3;
+    assert!(needed > in_vault + (4 << 20), "the indexes were forgotten: {needed} and {in_vault}");
+
+    // Room for what the vault holds, and not for what becomes of it.
+    let stats = target.admin(doc! { "dbStats": 1 }).await.unwrap();
+    let free = (stats.get_f64("fsTotalSize").unwrap() - stats.get_f64("fsUsedSize").unwrap()) as u64;
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0_u8; (free - in_vault.midpoint(needed)) as usize]).unwrap();
+    let before = oracle::state(&target.client().await.unwrap()).await.unwrap();
+    let start = ["restore", "start", "source", "--snapshot", &snapshot, "--target", "target", "--watch"];
+    let error = failed(&ebbtide, &start);
+    assert!(error.contains("has room for") && error.contains("inPlace"), "{error}");
+    assert_eq!(oracle::state(&target.client().await.unwrap()).await.unwrap(), before);
+
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(ebbtide.restore("source", &snapshot, "target")["state"], "finished");
+    let state = async |server: &Server| oracle::state(&server.client().await.unwrap()).await.unwrap();
+    oracle::assert_same(&state(&source).await, &state(&target).await);
+}

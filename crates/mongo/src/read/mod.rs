@@ -41,6 +41,8 @@ pub struct Size {
     pub bytes: u64,
     /// Bytes on disk, without indexes.
     pub stored_bytes: u64,
+    /// Bytes on disk that documents and indexes take, without what is free in their files.
+    pub used_bytes: u64,
 }
 
 /// Asks the server how large a collection is.
@@ -53,7 +55,13 @@ pub async fn size(connection: &mut Connection, namespace: &Namespace) -> Result<
     ask.append(cstr!("$readPreference"), any_member());
     let reply = connection.command(&ask).await?;
     let number = |name: &str| reply.number(name).and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
-    Ok(Size { documents: number("count"), bytes: number("size"), stored_bytes: number("storageSize") })
+    let stored_bytes = number("storageSize");
+    Ok(Size {
+        documents: number("count"),
+        bytes: number("size"),
+        stored_bytes,
+        used_bytes: stored_bytes.saturating_sub(number("freeStorageSize")) + number("totalIndexSize"),
+    })
 }
 
 /// Reads in `_id` order, from `from` (itself included) to the end.

@@ -113,6 +113,8 @@ async fn take(
         match attempt.run(&mut sizes).await {
             Ok(everything) => {
                 let mut completion = manifest::write(ctx, &header, everything, &store).await?;
+                completion.notes["sourceDiskBytes"] =
+                    sizes.values().map(|size| size.used_bytes).sum::<u64>().into();
                 if facts.untested {
                     completion.notes["untestedVersion"] = facts.version_text.into();
                 }

@@ -18,7 +18,17 @@ use crate::{
 pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::new(server)?;
     match command {
-        Restore::Start { target, snapshot, into, target_project, with_users, in_place, choices, dry_run, watch } => {
+        Restore::Start {
+            target,
+            snapshot,
+            into,
+            target_project,
+            with_users,
+            in_place,
+            choices,
+            dry_run,
+            watch,
+        } => {
             let mut body = json!({
                 "deliveryType": "automated", "snapshotId": snapshot, "targetClusterName": into,
                 "targetGroupId": target_project.as_deref().unwrap_or(&target.project),

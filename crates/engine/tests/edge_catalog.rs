@@ -37,11 +37,15 @@ fn commands_after_pin(bench: &Bench, commands: Vec<(&'static str, Document)>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rarer_ddl_under_the_read() {
-    let bench = Bench::start(Options::default()).await;
+    // For `emptycapped`, which servers have for their own tests.
+    let bench = Bench::start(Options::default().set_parameter("enableTestCommands", "1")).await;
     let numbers = |count| documents(count, 100, |n| Bson::Int64(n as i64));
     for name in ["becomes_capped", "cloned", "leaves", "winner", "loser", "still"] {
         bench.fill("app", name, numbers(if name == "winner" { 7 } else { 300 })).await;
     }
+    let log = doc! { "create": "log", "capped": true, "size": 1 << 20 };
+    bench.client.database("app").run_command(log).await.unwrap();
+    bench.fill("app", "log", numbers(30)).await;
     let view = |limit: i32| doc! { "viewOn": "still", "pipeline": [{ "$limit": limit }] };
     let mut create = doc! { "create": "view" };
     create.extend(view(1));
@@ -56,6 +60,7 @@ async fn rarer_ddl_under_the_read() {
         ("admin", rename("app.leaves", "other.arrived"), 2),
         ("admin", rename("app.winner", "app.loser"), 2),
         ("app", doc! { "cloneCollectionAsCapped": "cloned", "toCollection": "clone", "size": 1 << 20 }, 1),
+        ("app", doc! { "emptycapped": "log" }, 2),
         ("app", doc! { "create": "made" }, 1),
         ("app", change, 1),
     ];
@@ -75,6 +80,7 @@ async fn rarer_ddl_under_the_read() {
             "cloneCollectionAsCapped" => {
                 assert_eq!((documents("app.cloned"), documents("app.clone")), (Some(300), None))
             }
+            "emptycapped" => assert_eq!(documents("app.log"), Some(0), "read again after it"),
             "create" => assert_eq!(documents("app.made"), None, "made after the time"),
             "collMod" => {
                 let options = Document::from_reader(collections["app.view"].meta.options.as_slice()).unwrap();

@@ -5,16 +5,31 @@ mod restore_support;
 mod support;
 
 use bson::{Document, doc};
+use futures::TryStreamExt;
 use restore_support::{assert_no_staging, damage, data, register, restore, server};
 use serde_json::json;
 use support::Bench;
 use testbed::{Options, Server, data::Set, oracle};
+
+/// What users see of the time series: the measurements and not the buckets.
+async fn measurements(client: &mongodb::Client) -> Vec<Document> {
+    let mut seen = vec![];
+    for name in ["weather", "bare", "expiring"] {
+        let series = client.database("timeseries").collection::<Document>(name);
+        let mut found: Vec<Document> = series.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+        found.sort_by_key(|measured| measured.get_i64("n").unwrap());
+        seen.extend(found);
+    }
+    seen
+}
 
 async fn onto_itself(version: &str, options: serde_json::Value) {
     let server = server(Options::version(version), &Set::ALL).await;
     let uri = server.uri();
     let bench = Bench::over(server, &uri).await;
     let before = data(&bench.client).await;
+    let measured = measurements(&bench.client).await;
+    assert_eq!(measured.len(), 3 * 300);
     let users = oracle::state(&bench.client).await.unwrap().users;
     let snapshot = bench.snapshot().await;
     damage(&bench.client).await;
@@ -22,6 +37,7 @@ async fn onto_itself(version: &str, options: serde_json::Value) {
 
     let job = restore(&bench, &snapshot, bench.deployment, options).await;
     oracle::assert_same(&before, &data(&bench.client).await);
+    assert!(measured == measurements(&bench.client).await, "the series show other measurements");
     assert_no_staging(&bench.client).await;
     assert_eq!(users, oracle::state(&bench.client).await.unwrap().users);
 
@@ -93,6 +109,15 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
             doc! {"create": "series", "timeseries": {"timeField": "at"}, "expireAfterSeconds": 60_i64};
         app.run_command(series).await.unwrap();
         app.collection("series").insert_many((0..50).map(|n| doc! {"n": n, "at": old})).await.unwrap();
+        let mut expired = vec!["app.expired", "app.system.buckets.series"];
+        if version.starts_with('6') {
+            let clustered = doc! { "key": { "_id": 1 }, "unique": true };
+            let aged = doc! { "create": "aged", "clusteredIndex": clustered, "expireAfterSeconds": 60_i64 };
+            app.run_command(aged).await.unwrap();
+            let id = |n| bson::DateTime::from_millis(old.timestamp_millis() + n);
+            app.collection("aged").insert_many((0..50).map(|n| doc! {"_id": id(n)})).await.unwrap();
+            expired.insert(0, "app.aged");
+        }
         let uri = server.uri();
         let bench = Bench::over(server, &uri).await;
         let before = data(&client).await;
@@ -108,7 +133,7 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
         let receipt = job.receipt.unwrap();
         let all = receipt["parkedTtl"].as_array().unwrap();
         let parked: Vec<_> = all.iter().map(|p| p["ns"].as_str().unwrap()).collect();
-        assert_eq!(parked, ["app.expired", "app.system.buckets.series"], "{receipt:#}");
+        assert_eq!(parked, expired, "{receipt:#}");
         let definitions = |mut state: oracle::State| {
             for database in state.databases.values_mut() {
                 database.hashes.clear();
@@ -130,8 +155,10 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
         let job = restore(&bench, &snapshot, bench.deployment, json!({"parkTtl": false})).await;
         assert_eq!(job.receipt.unwrap()["parkedTtl"], json!([]));
         oracle::assert_same(&definitions(before), &definitions(data(&client).await));
-        while app.collection::<Document>("expired").count_documents(doc! {}).await.unwrap() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        for name in ["expired", "aged"] {
+            while app.collection::<Document>(name).count_documents(doc! {}).await.unwrap() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
         }
     }
 }

@@ -49,7 +49,16 @@ pub(super) async fn load(
                 "default_language": "german", "language_override": "tongue",
             }],
         ),
-        ("sphere", vec![doc! { "key": { "place": "2dsphere", "a": 1 }, "name": "place" }]),
+        ("old_text", vec![doc! { "key": { "words": "text" }, "name": "words", "textIndexVersion": 2 }]),
+        ("older_text", vec![doc! { "key": { "words": "text" }, "name": "words", "textIndexVersion": 1 }]),
+        (
+            "sphere",
+            vec![
+                doc! { "key": { "place": "2dsphere", "a": 1 }, "name": "place" },
+                doc! { "key": { "place": "2dsphere" }, "name": "old place", "2dsphereIndexVersion": 2 },
+                doc! { "key": { "place": "2dsphere", "b": 1 }, "name": "older place", "2dsphereIndexVersion": 1 },
+            ],
+        ),
         (
             "flat",
             vec![doc! { "key": { "spot": "2d" }, "name": "spot", "min": -200.0, "max": 200.0, "bits": 20 }],

@@ -4,16 +4,19 @@
 mod restore_support;
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bson::{Bson, Document, doc};
 use restore_support::{data, register, request, restore, run};
 use serde_json::json;
 use support::{Bench, documents};
-use testbed::{Options, Server, oracle};
+use testbed::{Options, Server, data::Set, oracle};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn counts_after_an_unclean_end_decide_nothing() {
@@ -112,4 +115,42 @@ async fn a_hidden_member_that_lags_by_an_hour_holds_nobody_up() {
     let job = run(&bench, id, bench.settings(), None).await;
     let error = job.error.unwrap();
     assert!(error.contains("primary"), "{error}");
+}
+
+/// A primary, a secondary and an arbiter: a majority is both that hold data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_set_with_an_arbiter_is_backed_up_and_restored() {
+    for version in ["6.0.5", "5.0.4"] {
+        let server = Server::start(Options::version(version).with_arbiter()).await.unwrap();
+        let uri = server.uri();
+        let bench = Bench::over(server, &uri).await;
+        testbed::data::load(&bench.client, 7, &[Set::Views, Set::TimeSeries, Set::Indexes]).await.unwrap();
+        let before = data(&bench.client).await;
+        let snapshot = bench.snapshot().await;
+        bench.assert_verifies(&snapshot).await;
+        bench.client.database("indexes").drop().await.unwrap();
+        restore(&bench, &snapshot, bench.deployment, json!({})).await;
+        oracle::assert_same(&before, &data(&bench.client).await);
+
+        let secondary = 1 - bench.server.primary().await.unwrap();
+        bench.server.stop(secondary).await.unwrap();
+        let down = bench.server.host_port_of(secondary);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Until its fellows have noticed.
+        while Instant::now() < deadline {
+            let status = bench.server.admin(doc! { "replSetGetStatus": 1 }).await.unwrap();
+            let members = status.get_array("members").unwrap();
+            let is_down = |member: &Bson| {
+                let member = member.as_document().unwrap();
+                member.get_str("name").unwrap() == down && member.get_f64("health").unwrap() == 0.0
+            };
+            if members.iter().any(is_down) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+        let error = run(&bench, id, bench.settings(), None).await.error.unwrap();
+        assert!(error.contains("no majority") && error.contains(&down), "{error}");
+    }
 }

@@ -40,6 +40,8 @@ pub struct Options {
     pub oplog_mb: Option<u32>,
     /// 0 for a standalone.
     pub replica_set_members: u8,
+    /// Of the members, the last ones vote and hold no data.
+    pub arbiters: u8,
     /// `--setParameter NAME=VALUE`.
     pub set_parameters: Vec<(String, String)>,
     /// WiredTiger's cache.
@@ -62,6 +64,7 @@ impl Default for Options {
             tls: None,
             oplog_mb: None,
             replica_set_members: 1,
+            arbiters: 0,
             set_parameters: Vec::new(),
             cache_gb: 0.25,
             arguments: Vec::new(),
@@ -86,6 +89,11 @@ impl Options {
     /// With this many members; 0 for a standalone.
     pub fn members(self, replica_set_members: u8) -> Self {
         Self { replica_set_members, ..self }
+    }
+
+    /// A primary, a secondary and an arbiter.
+    pub fn with_arbiter(self) -> Self {
+        Self { replica_set_members: 3, arbiters: 1, ..self }
     }
 
     /// With one more `--setParameter`.
@@ -233,10 +241,11 @@ impl Server {
     async fn form(&self) -> anyhow::Result<()> {
         // Without credentials: until the first user exists, the localhost exception lets us in.
         if self.options.replica_set_members > 0 {
-            let members: Vec<Document> = (0i32..)
-                .zip(&self.ports)
-                .map(|(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") })
-                .collect();
+            let bearing = i32::from(self.options.replica_set_members - self.options.arbiters);
+            let member = |(id, port): (i32, &u16)| {
+                doc! { "_id": id, "host": format!("127.0.0.1:{port}"), "arbiterOnly": id >= bearing }
+            };
+            let members: Vec<Document> = (0i32..).zip(&self.ports).map(member).collect();
             let mut config = doc! { "_id": REPLICA_SET, "version": 1, "members": members };
             if self.ports.len() > 1 {
                 // With the default of ten seconds every election test would take twelve.

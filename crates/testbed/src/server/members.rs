@@ -16,7 +16,7 @@ const ELECTION_PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Server {
-    /// Waits until every member that runs is the primary or a secondary.
+    /// Waits until every member that runs is the primary, a secondary or an arbiter.
     pub async fn wait_for_members(&self) -> anyhow::Result<()> {
         if self.options.replica_set_members == 0 {
             return Ok(());
@@ -31,7 +31,7 @@ impl Server {
             loop {
                 let hello = client.database("admin").run_command(doc! { "hello": 1 }).await;
                 let is = |name: &str| hello.as_ref().is_ok_and(|hello| hello.get_bool(name).unwrap_or(false));
-                if is("isWritablePrimary") || is("secondary") {
+                if is("isWritablePrimary") || is("secondary") || is("arbiterOnly") {
                     break;
                 }
                 if Instant::now() > deadline {

@@ -4,6 +4,14 @@
 mod restore_support;
 mod support;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use bson::{Document, doc};
 use model::restore::RestoreState;
 use mongo::privileges::{Purpose, role_definition};
@@ -137,4 +145,49 @@ async fn an_account_that_lacks_privileges_is_told_which_and_what_to_run() {
     let error = run(&bench, id, bench.settings(), None).await.error.unwrap();
     assert!(error.contains("createRole") && error.contains("nothing was changed"), "{error}");
     oracle::assert_same(&before, &data(&bench.client).await);
+}
+
+/// The block waits for transactions that are open. One that commits meanwhile is a part of what is replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_that_is_open_at_the_fence_is_waited_for() {
+    let (bench, target) = with_accounts("6.0.5", Purpose::Restore).await;
+    let before = data(&bench.client).await;
+    let snapshot = bench.snapshot().await;
+    let committed = Arc::new(AtomicBool::new(false));
+    let transacting = {
+        let (client, committed) = (bench.client.clone(), Arc::clone(&committed));
+        probe(move |moment, _| {
+            let (client, committed) = (client.clone(), Arc::clone(&committed));
+            async move {
+                if moment == "restore.fenced" {
+                    assert!(
+                        committed.load(Ordering::SeqCst),
+                        "the block was raised beside an open transaction"
+                    );
+                }
+                if moment != "restore.staged" {
+                    return;
+                }
+                let mut session = client.start_session().await.unwrap();
+                session.start_transaction().await.unwrap();
+                let notes = client.database("views").collection::<Document>("in_a_transaction");
+                notes.insert_one(doc! {"_id": 1}).session(&mut session).await.unwrap();
+                // Longer than it takes to come to the fence.
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    session.commit_transaction().await.unwrap();
+                    committed.store(true, Ordering::SeqCst);
+                });
+            }
+        })
+    };
+    let id = request(&bench, &snapshot, target, json!({})).await;
+    let job = run(&bench, id, bench.settings(), Some(transacting)).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert!(committed.load(Ordering::SeqCst));
+    let receipt = job.receipt.unwrap();
+    assert_eq!(receipt["fence"]["state"], "raised", "{receipt:#}");
+    assert_eq!(receipt["foreignWrites"]["count"], 0, "{receipt:#}");
+    oracle::assert_same(&before, &data(&bench.client).await);
+    assert_eq!(block(&bench).await, 1, "lifted");
 }

@@ -131,6 +131,21 @@ async fn what_cannot_end_well_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn more_stored_functions_than_fit_into_memory_are_refused() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    let functions = (0..70).map(|n| doc! {"_id": n, "value": "x".repeat(1 << 20)});
+    for function in functions {
+        bench.fill("app", "system.js", [function]).await;
+    }
+    let before = data(&bench.client).await;
+    let snapshot = bench.snapshot().await;
+    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+    let error = run(&bench, id, bench.settings(), None).await.error.unwrap();
+    assert!(error.contains("app.system.js") && error.contains("download"), "{error}");
+    oracle::assert_same(&before, &data(&bench.client).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flipped_bit_is_found_before_the_target_is_touched() {
     let bench = bench().await;
     let snapshot = bench.snapshot().await;

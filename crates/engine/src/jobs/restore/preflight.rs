@@ -18,6 +18,9 @@ use crate::{
     privileges::lacking,
 };
 
+/// The most bytes of stored functions of one database that are restored.
+const FUNCTIONS_BYTES_MAX: u64 = 64 << 20;
+
 /// Looks at the target.
 ///
 /// # Errors
@@ -38,6 +41,7 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
     reasons.extend(version_too_low(&header.mongod_version, &header.fcv, &facts));
     reasons.extend(no_majority(&facts.members));
     reasons.extend(buckets_without_series(job));
+    reasons.extend(too_many_functions(job));
     if facts.engine != "wiredTiger" {
         reasons.push(format!("the target's storage engine is {}, not wiredTiger", facts.engine));
     }
@@ -167,6 +171,20 @@ fn buckets_without_series(job: &Restore) -> Vec<String> {
     orphans
         .map(|item| {
             format!("{} of the snapshot belongs to no time series, and no server can be made to hold it; restore single collections from a download", item.ns)
+        })
+        .collect()
+}
+
+/// Stored functions are replaced as a whole, out of memory.
+fn too_many_functions(job: &Restore) -> Vec<String> {
+    let large = job.going(Way::Functions).filter(|item| item.entry.bytes > FUNCTIONS_BYTES_MAX);
+    large
+        .map(|item| {
+            format!(
+                "{} of the snapshot holds {} bytes, and no more than {FUNCTIONS_BYTES_MAX} can be replaced at once; \
+                 restore single collections from a download",
+                item.ns, item.entry.bytes
+            )
         })
         .collect()
 }

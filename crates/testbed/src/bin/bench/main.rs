@@ -4,6 +4,7 @@
 //! ratios. Nothing here fails on a time; `docs/benchmarks.md` holds a table and the command that made it.
 
 mod dataset;
+mod disk;
 mod load;
 mod process;
 mod report;
@@ -15,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use disk::SlowDisk;
 use process::{Ebbtide, directory_bytes, drop_page_cache, timed};
 use report::Report;
 use testbed::{Options, Server};
@@ -34,6 +36,8 @@ struct Plan {
     /// The program that writes a snapshot of very many segments.
     many_segments: Option<PathBuf>,
     segments: u64,
+    /// Reads a second that the disk gives to the server with random `_id`s; no limit where none is said.
+    disk_reads: Option<u64>,
     directory: PathBuf,
 }
 
@@ -74,6 +78,7 @@ fn plan() -> anyhow::Result<Plan> {
         mongorestore: None,
         many_segments: None,
         segments: 1_000_000,
+        disk_reads: None,
         directory: std::env::temp_dir().join(format!("ebbtide-bench-{}", std::process::id())),
     };
     let mut arguments = std::env::args().skip(1);
@@ -89,6 +94,7 @@ fn plan() -> anyhow::Result<Plan> {
             "--mongorestore" => plan.mongorestore = Some(value()?.into()),
             "--many-segments" => plan.many_segments = Some(value()?.into()),
             "--segments" => plan.segments = value()?.parse().context("--segments")?,
+            "--disk-reads" => plan.disk_reads = Some(value()?.parse().context("--disk-reads")?),
             "--directory" => plan.directory = value()?.into(),
             other => bail!("unknown argument {other}; see cargo xtask bench --help"),
         }
@@ -234,17 +240,20 @@ async fn scattered(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("loading {documents} documents with random _ids");
     let source = server(plan, CACHE_GB).await?;
     load::scattered(&source.client().await?, documents).await?;
+    let data = source.log(0).await?;
+    let slow =
+        plan.disk_reads.map(|reads| SlowDisk::of(data.parent().unwrap_or(&data), reads)).transpose()?;
     for run in 0..plan.runs {
         let directory = plan.directory.join(format!("scattered-{run}"));
         let ebbtide = Ebbtide::start(&plan.program, &directory, None)?;
         ebbtide.client(&["cluster", "add", "source", "--uri", &source.uri()])?;
-        restart_cold(&source).await?;
+        restart_cold(&source, slow.as_ref()).await?;
         let started = Instant::now();
         ebbtide.client(&["snapshot", "create", "source", "--watch"])?;
         report.time("cold snapshot of random _ids", started.elapsed());
         drop(ebbtide);
         std::fs::remove_dir_all(&directory)?;
-        restart_cold(&source).await?;
+        restart_cold(&source, slow.as_ref()).await?;
         report.time("cold plain scan in _id order", scan_in_id_order(&source).await?);
     }
     report.ratio(
@@ -255,10 +264,13 @@ async fn scattered(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn restart_cold(source: &Server) -> anyhow::Result<()> {
+async fn restart_cold(source: &Server, slow: Option<&SlowDisk>) -> anyhow::Result<()> {
     source.stop(0).await?;
     drop_page_cache()?;
     source.restart(0).await?;
+    if let (Some(slow), Some(pid)) = (slow, source.pid(0).await) {
+        slow.limit(pid)?;
+    }
     source.primary().await.map(drop)
 }
 

@@ -148,18 +148,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ClusterTime, samples::Random};
-
-    struct Base(Vec<Vec<u8>>, usize);
-
-    impl Documents for Base {
-        type Error = Infallible;
-
-        fn next(&mut self) -> Result<Option<&[u8]>, Infallible> {
-            self.1 += 1;
-            Ok(self.0.get(self.1 - 1).map(Vec::as_slice))
-        }
-    }
+    use crate::{
+        ClusterTime,
+        samples::{Base, Random},
+    };
 
     fn document(id: i32, value: i32) -> Vec<u8> {
         rawdoc! { "_id": id, "v": value }.into_bytes()
@@ -175,7 +167,7 @@ mod tests {
 
     fn folded(base: &[Vec<u8>], changes: &CappedChanges) -> Result<Vec<Vec<u8>>, FoldError<Infallible>> {
         let mut list = Vec::new();
-        changes.fold(&mut Base(base.to_vec(), 0), |folded| {
+        changes.fold(&mut Base::new(base.to_vec()), |folded| {
             list.extend(folded.after().map(<[u8]>::to_vec));
             Ok(())
         })?;

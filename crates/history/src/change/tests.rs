@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     diff,
     entry::{Kind, Operation},
-    fold::{Documents, FoldError, Folded, fold},
-    samples::{self, Random},
+    fold::{FoldError, Folded, fold},
+    samples::{self, Base, Random},
 };
 
 fn uuid(byte: u8) -> Binary {
@@ -212,17 +212,6 @@ fn random_write(random: &mut Random, document: &mut Option<Vec<u8>>, id: i32) ->
     }
 }
 
-struct Base(Vec<Vec<u8>>, usize);
-
-impl Documents for Base {
-    type Error = Infallible;
-
-    fn next(&mut self) -> Result<Option<&[u8]>, Infallible> {
-        self.1 += 1;
-        Ok(self.0.get(self.1 - 1).map(Vec::as_slice))
-    }
-}
-
 fn key(id: i32) -> SortKey {
     SortKey::of_document(&samples::random_document(&mut Random::new(0), id)).unwrap()
 }
@@ -289,7 +278,7 @@ proptest! {
             let changes = coalesced.iter().filter(|change| change.0 == CollectionId([collection; 16]));
             let mut changes = changes.map(|(_, key, coalesced)| Ok((key.clone(), coalesced.clone())));
             let (mut after, mut seen_before) = (Vec::new(), Vec::new());
-            fold(&mut Base(before.clone(), 0), &mut changes, |_, folded| {
+            fold(&mut Base::new(before.clone()), &mut changes, |_, folded| {
                 after.extend(folded.after().map(<[u8]>::to_vec));
                 match folded {
                     Folded::Kept(before) | Folded::Removed(before) | Folded::Changed { before, .. } => {
@@ -314,9 +303,9 @@ proptest! {
 fn a_base_out_of_order_is_refused() {
     let document = |id: i32| rawdoc! { "_id": id }.into_bytes();
     let mut none = std::iter::empty::<Result<(SortKey, Coalesced), Infallible>>();
-    let mut base = Base(vec![document(1), document(1)], 0);
+    let mut base = Base::new(vec![document(1), document(1)]);
     assert_eq!(fold(&mut base, &mut none, |_, _| Ok(())), Err(FoldError::Unsorted("documents")));
     let change = || Ok((key(1), Coalesced::new(Write::Delete, at(1))));
     let mut twice = [change(), change()].into_iter();
-    assert_eq!(fold(&mut Base(vec![], 0), &mut twice, |_, _| Ok(())), Err(FoldError::Unsorted("changes")));
+    assert_eq!(fold(&mut Base::new(vec![]), &mut twice, |_, _| Ok(())), Err(FoldError::Unsorted("changes")));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::sections::push_sections;
 use crate::raw::{self, Element, kind, write};
 
 /// The diff that turns `before` into `after`; none if they are equal.
@@ -38,17 +39,7 @@ fn push_document_diff(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
     for name in skipped {
         write::push_as(&mut sections[0], kind::BOOLEAN, name, &[0]);
     }
-    let start = write::open(out);
-    for (name, fields) in
-        [b"d", b"u", b"i"].into_iter().zip(&sections).filter(|(_, fields)| !fields.is_empty())
-    {
-        write::push_head(out, kind::DOCUMENT, name);
-        let section = write::open(out);
-        out.extend(fields);
-        write::close(out, section);
-    }
-    out.extend(inner);
-    write::close(out, start);
+    push_sections(&sections, &inner, out);
 }
 
 /// Appends the diff of two values of one type that has inner elements; false for others.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Random,
     documents::{push_value, random_name},
+    sections::push_sections,
 };
 use crate::raw::{self, Element, kind, write};
 
@@ -47,17 +48,7 @@ fn push_document_diff(random: &mut Random, before: &[u8], out: &mut Vec<u8>, loo
     if sections.iter().all(Vec::is_empty) && inner.is_empty() {
         push_value(random, &mut sections[2], b"fresh", NEW_VALUE_DEPTH);
     }
-    let start = write::open(out);
-    for (name, fields) in
-        [b"d", b"u", b"i"].into_iter().zip(&sections).filter(|(_, fields)| !fields.is_empty())
-    {
-        write::push_head(out, kind::DOCUMENT, name);
-        let section = write::open(out);
-        out.extend(fields);
-        write::close(out, section);
-    }
-    out.extend(inner);
-    write::close(out, start);
+    push_sections(&sections, &inner, out);
 }
 
 /// Appends an inner diff, if the element is of a type that has any.

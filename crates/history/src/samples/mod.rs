@@ -2,10 +2,13 @@
 //!
 //! A sample is a function of its seed, so that a failure can be had again.
 
+mod base;
 mod differ;
 mod diffs;
 mod documents;
+mod sections;
 
+pub use base::Base;
 pub use differ::diff_between;
 pub use diffs::random_diff;
 pub use documents::{edited, random_document, with_id};

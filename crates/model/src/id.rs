@@ -27,6 +27,8 @@ pub mod kind {
     pub enum Job {}
     /// An API key or a service account.
     pub enum Credential {}
+    /// A timeline.
+    pub enum Timeline {}
 }
 
 /// Id of a project.
@@ -41,6 +43,9 @@ pub type RestoreJobId = Id<kind::RestoreJob>;
 pub type JobId = Id<kind::Job>;
 /// Id of an API key or a service account.
 pub type CredentialId = Id<kind::Credential>;
+
+/// Id of a timeline.
+pub type TimelineId = Id<kind::Timeline>;
 
 /// The text is not 24 hexadecimal digits in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,10 +11,12 @@ pub mod restore;
 pub mod role;
 pub mod snapshot;
 pub mod time;
+pub mod timeline;
 
 pub use deployment::{DeploymentKind, DeploymentName};
 pub use id::Id;
 pub use time::{ClusterTime, WallTime};
+pub use timeline::OplogPosition;
 
 /// A transition that the state machine does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

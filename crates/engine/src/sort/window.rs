@@ -290,7 +290,9 @@ mod tests {
 
     /// By how many places a key comes after a greater one, at most.
     fn latest(keys: &[u16]) -> usize {
-        let after = |(at, key): (usize, &u16)| keys[..at].iter().position(|before| before > key).map(|first| at - first);
+        let after = |(at, key): (usize, &u16)| {
+            keys[..at].iter().position(|before| before > key).map(|first| at - first)
+        };
         keys.iter().enumerate().filter_map(after).max().unwrap_or(0)
     }
 

@@ -8,6 +8,7 @@
 //! Source: `transaction_oplog_application` of the server, and recordings of servers of 5.0 and 6.0.
 
 mod committed;
+mod open;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use committed::Committed;
+pub use open::OpenTransactions;
 
 use crate::{
     ClusterTime, Malformed,

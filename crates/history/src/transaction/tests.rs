@@ -200,7 +200,7 @@ proptest! {
         let (mut next_id, mut clock) = (0, 1u32);
         let mut sessions: Vec<(i64, Option<Planned>, ClusterTime, ClusterTime)> =
             (0..4).map(|_| (0, None, ClusterTime::NONE, ClusterTime::NONE)).collect();
-        let mut assembler = Assembler::new();
+        let (mut assembler, mut open) = (Assembler::new(), OpenTransactions::new());
         let (mut expected, mut effects) = (Vec::new(), Vec::new());
         for _ in 0..60 {
             clock += 1 + random.below(3) as u32;
@@ -233,6 +233,8 @@ proptest! {
                 Step::Plain => prop_assert!(false),
                 Step::Kept | Step::Aborted => {}
             }
+            open.feed(&Entry::read(entry.as_bytes()).unwrap());
+            prop_assert_eq!(open.oldest_start(), assembler.oldest_start());
             if random.chance(20) {
                 let text = serde_json::to_string(&assembler).unwrap();
                 let again: Assembler = serde_json::from_str(&text).unwrap();

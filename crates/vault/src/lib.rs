@@ -9,6 +9,7 @@
 //! writing an object again is harmless. What must be unique is decided in the catalog.
 
 pub mod archive;
+mod compress;
 mod crypt;
 mod error;
 #[cfg(any(test, feature = "testing"))]

@@ -100,17 +100,7 @@ pub(crate) fn open_single(
     let mut plain = Vec::new();
     open_block(&keys.object(name, &header.salt), name, 0, sealed, &mut plain)?;
     if is_compressed(name.kind) {
-        let length = frame_length(&plain).filter(|&length| length <= plain_bytes_max);
-        let length = length.ok_or_else(|| Error::damaged_block(*name, 0, "it says to be too long"))?;
-        let mut content = vec![0; length];
-        decompress(
-            &mut zstd::bulk::Decompressor::new().map_err(zstd_failed)?,
-            name,
-            0,
-            &plain,
-            &mut content,
-        )?;
-        plain = content;
+        plain = expand(name, &plain, plain_bytes_max)?;
     }
     if plain.len() > plain_bytes_max {
         return Err(Error::damaged_block(*name, 0, "it is too long"));
@@ -118,12 +108,22 @@ pub(crate) fn open_single(
     Ok(plain)
 }
 
+/// The content of block 0 when that is a zstd frame which tells its length.
+pub(crate) fn expand(name: &ObjectName, frame: &[u8], plain_bytes_max: usize) -> Result<Vec<u8>> {
+    let length = frame_length(frame).filter(|&length| length <= plain_bytes_max);
+    let length = length.ok_or_else(|| Error::damaged_block(*name, 0, "it says to be too long"))?;
+    let mut content = vec![0; length];
+    decompress(&mut zstd::bulk::Decompressor::new().map_err(zstd_failed)?, name, 0, frame, &mut content)?;
+    Ok(content)
+}
+
 /// Parts of archives are compressed already.
 const fn is_compressed(kind: ObjectKind) -> bool {
     !matches!(kind, ObjectKind::Archive)
 }
 
-fn compress(plain: &[u8]) -> Result<Vec<u8>> {
+/// One zstd frame that tells its content's length.
+pub(crate) fn compress(plain: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(zstd_failed)
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Error, Location, MasterKey, ObjectKind, ObjectName, Result, SealedObject, VaultId,
     crypt::{KEY_BYTES, Key, Keys, Salts, fill_random, random},
     leftovers::sweep,
+    object::{HEADER_BYTES, Header},
     recycle::Recycler,
     store::Store,
 };
@@ -20,6 +21,8 @@ const DESCRIPTION_PATH: &str = "vault.json";
 const DESCRIPTION_FORMAT: &str = "ebbtide-vault";
 /// The version of the layout as a whole.
 const DESCRIPTION_VERSION: u32 = 1;
+/// The first read of an object of many blocks: header and block 0 of nearly every one.
+const FIRST_READ_BYTES: u64 = 32 << 10;
 /// Below this, objects are put to find out whether one may.
 const PROBE_DIRECTORY: &str = "v1/probes";
 
@@ -266,9 +269,28 @@ impl Vault {
         self.get_some(name, None).await
     }
 
-    /// A range of the sealed bytes of an object.
+    /// A range of the sealed bytes of an object, or as much of it as there is.
     pub(crate) async fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Bytes> {
-        self.get_some(name, Some(range)).await
+        let start = range.start;
+        match self.get_some(name, Some(range)).await {
+            // Stores answer a range that begins behind the end with an error of no kind in particular.
+            Err(error @ Error::Store { .. }) => match self.stored_bytes(name).await {
+                Ok(Some(stored_bytes)) if stored_bytes <= start => Ok(Bytes::new()),
+                _ => Err(error),
+            },
+            other => other,
+        }
+    }
+
+    /// What the header of an object says, and its bytes from there on, block 0 included when the object is not cut short.
+    pub(crate) async fn get_front(&self, name: &ObjectName) -> Result<(Header, Bytes)> {
+        let mut front = self.get_range(name, 0..FIRST_READ_BYTES).await?;
+        let header = Header::read(name, &front)?;
+        let front_bytes = HEADER_BYTES + header.first_bytes;
+        if front.len() < front_bytes {
+            front = self.get_range(name, 0..front_bytes as u64).await?;
+        }
+        Ok((header, front))
     }
 
     async fn get_some(&self, name: &ObjectName, range: Option<std::ops::Range<u64>>) -> Result<Bytes> {

@@ -11,9 +11,6 @@ use crate::{
     vault::off_the_runtime,
 };
 
-/// The first read of a single document: header and index of nearly every segment.
-const FIRST_READ_BYTES: u64 = 32 << 10;
-
 /// The documents of a segment, checked.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -103,12 +100,7 @@ impl Vault {
     }
 
     async fn read_index(&self, name: &ObjectName) -> Result<(ObjectSeal, Index)> {
-        let mut front = self.get_range(name, 0..FIRST_READ_BYTES).await?;
-        let header = Header::read(name, &front)?;
-        let front_bytes = HEADER_BYTES + header.first_bytes;
-        if front.len() < front_bytes {
-            front = self.get_range(name, 0..front_bytes as u64).await?;
-        }
+        let (header, front) = self.get_front(name).await?;
         let seal = self.keys().object(name, &header.salt);
         let index = open_index(self.keys(), &seal, name, &header, &front)?;
         Ok((seal, index))

@@ -40,11 +40,16 @@ pub enum ObjectKind {
     Manifest,
     /// One part of an archive made for download.
     Archive,
+    /// A run of entries of an oplog.
+    Slice,
 }
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Segment, Self::Page, Self::Manifest, Self::Archive];
+    pub const ALL: [Self; 5] = [Self::Segment, Self::Page, Self::Manifest, Self::Archive, Self::Slice];
+    /// The kinds that snapshots consist of: what no snapshot needs is garbage. Archives live as long as their job, and
+    /// slices as long as their timeline says.
+    pub const COLLECTED: [Self; 3] = [Self::Segment, Self::Page, Self::Manifest];
 
     /// The byte that stands for this kind in headers, names and seals.
     pub(crate) const fn code(self) -> u8 {
@@ -53,6 +58,7 @@ impl ObjectKind {
             Self::Page => 2,
             Self::Manifest => 3,
             Self::Archive => 4,
+            Self::Slice => 5,
         }
     }
 
@@ -63,6 +69,7 @@ impl ObjectKind {
             Self::Page => "page",
             Self::Manifest => "manifest",
             Self::Archive => "archive",
+            Self::Slice => "slice",
         }
     }
 
@@ -73,6 +80,7 @@ impl ObjectKind {
             Self::Page => "v1/pages",
             Self::Manifest => "v1/manifests",
             Self::Archive => "v1/archives",
+            Self::Slice => "v1/slices",
         }
     }
 }

@@ -105,7 +105,7 @@ async fn delete_dead_manifests(services: &Services) -> Result<u64, JobError> {
 /// Objects that a crash or a lost catalog left unknown become known, so that they can be collected.
 async fn adopt_strangers(services: &Services, cycle: &Cycle) -> Result<u64, JobError> {
     let mut adopted = 0;
-    for kind in [ObjectKind::Segment, ObjectKind::Page, ObjectKind::Manifest] {
+    for kind in ObjectKind::COLLECTED {
         let mut listed = services.vault.list(kind).chunks(BATCH);
         while let Some(batch) = listed.next().await {
             let batch = batch.into_iter().collect::<vault::Result<Vec<_>>>()?;

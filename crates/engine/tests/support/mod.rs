@@ -261,7 +261,7 @@ pub fn raw(document: &Document) -> Vec<u8> {
 /// All names in the vault, of objects that a snapshot consists of.
 pub async fn objects(vault: &Vault) -> Vec<ObjectName> {
     let mut names = vec![];
-    for kind in [vault::ObjectKind::Segment, vault::ObjectKind::Page, vault::ObjectKind::Manifest] {
+    for kind in vault::ObjectKind::COLLECTED {
         let mut listed = vault.list(kind);
         while let Some(object) = listed.next().await {
             names.push(object.unwrap().name);

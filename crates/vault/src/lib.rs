@@ -1,7 +1,7 @@
 //! Bytes in and out of an object store.
 //!
-//! The vault keeps what a snapshot is: segments of documents, the pages and roots of manifests, and the archives
-//! that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
+//! The vault keeps what a snapshot is: segments of documents, the pages and roots of manifests; the slices of oplogs
+//! between snapshots; and the archives that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
 //! store learns neither content nor equality with anything it does not hold, and cannot pass one object off as
 //! another. `docs/format.md` is the normative description of every byte.
 //!
@@ -22,6 +22,7 @@ mod name;
 mod object;
 mod recycle;
 pub mod segment;
+pub mod slice;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -38,4 +39,7 @@ pub use manifest::{
 pub use name::{ObjectKind, ObjectName, VaultId};
 pub use object::SealedObject;
 pub use segment::{Draft, Order, Segment, SegmentBuilder, SegmentEntry};
+pub use slice::{
+    BrokenLink, LinkFault, SealedSlice, Slice, SliceBlock, SliceBuilder, SliceHeader, SliceLink, SliceSource,
+};
 pub use vault::{Listed, Vault};

@@ -249,6 +249,11 @@ impl Vault {
         self.list(ObjectKind::Manifest)
     }
 
+    /// Lists the slices, in no order: with the manifests enough to rebuild a catalog.
+    pub fn list_slices(&self) -> BoxStream<'static, Result<Listed>> {
+        self.list(ObjectKind::Slice)
+    }
+
     /// Deletes what killed processes left half-written for at least `min_age`, and gives how many files that were.
     /// Nothing refers to them. An hour is long enough: a put takes seconds.
     ///

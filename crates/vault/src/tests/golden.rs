@@ -13,14 +13,14 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use model::{ClusterTime, DeploymentKind, Id, WallTime};
+use model::{ClusterTime, DeploymentKind, Id, OplogPosition, WallTime};
 use zeroize::Zeroizing;
 
-use super::{document, key};
+use super::{document, entry, key, position, slice_source};
 use crate::{
     ArchiveInfo, ArchiveReader, ArchiveWriter, CollectionKind, CollectionMeta, Location, Manifest,
     ManifestHeader, ManifestWriter, MasterKey, NoAnnounce, Order, Principals, S3Options, SegmentBuilder,
-    SegmentEntry, Vault, VaultId,
+    SegmentEntry, Slice, SliceBuilder, SliceLink, Vault, VaultId,
     crypt::{Keys, Salts},
 };
 
@@ -91,6 +91,19 @@ fn header() -> ManifestHeader {
     }
 }
 
+/// Entries of the two slices: the first has two blocks, and ends while a transaction of its entry 280 is open.
+fn slices() -> [Vec<(OplogPosition, Vec<u8>)>; 2] {
+    let at = |n: u32, term| {
+        let position = position(1_700_000_000 + n, term);
+        (position, entry(position, &format!("entry {n} ").repeat(400)))
+    };
+    [(1..=300).map(|n| at(n, 1)).collect(), (301..=303).map(|n| at(n, 2)).collect()]
+}
+
+fn timeline_start() -> SliceLink {
+    SliceLink::first(position(1_700_000_000, 1))
+}
+
 async fn store(vault: &Vault, order: Order, documents: &[Vec<u8>], as_of: ClusterTime) -> SegmentEntry {
     let mut builder = SegmentBuilder::new(order);
     documents.iter().for_each(|document| builder.push(&key(document), document));
@@ -124,6 +137,16 @@ async fn write(path: &Path) {
     writer.end_collection().await.unwrap();
     writer.set_principals(&principals()).await.unwrap();
     writer.finish(WallTime(1_700_000_005_000)).await.unwrap();
+
+    let mut link = timeline_start();
+    for entries in slices() {
+        let mut builder = SliceBuilder::new(slice_source(), link);
+        entries.iter().for_each(|(position, entry)| builder.push(*position, entry).unwrap());
+        let read_from = if link.sequence == 0 { entries[279].0.time } else { builder.last().time };
+        let slice = builder.seal(&vault, read_from, WallTime(1_700_000_400_000)).unwrap();
+        vault.put(&slice.object).await.unwrap();
+        link = SliceLink::behind(&slice.header, slice.name);
+    }
 
     let id = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
     let mut archived = ArchiveWriter::with_id(&vault, id);
@@ -176,6 +199,25 @@ async fn what_version_1_wrote_is_read() {
         (meta("recent", CollectionKind::View, Order::Sorted, at), vec![]),
     ];
     assert!(read == expected, "the golden vault reads back as something else");
+
+    let listed: Vec<_> = vault.list_slices().try_collect().await.unwrap();
+    let mut chain = Vec::new();
+    for listed in listed {
+        chain.push(Slice::open(&vault, &listed.name).await.unwrap());
+    }
+    chain.sort_unstable_by_key(|slice| slice.header().sequence);
+    assert_eq!(chain.len(), 2);
+    assert_eq!(chain[0].header().link(), timeline_start());
+    assert_eq!(chain[0].blocks().len(), 2);
+    chain[1].follows(chain[0].header(), &chain[0].name()).unwrap();
+    for (slice, entries) in chain.iter().zip(slices()) {
+        let header = slice.header();
+        assert_eq!((header.timeline_id, &*header.replica_set_name), (slice_source().timeline_id, "rs0"));
+        assert_eq!((header.first, header.last), (entries[0].0, entries[entries.len() - 1].0));
+        let plain: Vec<u8> = slice.read_blocks(0).try_concat().await.unwrap();
+        assert!(plain == entries.into_iter().flat_map(|(_, entry)| entry).collect::<Vec<_>>());
+    }
+    assert_eq!(chain[0].header().read_from, slices()[0][279].0.time);
 
     let info = fs::read_to_string(golden().join("archive.json")).unwrap();
     let info: ArchiveInfo = serde_json::from_str(&info).unwrap();

@@ -5,13 +5,15 @@ mod archives;
 mod golden;
 mod manifests;
 mod segments;
+mod slices;
 mod vaults;
 
 use std::path::PathBuf;
 
 use history::SortKey;
+use model::{ClusterTime, Id, OplogPosition};
 
-use crate::{Location, MasterKey, Order, S3Options, SegmentBuilder, SegmentEntry, Vault};
+use crate::{Location, MasterKey, Order, S3Options, SegmentBuilder, SegmentEntry, SliceSource, Vault};
 
 /// A raw document `{_id: NumberLong(id), d: text}`.
 fn document(id: i64, text: &str) -> Vec<u8> {
@@ -25,6 +27,41 @@ fn document(id: i64, text: &str) -> Vec<u8> {
     document.extend(text.as_bytes());
     document.extend([0, 0]);
     document
+}
+
+fn position(seconds: u32, term: i64) -> OplogPosition {
+    OplogPosition { time: ClusterTime { seconds, increment: 1 }, term }
+}
+
+/// An entry of an oplog at this position: `{ts, t, v: 2, op: "n", ns: "", o: {msg: text}}`.
+fn entry(position: OplogPosition, text: &str) -> Vec<u8> {
+    let element = |kind: u8, name: &str, value: &[u8]| [&[kind], name.as_bytes(), &[0], value].concat();
+    let length = |bytes: usize| u32::try_from(bytes).unwrap().to_le_bytes();
+    let string = |text: &str| [&length(text.len() + 1)[..], text.as_bytes(), &[0]].concat();
+    let document = |elements: &[Vec<u8>]| {
+        let body = elements.concat();
+        [&length(4 + body.len() + 1)[..], &body, &[0]].concat()
+    };
+    document(&[
+        element(0x11, "ts", &position.time.as_u64().to_le_bytes()),
+        element(0x12, "t", &position.term.to_le_bytes()),
+        element(0x10, "v", &2i32.to_le_bytes()),
+        element(0x02, "op", &string("n")),
+        element(0x02, "ns", &string("")),
+        element(0x03, "o", &document(&[element(0x02, "msg", &string(text))])),
+    ])
+}
+
+fn slice_source() -> SliceSource {
+    SliceSource {
+        timeline_id: Id::from_parts(0x6500_0002, [4; 8]),
+        project_id: Id::from_parts(0x6400_0000, [2; 8]),
+        project_name: "golden".to_owned(),
+        deployment_id: Id::from_parts(0x6400_0001, [3; 8]),
+        deployment_name: "rs".to_owned(),
+        replica_set_name: "rs0".to_owned(),
+        ebbtide_version: "0.1.0".to_owned(),
+    }
 }
 
 fn key(document: &[u8]) -> Vec<u8> {

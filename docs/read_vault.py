@@ -6,9 +6,12 @@
     read_vault.py VAULT --key-file KEY show SNAPSHOT
     read_vault.py VAULT --key-file KEY dump SNAPSHOT DB.COLLECTION > collection.bson
     read_vault.py VAULT --key-file KEY archive ARCHIVE BYTES > archive.tar.gz
+    read_vault.py VAULT --key-file KEY slices
+    read_vault.py VAULT --key-file KEY slices TIMELINE > oplog.bson
 
 VAULT is a local directory (copy a bucket's prefix to one first), KEY the master key file. What `dump` writes is
-what `mongorestore` and `bsondump` read. Every hash is checked; damage ends the program with a message.
+what `mongorestore` and `bsondump` read, and so is what
+`slices` writes: the entries of a timeline, in order. Every hash is checked; damage ends the program with a message.
 """
 
 import argparse
@@ -26,8 +29,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-SEGMENT, PAGE, MANIFEST, ARCHIVE = 1, 2, 3, 4
-DIRECTORY = {SEGMENT: "segments", PAGE: "pages", MANIFEST: "manifests", ARCHIVE: "archives"}
+SEGMENT, PAGE, MANIFEST, ARCHIVE, SLICE = 1, 2, 3, 4, 5
+DIRECTORY = {SEGMENT: "segments", PAGE: "pages", MANIFEST: "manifests", ARCHIVE: "archives", SLICE: "slices"}
 HEADER = struct.Struct("<8sBBHI32s")
 BLOCK = struct.Struct("<III32sH")
 
@@ -105,15 +108,50 @@ class Vault:
             entries.append(entry)
             at += BLOCK.size + entry[4]
         self.check_name(SEGMENT, name, bytes([order]), *(entry[3] for entry in entries))
+        return self.data_blocks(SEGMENT, name, salt, rest, [(entry[0], entry[1], entry[3]) for entry in entries])
+
+    def data_blocks(self, kind, name, salt, rest, entries):
+        """What lies in the blocks behind block 0; of each are known plain and sealed bytes, and the hash."""
         plain = []
-        for number, (plain_bytes, sealed_bytes, _, block_hash, _) in enumerate(entries, 1):
-            frame = self.open_block(SEGMENT, name, salt, number, rest[:sealed_bytes])
+        for number, (plain_bytes, sealed_bytes, block_hash) in enumerate(entries, 1):
+            frame = self.open_block(kind, name, salt, number, rest[:sealed_bytes])
             rest = rest[sealed_bytes:]
             block = zstandard.ZstdDecompressor().decompress(frame, max_output_size=plain_bytes)
             if len(block) != plain_bytes or blake3.blake3(block, key=self.blocks).digest() != block_hash:
-                sys.exit(f"segment {name.hex()} is damaged at block {number}: another hash")
+                sys.exit(f"{DIRECTORY[kind]} {name.hex()} is damaged at block {number}: another hash")
             plain.append(block)
+        if rest:
+            sys.exit(f"{DIRECTORY[kind]} {name.hex()} is damaged: there are bytes behind its last block")
         return b"".join(plain)
+
+    def slice(self, name):
+        """The header of a slice, and a function that gives its entries, back to back."""
+        frame, salt, rest = self.read(SLICE, name)
+        plain = zstandard.ZstdDecompressor().decompress(frame)
+        self.check_name(SLICE, name, plain)
+        root = json.loads(plain)
+        if (root["format"], root["version"]) != ("ebbtide-slice", 1):
+            sys.exit(f"slices {name.hex()} is no slice of version 1")
+        blocks = [(b["bytes"], b["storedBytes"], bytes.fromhex(b["hash"])) for b in root["blocks"]]
+        return root["header"], lambda: self.data_blocks(SLICE, name, salt, rest, blocks)
+
+    def timelines(self):
+        """Per timeline its slices, oldest first: name and header."""
+        slices = {}
+        for file in sorted((self.path / "v1" / "slices").glob("*/*")):
+            if len(file.name) == 64:
+                slices[file.name] = self.slice(bytes.fromhex(file.name))[0]
+        for timeline in sorted({header["timelineId"] for header in slices.values()}):
+            own = [name for name, header in slices.items() if header["timelineId"] == timeline]
+            name = max(own, key=lambda name: (slices[name]["sequence"], position(slices[name]["last"])))
+            chain = []
+            while name in slices:
+                header = slices[name]
+                if chain:
+                    check_link(name, header, *chain[-1])
+                chain.append((name, header))
+                name = header.get("previous")
+            yield timeline, chain[::-1]
 
     def archive(self, archive_id, length):
         """The parts of an archive."""
@@ -122,6 +160,28 @@ class Vault:
             part, _, _ = self.read(ARCHIVE, archive_id + struct.pack(">Q", number))
             yield part
             number, length = number + 1, length - len(part)
+
+
+def position(entry):
+    return entry["time"]["seconds"], entry["time"]["increment"], entry["term"]
+
+
+def check_link(name, header, next_name, next_header):
+    links = [(header["timelineId"], next_header["timelineId"]), (header["sequence"] + 1, next_header["sequence"]),
+             (header["last"], next_header["after"])]
+    if any(one != other for one, other in links):
+        sys.exit(f"slice {next_name} does not follow {name}, which it names")
+
+
+def dump_timeline(vault, timeline, out):
+    chain = dict(vault.timelines()).get(timeline) or sys.exit(f"there is no timeline {timeline}")
+    if chain[0][1]["sequence"] > 0:
+        print(f"slices before number {chain[0][1]['sequence']} are not there", file=sys.stderr)
+    for name, header in chain:
+        plain = vault.slice(bytes.fromhex(name))[1]()
+        if (sum(1 for _ in documents(plain)), len(plain)) != (header["entries"], header["bytes"]):
+            sys.exit(f"slice {name} is damaged: another count of entries or bytes")
+        out.write(plain)
 
 
 def documents(plain):
@@ -175,7 +235,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("vault", type=Path)
     parser.add_argument("--key-file", type=Path, required=True)
-    parser.add_argument("command", choices=["list", "show", "dump", "archive"])
+    parser.add_argument("command", choices=["list", "show", "dump", "archive", "slices"])
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     vault = Vault(options.vault, options.key_file.read_text())
@@ -195,6 +255,14 @@ def main():
         case "archive", [archive_id, length]:
             for part in vault.archive(bytes.fromhex(archive_id), int(length)):
                 sys.stdout.buffer.write(part)
+        case "slices", []:
+            for timeline, chain in vault.timelines():
+                for name, header in chain:
+                    first, last = (",".join(map(str, position(header[key])[:2])) for key in ("first", "last"))
+                    print(timeline, header["sequence"], name, header["deploymentName"], first, last,
+                          header["entries"], header["bytes"])
+        case "slices", [timeline]:
+            dump_timeline(vault, timeline, sys.stdout.buffer)
         case _:
             parser.error(f"{options.command} takes other arguments; see --help")
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 const SNAPSHOT: &str = "650000000101010101010101";
+const TIMELINE: &str = "650000020404040404040404";
 const ARCHIVE: &str = "650000000404040404040404aaaaaaaaaaaaaaaaaaaaaaaa";
 
 fn python() -> Option<String> {
@@ -38,8 +39,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn segment_files(vault: &Path) -> Vec<PathBuf> {
-    let fans = std::fs::read_dir(vault.join("v1/segments")).unwrap();
+fn object_files(vault: &Path, kind: &str) -> Vec<PathBuf> {
+    let fans = std::fs::read_dir(vault.join("v1").join(kind)).unwrap();
     fans.flat_map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap())
         .map(|file| file.unwrap().path())
         .collect()
@@ -76,14 +77,48 @@ fn the_independent_reader_reads_the_golden_vault() {
     assert_eq!(read(&python, &vault, &["archive", ARCHIVE, "5000"]).stdout.len(), 5000);
     assert!(!read(&python, &vault, &["dump", SNAPSHOT, "shop.none"]).status.success());
 
+    let slices = text(&["slices"]);
+    let lines: Vec<Vec<_>> = slices.lines().map(|line| line.split(' ').collect()).collect();
+    let told: Vec<_> = lines.iter().map(|line| (line[0], line[1], line[4], line[5], line[6])).collect();
+    let expected = [
+        (TIMELINE, "0", "1700000001,1", "1700000300,1", "300"),
+        (TIMELINE, "1", "1700000301,1", "1700000303,1", "3"),
+    ];
+    assert_eq!(told, expected);
+    let oplog = read(&python, &vault, &["slices", TIMELINE]).stdout;
+    let entries: Vec<_> = history::raw::documents(&oplog).collect::<Result<_, _>>().unwrap();
+    assert_eq!(entries.len(), 303);
+    for (seconds, entry) in (1_700_000_001u32..).zip(&entries) {
+        let time = history::raw::field(entry, "ts").unwrap().unwrap().value;
+        assert_eq!(time, (u64::from(seconds) << 32 | 1).to_le_bytes());
+    }
+    assert!(!read(&python, &vault, &["slices", SNAPSHOT]).status.success());
+
+    // Where a slice is missing the record begins behind it; one in the place of another is told.
+    let broken = tempfile::tempdir().unwrap();
+    copy(&vault, broken.path());
+    let file = |line: &[&str]| broken.path().join("v1/slices").join(&line[2][..2]).join(line[2]);
+    let first = std::fs::read(file(&lines[0])).unwrap();
+    std::fs::remove_file(file(&lines[0])).unwrap();
+    let output = read(&python, broken.path(), &["slices", TIMELINE]);
+    assert_eq!(history::raw::documents(&output.stdout).count(), 3);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("before number 1 are not there"));
+    std::fs::write(file(&lines[1]), &first).unwrap();
+    let output = read(&python, broken.path(), &["slices", TIMELINE]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is damaged at block 0"));
+
     let damaged = tempfile::tempdir().unwrap();
     copy(&vault, damaged.path());
-    for file in segment_files(damaged.path()) {
+    for file in
+        object_files(damaged.path(), "segments").into_iter().chain(object_files(damaged.path(), "slices"))
+    {
         let mut bytes = std::fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&file, bytes).unwrap();
     }
-    let output = read(&python, damaged.path(), &["dump", SNAPSHOT, "shop.orders"]);
-    assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is damaged at block"));
+    for arguments in [&["dump", SNAPSHOT, "shop.orders"][..], &["slices", TIMELINE]] {
+        let output = read(&python, damaged.path(), arguments);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("is damaged at block"));
+    }
 }

@@ -19,10 +19,11 @@ use ebbtide_engine::{
     rebuild::{GRACE_DAYS, rebuild},
     verify::verify,
 };
-use model::{id::SnapshotId, restore::RestoreState, snapshot::SnapshotState};
+use model::{ClusterTime, Id, OplogPosition, id::SnapshotId, restore::RestoreState, snapshot::SnapshotState};
 use serde_json::{Value, json};
 use support::{Bench, documents};
 use testbed::Options;
+use vault::{SliceBuilder, SliceLink, SliceSource};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -126,6 +127,32 @@ async fn a_manifest_that_a_rebuild_could_not_read_keeps_what_it_may_need() {
     flip(&path);
     assert_eq!(rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap().snapshots, 1);
     bench.assert_verifies(&snapshot).await;
+}
+
+/// No snapshot needs a slice; its timeline says how long it lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn slices_are_none_of_the_garbage_of_snapshots() {
+    let bench = Bench::start(Options::default()).await;
+    let source = SliceSource {
+        timeline_id: Id::from_bytes([1; 12]),
+        project_id: Id::from_bytes([2; 12]),
+        project_name: "project".to_owned(),
+        deployment_id: bench.deployment,
+        deployment_name: "deployment".to_owned(),
+        replica_set_name: "rs".to_owned(),
+        ebbtide_version: "0.1.0".to_owned(),
+    };
+    let mut builder = SliceBuilder::new(source, SliceLink::first(OplogPosition::default()));
+    let entry = OplogPosition { time: ClusterTime { seconds: 1, increment: 1 }, term: 1 };
+    builder.push(entry, b"\x05\0\0\0\0").unwrap();
+    let slice = builder.seal(&bench.vault, entry.time, wall_clock()).unwrap();
+    bench.vault.put(&slice.object).await.unwrap();
+    let engine = bench.engine(bench.settings());
+    // The store is searched for strangers by the first cycle.
+    let did = engine.reconcilers().activate("collector").await.unwrap();
+    assert_eq!((&did["due"], &did["objectsAdopted"]), (&json!(true), &json!(0)), "{did}");
+    collect(&engine).await;
+    assert!(bench.vault.contains(&slice.name).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

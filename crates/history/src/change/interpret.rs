@@ -15,6 +15,8 @@ const NESTING_MAX: usize = 8;
 pub enum Effect<'a> {
     /// A document of a collection is written.
     Write {
+        /// The collection's name, as the operation gives it.
+        namespace: &'a str,
         /// The collection.
         collection: CollectionId,
         /// The document.
@@ -65,7 +67,9 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
         }
         let found = if depth == 0 { write_of(operation) } else { write_by_user(operation) };
         let effect = match found {
-            Ok((collection, key, write)) => Effect::Write { collection, key, write },
+            Ok((collection, key, write)) => {
+                Effect::Write { namespace: operation.namespace, collection, key, write }
+            }
             Err(reason) => Effect::Unfoldable(Unfoldable { scope: scope_of(operation), reason }),
         };
         (self.visit)(effect);

@@ -59,7 +59,7 @@ impl Timeline {
             self.order += 1;
             let position = Position { time, order: self.order };
             match effect {
-                Effect::Write { collection, key, write } => self.write(collection, key, write, position),
+                Effect::Write { collection, key, write, .. } => self.write(collection, key, write, position),
                 Effect::Emptied(collection) => self.capped.entry(collection).or_default().empty(),
                 Effect::Definition(operation) => self.catalog.apply(&operation, time).unwrap(),
                 Effect::Unfoldable(unfoldable) => panic!("{unfoldable}"),

@@ -10,6 +10,7 @@ mod collection;
 mod fields;
 mod index;
 mod options;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::{
 use fields::Fields;
 
 pub use collection::{Collection, Doubt, Index};
+pub use series::Series;
 
 /// A change of a definition that contradicts the ones that are known: the base or the record is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod crash;
 mod damage;
 pub mod engine;
+pub mod fold;
 pub mod jobs;
 pub mod lease;
 mod observed;

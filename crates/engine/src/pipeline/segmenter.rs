@@ -78,6 +78,16 @@ impl Segmenter {
         Ok(Some(full))
     }
 
+    /// Whether no document has come yet.
+    pub fn is_empty(&self) -> bool {
+        !self.filled
+    }
+
+    /// Whether a document of this key and length would begin another segment.
+    pub fn ends_before(&self, key: &[u8], document_bytes: usize) -> bool {
+        self.filled && self.cutter.clone().offer(key, document_bytes) != Cut::Stay
+    }
+
     /// The last segment, unless no document came at all.
     pub fn finish(&mut self) -> Option<SegmentBuilder> {
         let filled = std::mem::take(&mut self.filled);

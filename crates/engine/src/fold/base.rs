@@ -1,0 +1,87 @@
+//! What a fold begins with: a manifest, as a state of definitions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::TryStreamExt as _;
+use history::{
+    ClusterTime, CollectionId,
+    catalog_state::{CatalogState, Collection, Index},
+};
+use vault::{CollectionEntry, CollectionKind, Manifest, Principals};
+
+use super::{FoldFailure, of_model};
+use crate::lease::JobContext;
+
+/// An open manifest and all that it says of collections, but for their segments.
+pub(super) struct Base {
+    pub(super) manifest: Manifest,
+    pub(super) at: ClusterTime,
+    /// Collections by their identity.
+    pub(super) collections: BTreeMap<CollectionId, CollectionEntry>,
+    /// Views and time series as users see them, which have none.
+    pub(super) views: Vec<CollectionEntry>,
+    pub(super) principals: Option<Principals>,
+}
+
+impl Base {
+    pub(super) async fn read(ctx: &JobContext, manifest: &Manifest) -> Result<Self, FoldFailure> {
+        let mut base = Self {
+            manifest: manifest.clone(),
+            at: of_model(manifest.header().cluster_time),
+            collections: BTreeMap::new(),
+            views: Vec::new(),
+            principals: None,
+        };
+        base.principals = match ctx.or_stop(manifest.principals()).await? {
+            Ok(principals) => principals,
+            Err(error) => return Err(FoldFailure::of_base(ctx, error).await),
+        };
+        let mut entries = manifest.collections();
+        loop {
+            match ctx.or_stop(entries.try_next()).await? {
+                Ok(Some(entry)) => base.add(entry)?,
+                Ok(None) => return Ok(base),
+                Err(error) => return Err(FoldFailure::of_base(ctx, error).await),
+            }
+        }
+    }
+
+    fn add(&mut self, entry: CollectionEntry) -> Result<(), FoldFailure> {
+        match (entry.meta.kind, entry.meta.uuid) {
+            (CollectionKind::View | CollectionKind::TimeSeriesView, _) => self.views.push(entry),
+            (_, Some(uuid)) => {
+                self.collections.insert(CollectionId(uuid), entry);
+            }
+            (_, None) => {
+                let what = format!("{}.{} has no identity", entry.meta.db, entry.meta.name);
+                return Err(FoldFailure::damaged(self.manifest.name(), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The definitions.
+    pub(super) fn catalog(&self) -> CatalogState {
+        let mut catalog = CatalogState::new();
+        for (&id, CollectionEntry { meta, .. }) in &self.collections {
+            let built = |index: &Vec<u8>| Index { specification: index.clone(), building: None };
+            catalog.insert(
+                id,
+                Collection {
+                    namespace: format!("{}.{}", meta.db, meta.name),
+                    options: meta.options.clone(),
+                    id_index: meta.id_index.clone(),
+                    indexes: meta.indexes.iter().map(built).collect(),
+                    doubt: None,
+                },
+            );
+        }
+        catalog
+    }
+
+    /// Collections whose documents are of a later time than everything else: capped ones.
+    pub(super) fn later(&self) -> HashMap<CollectionId, ClusterTime> {
+        let as_of = self.collections.iter().map(|(&id, entry)| (id, of_model(entry.meta.as_of)));
+        as_of.filter(|(_, as_of)| *as_of != self.at).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! Changes of sorted collections, sorted: in memory up to a number of bytes, on local disk beyond.
+
+use std::{
+    mem,
+    path::{Path, PathBuf},
+    vec,
+};
+
+use history::{
+    CollectionId, SortKey,
+    change::{self, Change, Coalesced, Defect, MergedRuns, Outcome, Write},
+};
+
+use crate::{
+    lease::JobError,
+    sort::MERGE_BYTES,
+    spill::{Run, RunReader, SpillWriter},
+};
+
+/// What a change takes beside the bytes of its key and its document.
+const CHANGE_OVERHEAD_BYTES: usize = size_of::<Change<'static>>() + 32;
+/// Diffs of one document are kept until they hold this much, and then applied to it.
+const PATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Takes changes in any order.
+pub(in crate::fold) struct ChangeSorter {
+    dir: PathBuf,
+    pending: Vec<Change<'static>>,
+    bytes: usize,
+    writer: Option<SpillWriter>,
+    runs: Vec<Run>,
+}
+
+impl ChangeSorter {
+    /// Spills to `dir`.
+    pub(in crate::fold) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), pending: Vec::new(), bytes: 0, writer: None, runs: Vec::new() }
+    }
+
+    /// Takes one.
+    pub(in crate::fold) fn push(&mut self, change: Change<'static>) {
+        self.bytes += change.key.as_bytes().len() + write_bytes(&change.write) + CHANGE_OVERHEAD_BYTES;
+        self.pending.push(change);
+    }
+
+    /// Bytes in memory.
+    pub(in crate::fold) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Runs on disk.
+    #[cfg(test)]
+    pub(in crate::fold) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Writes what is in memory to disk.
+    pub(in crate::fold) fn spill(&mut self) -> Result<(), JobError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut pending = mem::take(&mut self.pending);
+        self.bytes = 0;
+        pending.sort_unstable();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(SpillWriter::create(&self.dir)?),
+        };
+        let run = write_run(writer, pending.into_iter().map(Ok))?;
+        self.runs.push(run);
+        if self.runs.iter().map(Run::reader_bytes).sum::<usize>() > MERGE_BYTES {
+            self.merge_runs()?;
+        }
+        Ok(())
+    }
+
+    /// Makes one run of all, in a new file; the old one goes with its last run.
+    fn merge_runs(&mut self) -> Result<(), JobError> {
+        let mut writer = SpillWriter::create(&self.dir)?;
+        let merged = change::merge(mem::take(&mut self.runs).iter().map(Source::spilled));
+        self.runs = vec![write_run(&mut writer, merged)?];
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// All of them, sorted.
+    pub(in crate::fold) fn finish(mut self) -> Result<SortedChanges, JobError> {
+        self.pending.sort_unstable();
+        let mut sources: Vec<_> = self.runs.iter().map(Source::spilled).collect();
+        sources.push(Source::Memory(self.pending.into_iter()));
+        let mut sorted = SortedChanges { merged: change::merge(sources), head: None };
+        sorted.advance()?;
+        Ok(sorted)
+    }
+}
+
+fn write_run(
+    writer: &mut SpillWriter,
+    changes: impl Iterator<Item = Result<Change<'static>, JobError>>,
+) -> Result<Run, JobError> {
+    let mut record = Vec::new();
+    for change in changes {
+        record.clear();
+        change::push_record(&mut record, &change?);
+        writer.push(&[], &record)?;
+    }
+    Ok(writer.end_run()?)
+}
+
+fn write_bytes(write: &Write<'_>) -> usize {
+    match write {
+        Write::Insert(bytes) | Write::Replace(bytes) | Write::Patch(bytes) => bytes.len(),
+        Write::Reapply { new, diff } => new.len() + diff.len(),
+        Write::Delete => 0,
+    }
+}
+
+/// One sorted run.
+enum Source {
+    Memory(vec::IntoIter<Change<'static>>),
+    Spilled(RunReader),
+}
+
+impl Source {
+    fn spilled(run: &Run) -> Self {
+        Self::Spilled(run.reader())
+    }
+}
+
+impl Iterator for Source {
+    type Item = Result<Change<'static>, JobError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let reader = match self {
+            Self::Memory(changes) => return changes.next().map(Ok),
+            Self::Spilled(reader) => reader,
+        };
+        match reader.advance() {
+            Ok(true) => Some(read_record(reader.value())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+}
+
+fn read_record(record: &[u8]) -> Result<Change<'static>, JobError> {
+    match change::split_record(record) {
+        Ok(Some((change, []))) => Ok(Change { write: change.write.into_owned(), ..change }),
+        _ => Err(JobError::failed("a bug in Ebbtide: a spilled change does not read back as it was written")),
+    }
+}
+
+/// Changes by collection, then by key, then in the order in which they take effect. Reads from disk.
+pub(in crate::fold) struct SortedChanges {
+    merged: MergedRuns<Source, JobError>,
+    head: Option<Change<'static>>,
+}
+
+/// Why the changes of one document do not give a document.
+pub(in crate::fold) enum ApplyError {
+    /// They contradict it.
+    Defect { key: SortKey, defect: Defect },
+    /// They cannot be read.
+    Job(JobError),
+}
+
+impl From<JobError> for ApplyError {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
+impl SortedChanges {
+    /// The key of the next change, if it is one of this collection.
+    pub(in crate::fold) fn key_in(&self, collection: CollectionId) -> Option<&[u8]> {
+        self.head.as_ref().filter(|head| head.collection == collection).map(|head| head.key.as_bytes())
+    }
+
+    /// Passes over the changes of all collections before this one.
+    pub(in crate::fold) fn skip_to(&mut self, collection: CollectionId) -> Result<(), JobError> {
+        while self.head.as_ref().is_some_and(|head| head.collection < collection) {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the next change is of a collection before this one.
+    pub(in crate::fold) fn is_before(&self, collection: CollectionId) -> bool {
+        self.head.as_ref().is_some_and(|head| head.collection < collection)
+    }
+
+    /// Takes all changes of the document at hand, and gives its key and what they make of `base`.
+    pub(in crate::fold) fn apply_next(
+        &mut self,
+        base: Option<&[u8]>,
+    ) -> Result<Option<(SortKey, Option<Vec<u8>>)>, ApplyError> {
+        let Some(first) = self.advance()? else { return Ok(None) };
+        let (collection, key) = (first.collection, first.key);
+        let mut held = write_bytes(&first.write);
+        let mut coalesced = Coalesced::new(first.write, first.position);
+        while self.head.as_ref().is_some_and(|next| next.collection == collection && next.key == key) {
+            let Some(next) = self.advance()? else { break };
+            held += write_bytes(&next.write);
+            coalesced.then(next.write, next.position);
+            // A document that is changed a million times must not hold a million diffs.
+            if held > PATCH_BYTES_MAX {
+                held = 0;
+                let mut settled = Vec::new();
+                match coalesced.onto(base, &mut settled) {
+                    Ok(Outcome::Document) => {
+                        coalesced = Coalesced::new(Write::Replace(settled.into()), coalesced.last);
+                    }
+                    Ok(Outcome::Absent) => {}
+                    Err(defect) => return Err(ApplyError::Defect { key, defect }),
+                }
+            }
+        }
+        let mut after = Vec::new();
+        match coalesced.onto(base, &mut after) {
+            Ok(Outcome::Document) => Ok(Some((key, Some(after)))),
+            Ok(Outcome::Absent) => Ok(Some((key, None))),
+            Err(defect) => Err(ApplyError::Defect { key, defect }),
+        }
+    }
+
+    /// Moves on; gives the change that was at hand.
+    fn advance(&mut self) -> Result<Option<Change<'static>>, JobError> {
+        let next = self.merged.next().transpose()?;
+        Ok(mem::replace(&mut self.head, next))
+    }
+}

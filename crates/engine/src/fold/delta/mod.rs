@@ -1,0 +1,336 @@
+//! From a record of operations to what they change: consumed once, in the order of the oplog, in bounded memory.
+//!
+//! What counts is what takes effect after the time of the base and not after the time asked for, wherever its entry
+//! stands; see "The fold" in `ARCHITECTURE.md`.
+
+mod changes;
+mod definitions;
+mod obstacles;
+pub(super) mod overlay;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use futures::TryStreamExt as _;
+use history::{
+    ClusterTime, CollectionId, SortKey,
+    capped::CappedChanges,
+    catalog_state::CatalogState,
+    change::{Change, Effect, Position, Unfoldable as Unknown, Write, interpret},
+    entry::{Command, Entry, Kind, Operation, TransactionStep},
+    raw,
+    transaction::{Assembler, Step, TransactionError},
+};
+use mongo::namespace::never_taken_database;
+
+use super::{FoldFailure, Obstacle, base::Base, entries::Record};
+use crate::lease::{JobContext, JobError};
+pub(super) use changes::{ApplyError, ChangeSorter, SortedChanges};
+pub(super) use obstacles::Obstacles;
+use overlay::{OVERLAY_BYTES_MAX, Overlay, VIEWS, is_overlaid};
+
+/// Changes and open transactions are held in memory up to this; what is more is sorted and spilled.
+pub(super) const DELTA_BYTES_MAX: usize = 64 << 20;
+/// No run is shorter than this, however large the open transactions are.
+const RUN_BYTES_MIN: usize = DELTA_BYTES_MAX >> 3;
+/// Transactions that are open at one time may hold so much, all together. A server of default settings lets one go on
+/// for a minute.
+const OPEN_BYTES_MAX: usize = 512 << 20;
+/// Changes of capped collections are always held in memory, all together up to this.
+pub(super) const CAPPED_BYTES_MAX: usize = 64 << 20;
+
+/// What operations change.
+pub(super) struct Delta {
+    /// The definitions at the time asked for.
+    pub(super) catalog: CatalogState,
+    /// The changes of sorted collections, those included that are there no more.
+    pub(super) changes: SortedChanges,
+    /// Those of capped ones.
+    pub(super) capped: HashMap<CollectionId, CappedChanges>,
+    /// Those of users, roles and definitions of views, by namespace.
+    pub(super) overlays: BTreeMap<String, Overlay>,
+    /// What cannot be folded.
+    pub(super) obstacles: Obstacles,
+    /// Entries that were read.
+    pub(super) entries: u64,
+    /// Writes of documents that count.
+    pub(super) writes: u64,
+}
+
+/// Reads a record as far as it is needed.
+pub(super) async fn gather(
+    ctx: &JobContext,
+    base: &Base,
+    record: Record<'_>,
+    at: ClusterTime,
+) -> Result<Delta, FoldFailure> {
+    let mut gathering = Gathering::new(base, at, &ctx.services().settings.spill_dir);
+    let (mut blocks, ends) = (record.blocks, record.to);
+    while !gathering.is_done() {
+        let Some(block) = ctx.or_stop(blocks.try_next()).await?? else { break };
+        gathering = off_the_runtime(move || {
+            let mut gathering = gathering;
+            gathering.block(&block)?;
+            Ok(gathering)
+        })
+        .await?;
+    }
+    off_the_runtime(move || gathering.finish(ends)).await
+}
+
+/// Parsing, sorting and spilling would hold up other tasks.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FoldFailure> + Send + 'static,
+) -> Result<T, FoldFailure> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the reading of entries", e))?
+}
+
+/// Which namespaces are followed: all whose collections may come to be in a manifest, staging names included.
+fn is_recorded(namespace: &str) -> bool {
+    let database = namespace.split_once('.').map_or(namespace, |(database, _)| database);
+    !never_taken_database(database)
+}
+
+/// A record that is being read.
+pub(super) struct Gathering {
+    base: ClusterTime,
+    at: ClusterTime,
+    /// Collections whose documents in the base are of a later time than everything else in it.
+    later: HashMap<CollectionId, ClusterTime>,
+    assembler: Assembler,
+    catalog: CatalogState,
+    changes: ChangeSorter,
+    capped: HashMap<CollectionId, CappedChanges>,
+    capped_bytes: usize,
+    overlays: BTreeMap<String, Overlay>,
+    obstacles: Obstacles,
+    last: ClusterTime,
+    order: u64,
+    entries: u64,
+    writes: u64,
+    done: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(base: &Base, at: ClusterTime, spill_dir: &Path) -> Self {
+        Self {
+            base: base.at,
+            at,
+            later: base.later(),
+            assembler: Assembler::new(),
+            catalog: base.catalog(),
+            changes: ChangeSorter::new(spill_dir),
+            capped: HashMap::new(),
+            capped_bytes: 0,
+            overlays: BTreeMap::new(),
+            obstacles: Obstacles::default(),
+            last: ClusterTime::NONE,
+            order: 0,
+            entries: 0,
+            writes: 0,
+            // A base is the state at its own time.
+            done: base.at == at,
+        }
+    }
+
+    /// Whether no more entries are needed.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Takes the next entries, back to back.
+    pub(super) fn block(&mut self, block: &[u8]) -> Result<(), FoldFailure> {
+        for entry in raw::documents(block) {
+            let entry = entry.and_then(Entry::read);
+            let entry = entry.map_err(|error| broken(self.last, format!("after this entry: {error}")))?;
+            self.entry(&entry)?;
+            if self.done {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), FoldFailure> {
+        if entry.time <= self.last {
+            return Err(broken(entry.time, format!("the entry stands behind that of {}", self.last)));
+        }
+        self.last = entry.time;
+        if entry.time > self.at && self.assembler.undecided_at(self.at).is_none() {
+            self.done = true;
+            return Ok(());
+        }
+        self.entries += 1;
+        match self.assembler.feed(entry) {
+            Ok(Step::Plain) if self.counts(entry.time) => self.operation(&entry.operation, entry.time)?,
+            Ok(Step::Committed(committed)) if self.counts(committed.time) => {
+                for operation in committed.operations() {
+                    let operation = operation.map_err(|error| broken(entry.time, error.to_string()))?;
+                    self.operation(&operation, committed.time)?;
+                }
+            }
+            Ok(_) => {}
+            Err(TransactionError::BeginningMissing { .. }) if self.is_of_base(entry) => {}
+            Err(error) => return Err(broken(entry.time, error.to_string())),
+        }
+        self.keep_small(entry.time)
+    }
+
+    fn counts(&self, time: ClusterTime) -> bool {
+        self.base < time && time <= self.at
+    }
+
+    /// Whether an entry belongs to a transaction that the base has, or that will be committed by an entry that is yet to
+    /// come and then found to lack its beginning.
+    fn is_of_base(&self, entry: &Entry<'_>) -> bool {
+        match entry.transaction().map(|part| part.step) {
+            Some(TransactionStep::Commit { commit_time }) => commit_time <= self.base,
+            _ => entry.time <= self.base,
+        }
+    }
+
+    fn keep_small(&mut self, at: ClusterTime) -> Result<(), FoldFailure> {
+        let open = self.assembler.bytes();
+        if open > OPEN_BYTES_MAX {
+            return Err(FoldFailure::LargeTransactions { at, bytes: open, bytes_max: OPEN_BYTES_MAX });
+        }
+        let pending = self.changes.bytes();
+        if pending + open > DELTA_BYTES_MAX && pending > RUN_BYTES_MIN {
+            self.changes.spill()?;
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, operation: &Operation<'_>, time: ClusterTime) -> Result<(), FoldFailure> {
+        let mut effects = Vec::new();
+        interpret(operation, &is_recorded, &mut |effect| effects.push(effect))
+            .map_err(|error| broken(time, error.to_string()))?;
+        for effect in effects {
+            self.order += 1;
+            let position = Position { time, order: self.order };
+            match effect {
+                Effect::Write { namespace, collection, key, write } => {
+                    self.write(namespace, collection, key, write, position);
+                    // The operations of one transaction may be more than what may be held.
+                    if self.changes.bytes() > DELTA_BYTES_MAX {
+                        self.changes.spill()?;
+                    }
+                }
+                Effect::Emptied(collection) => self.empty(collection, time),
+                Effect::Definition(operation) => self.definition(&operation, time)?,
+                Effect::Unfoldable(Unknown { scope, reason }) => {
+                    let obstacle = Obstacle::Operation(reason);
+                    self.obstacles.of_scope(scope, operation.namespace, &self.catalog, time, obstacle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        namespace: &str,
+        id: CollectionId,
+        key: SortKey,
+        write: Write<'_>,
+        position: Position,
+    ) {
+        if is_overlaid(namespace) {
+            self.write_overlay(namespace, key.clone(), write.clone(), position);
+        }
+        // What the base does not know, and nobody has made since, is temporary or the server's own.
+        let Some(collection) = self.catalog.get(id) else { return };
+        if self.obstacles.has(id) || self.is_in_base(id, position.time) {
+            return;
+        }
+        self.writes += 1;
+        if !collection.is_capped() {
+            let write = write.into_owned();
+            return self.changes.push(Change { collection: id, key, position, write });
+        }
+        let capped = self.capped.entry(id).or_default();
+        let before = capped.bytes();
+        capped.write(key, write, position);
+        self.capped_bytes = (self.capped_bytes + capped.bytes()).saturating_sub(before);
+        if self.capped_bytes > CAPPED_BYTES_MAX {
+            let obstacle = Obstacle::TooMuch(CAPPED_BYTES_MAX);
+            self.obstacles.of_collection(id, position.time, obstacle);
+            self.forget_capped(id);
+        }
+    }
+
+    fn forget_capped(&mut self, id: CollectionId) {
+        let bytes = self.capped.remove(&id).map_or(0, |capped| capped.bytes());
+        self.capped_bytes = self.capped_bytes.saturating_sub(bytes);
+    }
+
+    fn write_overlay(&mut self, namespace: &str, key: SortKey, write: Write<'_>, position: Position) {
+        let overlay = self.overlays.entry(namespace.to_owned()).or_default();
+        if overlay.bytes() > OVERLAY_BYTES_MAX {
+            let obstacle = Obstacle::TooMuch(OVERLAY_BYTES_MAX);
+            return self.obstacles.of_name(namespace, position.time, obstacle);
+        }
+        overlay.write(key, write, position);
+    }
+
+    /// Whether the base has what took effect then.
+    fn is_in_base(&self, id: CollectionId, time: ClusterTime) -> bool {
+        self.later.get(&id).is_some_and(|&later| time <= later)
+    }
+
+    fn empty(&mut self, id: CollectionId, time: ClusterTime) {
+        let Some(collection) = self.catalog.get(id) else { return };
+        if self.is_in_base(id, time) {
+            return;
+        }
+        if collection.is_capped() {
+            self.forget_capped(id);
+            self.capped.entry(id).or_default().empty();
+        } else {
+            let obstacle = Obstacle::Definition("it was emptied as only capped collections are".to_owned());
+            self.obstacles.of_collection(id, time, obstacle);
+        }
+    }
+
+    fn definition(&mut self, operation: &Operation<'_>, time: ClusterTime) -> Result<(), FoldFailure> {
+        let database = operation.database();
+        match operation.kind {
+            Kind::Command(Command::Drop { collection }) => {
+                let namespace = format!("{database}.{collection}");
+                if is_overlaid(&namespace) {
+                    self.overlays.entry(namespace).or_default().empty();
+                }
+            }
+            Kind::Command(Command::DropDatabase) => {
+                self.overlays.entry(format!("{database}.{VIEWS}")).or_default().empty();
+            }
+            _ => {}
+        }
+        definitions::apply(&mut self.catalog, &mut self.obstacles, operation, time)
+    }
+
+    /// What was changed, if the record that ends there tells the state.
+    pub(super) fn finish(self, record_ends: ClusterTime) -> Result<Delta, FoldFailure> {
+        if let Some(prepared) = self.assembler.undecided_at(self.at) {
+            return Err(FoldFailure::Undecided { at: self.at, prepared, record_ends });
+        }
+        Ok(Delta {
+            catalog: self.catalog,
+            changes: self.changes.finish()?,
+            capped: self.capped,
+            overlays: self.overlays,
+            obstacles: self.obstacles,
+            entries: self.entries,
+            writes: self.writes,
+        })
+    }
+}
+
+fn broken(at: ClusterTime, what: String) -> FoldFailure {
+    FoldFailure::BrokenRecord { at, what }
+}

@@ -1,0 +1,316 @@
+//! The fold of a snapshot in the vault with a record of operations: the manifest of a later time, without a look at the
+//! deployment. Snapshots that follow one another and restores to a point in time are both this.
+//!
+//! 1. The record is consumed once ([`entries`], `delta`): definitions are advanced, changes of documents are gathered by
+//!    collection and key, what cannot be folded is noted with its reason.
+//! 2. Every collection that is there at the time asked for gets its list of segments: that of the base where nothing
+//!    changed, else what `rewrite` and `capped` make of it. The lists are those that a fresh snapshot would have.
+//! 3. What comes out is not written yet: [`Folded`] has what a manifest needs, everything in it durable and pinned.
+//!
+//! Nothing is guessed. Collections that cannot be folded end the fold, all of them named.
+
+mod base;
+mod capped;
+mod definitions;
+mod delta;
+pub mod entries;
+mod failure;
+mod lister;
+mod principals;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use history::CollectionId;
+use model::ClusterTime;
+use mongo::Namespace;
+use vault::{
+    CollectionKind, CollectionMeta, Manifest, ManifestHeader, ManifestRef, ManifestWriter, Order, Principals,
+    SegmentPages,
+};
+
+use crate::{
+    lease::JobError,
+    pipeline::{Pinner, SegmentStore},
+};
+use base::Base;
+use delta::{DELTA_BYTES_MAX, Delta, SortedChanges};
+pub use entries::Record;
+use failure::Ended;
+pub use failure::{FoldFailure, Obstacle, Unfoldable};
+
+/// One collection, view or time series of a folded state, its segments durable and listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldedCollection {
+    /// What the manifest says of it.
+    pub meta: CollectionMeta,
+    /// Its segments.
+    pub pages: SegmentPages,
+}
+
+/// What a fold did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Entries of the record that were read.
+    pub entries: u64,
+    /// Writes of documents that were folded.
+    pub writes: u64,
+    /// Segments of the base that are used again.
+    pub segments_kept: u64,
+    /// Segments that were cut anew; some may be equal to ones that were there.
+    pub segments_new: u64,
+    /// What the segments that were read take in the store.
+    pub bytes_read: u64,
+}
+
+impl Counters {
+    fn and(self, other: Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            writes: self.writes + other.writes,
+            segments_kept: self.segments_kept + other.segments_kept,
+            segments_new: self.segments_new + other.segments_new,
+            bytes_read: self.bytes_read + other.bytes_read,
+        }
+    }
+}
+
+/// A state of the deployment, durable but for the manifest. How much it added to the vault is told by
+/// [`SegmentStore::added_bytes`].
+pub struct Folded {
+    /// A manifest that was begun, and has no collection yet.
+    pub manifest: ManifestWriter,
+    /// Has to record what is new once the manifest is written.
+    pub pinner: Pinner,
+    /// The time of the state.
+    pub at: ClusterTime,
+    /// By namespace, views included.
+    pub collections: Vec<FoldedCollection>,
+    /// None when the base has none.
+    pub principals: Option<Principals>,
+    /// What was done.
+    pub counters: Counters,
+}
+
+impl Folded {
+    /// Writes the manifest. The row in the catalog is the caller's affair.
+    ///
+    /// # Errors
+    /// What the vault or the catalog says.
+    pub async fn write(self, store: &SegmentStore) -> Result<ManifestRef, JobError> {
+        let Self { mut manifest, pinner, collections, principals, .. } = self;
+        let ctx = store.ctx();
+        for FoldedCollection { meta, pages } in collections {
+            ctx.check()?;
+            manifest.push_collection(meta, pages).await?;
+        }
+        if let Some(principals) = &principals {
+            manifest.set_principals(principals).await?;
+        }
+        ctx.check()?;
+        let written = manifest.finish(ctx.now()).await?;
+        pinner.record().await?;
+        Ok(written)
+    }
+}
+
+/// Folds `record` into the snapshot `base` up to `at`, which is not before it. `header` is what the new manifest says of
+/// itself; its time is set to `at`. What is new goes through `store`, and everything that is reused is pinned for its job.
+///
+/// The documents of a capped collection may be of a later time in the base than everything else; the state at a time
+/// between the two cannot be folded.
+///
+/// # Errors
+/// [`FoldFailure`].
+pub async fn fold_manifest(
+    store: &SegmentStore,
+    base: &Manifest,
+    record: Record<'_>,
+    at: ClusterTime,
+    header: ManifestHeader,
+) -> Result<Folded, FoldFailure> {
+    let ctx = store.ctx();
+    let until = of_model(at);
+    record.check(of_model(base.header().cluster_time), until)?;
+    let base = Base::read(ctx, base).await?;
+    // Whoever waits here holds nothing that another needs.
+    let _memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
+    let delta = delta::gather(ctx, &base, record, until).await?;
+    let Plan { collections, views, principals } = plan(&base, &delta, at)?;
+
+    let pinner = Pinner::new(store);
+    let header = ManifestHeader { cluster_time: at, ..header };
+    let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
+    let counters = Counters { entries: delta.entries, writes: delta.writes, ..Counters::default() };
+    let mut folding = Folding { store, base: &base, manifest: &manifest, at, counters };
+    let mut folded = folding.all(collections, delta).await?;
+    let counters = folding.counters;
+    folded.extend(views.into_iter().map(|meta| FoldedCollection { meta, pages: SegmentPages::default() }));
+    folded.sort_by_cached_key(|collection| Namespace::new(&collection.meta.db, &collection.meta.name));
+    Ok(Folded { manifest, pinner, at, collections: folded, principals, counters })
+}
+
+/// What is there at the time of the fold.
+struct Plan {
+    collections: BTreeMap<CollectionId, CollectionMeta>,
+    views: Vec<CollectionMeta>,
+    principals: Option<Principals>,
+}
+
+/// Everything that is there, unless something of it cannot be folded as far as is known by now.
+fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure> {
+    if let Some(everything) = delta.obstacles.everything() {
+        return Err(FoldFailure::Unfoldable(vec![everything]));
+    }
+    let mut obstacles = Vec::new();
+    let mut collections = BTreeMap::new();
+    let lists_views = lists_system_views(base);
+    for (id, collection) in delta.catalog.iter() {
+        let Some(meta) = definitions::meta_of(id, collection, at) else { continue };
+        if meta.kind == CollectionKind::SystemViews && !lists_views {
+            continue;
+        }
+        let found = delta.obstacles.find(Some(id), &collection.namespace);
+        let found = found.or_else(|| definitions::doubt(collection));
+        match found.or_else(|| disorder(base, id, &meta, at)) {
+            Some(obstacle) => obstacles.push(obstacle),
+            None => {
+                collections.insert(id, meta);
+            }
+        }
+    }
+    let (views, hindered) = views::fold(base, delta, at);
+    obstacles.extend(hindered);
+    let principals = principals::fold(base, delta)?.unwrap_or_else(|hindered| {
+        obstacles.extend(hindered);
+        None
+    });
+    if obstacles.is_empty() {
+        Ok(Plan { collections, views, principals })
+    } else {
+        Err(FoldFailure::Unfoldable(obstacles))
+    }
+}
+
+/// Whether a snapshot would have `system.views`: where the base has views and not their documents, the account may not
+/// read them.
+fn lists_system_views(base: &Base) -> bool {
+    let readable = |database: &str| {
+        let entries = base.collections.values();
+        entries
+            .map(|entry| &entry.meta)
+            .any(|meta| meta.kind == CollectionKind::SystemViews && meta.db == database)
+    };
+    base.views.iter().all(|view| readable(&view.meta.db))
+}
+
+/// A base that is of no use for the collection, though nothing that was recorded stands in the way.
+fn disorder(base: &Base, id: CollectionId, meta: &CollectionMeta, at: ClusterTime) -> Option<Unfoldable> {
+    let before = &base.collections.get(&id)?.meta;
+    let obstacle = if before.as_of > at {
+        Obstacle::BaseIsLater(before.as_of)
+    } else if before.order != meta.order {
+        Obstacle::Definition("it was capped in the base and is not, or the other way round".to_owned())
+    } else {
+        return None;
+    };
+    Some(definitions::unfoldable(&format!("{}.{}", meta.db, meta.name), None, obstacle))
+}
+
+/// The work on the collections, one after the other in the order of their changes.
+struct Folding<'a> {
+    store: &'a SegmentStore,
+    base: &'a Base,
+    manifest: &'a ManifestWriter,
+    at: ClusterTime,
+    counters: Counters,
+}
+
+impl Folding<'_> {
+    async fn all(
+        &mut self,
+        collections: BTreeMap<CollectionId, CollectionMeta>,
+        delta: Delta,
+    ) -> Result<Vec<FoldedCollection>, FoldFailure> {
+        let (mut changes, mut capped) = (Some(delta.changes), delta.capped);
+        let (mut folded, mut obstacles) = (Vec::new(), Vec::new());
+        for (id, meta) in collections {
+            self.store.ctx().check()?;
+            skip_to(&mut changes, id).await?;
+            let ended = match meta.order {
+                Order::Natural => self.capped(id, capped.remove(&id)).await,
+                Order::Sorted => self.sorted(id, &mut changes).await,
+            };
+            match ended {
+                Ok((pages, counters)) => {
+                    self.counters = self.counters.and(counters);
+                    folded.push(FoldedCollection { meta, pages });
+                }
+                // All others are looked at as well, so that everything that stands in the way is told at once.
+                Err(Ended::Obstacle(obstacle)) => {
+                    let namespace = format!("{}.{}", meta.db, meta.name);
+                    obstacles.push(definitions::unfoldable(&namespace, None, obstacle));
+                }
+                Err(Ended::Failure(failure)) => return Err(failure),
+            }
+            self.store.ctx().progress().collection_done();
+        }
+        if obstacles.is_empty() { Ok(folded) } else { Err(FoldFailure::Unfoldable(obstacles)) }
+    }
+
+    async fn capped(
+        &self,
+        id: CollectionId,
+        changes: Option<history::capped::CappedChanges>,
+    ) -> Result<(SegmentPages, Counters), Ended> {
+        let (segments, list) = (self.segments(id), self.manifest.segment_list());
+        match changes {
+            Some(changes) => capped::refold(self.store, segments, changes, list, self.at).await,
+            None => Ok(capped::keep(self.store, segments, list, self.at).await?),
+        }
+    }
+
+    async fn sorted(
+        &self,
+        id: CollectionId,
+        changes: &mut Option<SortedChanges>,
+    ) -> Result<(SegmentPages, Counters), Ended> {
+        let is_changed = changes.as_ref().is_some_and(|changes| changes.key_in(id).is_some());
+        if let Some(entry) = self.base.collections.get(&id).filter(|_| !is_changed) {
+            let reused = lister::reuse(self.store, &self.base.manifest, entry, self.at).await?;
+            if let Some(reused) = reused {
+                return Ok(reused);
+            }
+        }
+        let (segments, list) = (self.segments(id), self.manifest.segment_list());
+        rewrite::rewrite(self.store, id, segments, changes, list, self.at).await
+    }
+
+    /// The segments of the base; none for a collection that it does not have.
+    fn segments(&self, id: CollectionId) -> rewrite::Segments {
+        match self.base.collections.get(&id) {
+            Some(entry) => self.base.manifest.segments(entry),
+            None => Box::pin(futures::stream::empty()),
+        }
+    }
+}
+
+/// Passes over the changes of collections that are there no more, or cannot be folded.
+async fn skip_to(changes: &mut Option<SortedChanges>, id: CollectionId) -> Result<(), JobError> {
+    let Some(mut sorted) = changes.take() else { return Ok(()) };
+    if sorted.is_before(id) {
+        // It reads from disk.
+        let skipped = tokio::task::spawn_blocking(move || sorted.skip_to(id).map(|()| sorted)).await;
+        sorted = skipped.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a fold", e))??;
+    }
+    *changes = Some(sorted);
+    Ok(())
+}
+
+/// The time as the fold knows it.
+const fn of_model(time: ClusterTime) -> history::ClusterTime {
+    history::ClusterTime { seconds: time.seconds, increment: time.increment }
+}

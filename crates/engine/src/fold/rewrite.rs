@@ -1,0 +1,262 @@
+//! A sorted collection whose documents changed: segments that no change touches are kept by reference, the others are
+//! read, folded and cut anew, so that the list is the one that a fresh snapshot of the same documents has.
+//!
+//! Where the cutter ends a segment is decided by the documents since the cut before, and by the next one. So from a cut
+//! that is one of the base as well, with unchanged documents behind it, all cuts are those of the base. A segment is
+//! kept when a cut stands before it, no change is within it, and none is before or at the first document of the
+//! next one, which decides whether it ends there. Everything else goes through the cutter until it cuts before the
+//! unchanged first document of a segment.
+
+use bytes::Bytes;
+use futures::{TryStreamExt as _, stream::BoxStream};
+use history::{CollectionId, key::push_document_key, raw};
+use tokio::sync::mpsc;
+use vault::{Order, SegmentBuilder, SegmentEntry, SegmentList, SegmentPages};
+
+use super::{
+    Counters, FoldFailure, Obstacle,
+    delta::{ApplyError, SortedChanges},
+    failure::Ended,
+    lister::Lister,
+};
+use crate::{
+    lease::JobError,
+    pipeline::{OutOfOrder, SegmentStore, Segmenter},
+};
+
+/// The segments of a collection in the base.
+pub(super) type Segments = BoxStream<'static, vault::Result<SegmentEntry>>;
+
+/// Folds the changes of one collection into its segments. The changes are those of all collections from this one on;
+/// they are given back, however it ends, unless the job does.
+pub(super) async fn rewrite(
+    store: &SegmentStore,
+    id: CollectionId,
+    segments: Segments,
+    changes: &mut Option<SortedChanges>,
+    list: SegmentList,
+    at: model::ClusterTime,
+) -> Result<(SegmentPages, Counters), Ended> {
+    let _reader = store.ctx().reader().await?;
+    let lister = Lister::new(store, at, list);
+    let mut rewriting = Rewriting { store, id, changes, lister, counters: Counters::default() };
+    rewriting.run(segments).await?;
+    let Rewriting { lister, counters, .. } = rewriting;
+    let (pages, listed) = lister.finish().await?;
+    Ok((pages, counters.and(listed)))
+}
+
+struct Rewriting<'a> {
+    store: &'a SegmentStore,
+    id: CollectionId,
+    changes: &'a mut Option<SortedChanges>,
+    lister: Lister<'a>,
+    counters: Counters,
+}
+
+impl Rewriting<'_> {
+    async fn run(&mut self, mut segments: Segments) -> Result<(), Ended> {
+        // What is being cut; none when the cutter cuts before the next segment of the base.
+        let mut open: Option<Segmenter> = None;
+        let mut current = self.next(&mut segments).await?;
+        if current.is_none() {
+            open = Some(self.fold(self.segmenter(), None, None).await?);
+        }
+        while let Some(entry) = current {
+            let following = self.next(&mut segments).await?;
+            let bound = following.as_ref().map(|following| following.first_key.clone());
+            if let Some(segmenter) = &open
+                && self.is_unchanged_at(&entry.first_key)
+                && (segmenter.is_empty() || self.is_cut_before(segmenter, &entry).await?)
+            {
+                self.end(open.take()).await?;
+            }
+            if open.is_none() && !self.is_touched(bound.as_deref()) {
+                self.lister.keep(entry).await?;
+            } else {
+                let segmenter = open.take().unwrap_or_else(|| self.segmenter());
+                open = Some(self.fold(segmenter, Some(&entry), bound).await?);
+            }
+            current = following;
+        }
+        Ok(self.end(open).await?)
+    }
+
+    async fn next(&self, segments: &mut Segments) -> Result<Option<SegmentEntry>, FoldFailure> {
+        match self.store.ctx().or_stop(segments.try_next()).await? {
+            Ok(next) => Ok(next),
+            Err(error) => Err(FoldFailure::of_base(self.store.ctx(), error).await),
+        }
+    }
+
+    fn segmenter(&self) -> Segmenter {
+        Segmenter::new(Order::Sorted, &self.store.ctx().services().budget.buffers)
+    }
+
+    fn next_change(&self) -> Option<&[u8]> {
+        self.changes.as_ref()?.key_in(self.id)
+    }
+
+    /// Whether the next document is the one of this key, as it was. Changes before it are done.
+    fn is_unchanged_at(&self, key: &[u8]) -> bool {
+        self.next_change().is_none_or(|change| change > key)
+    }
+
+    /// Whether a change is in the segment at hand, or decides where it ends; `bound` is the first key of the next one.
+    fn is_touched(&self, bound: Option<&[u8]>) -> bool {
+        self.next_change().is_some_and(|change| bound.is_none_or(|bound| change <= bound))
+    }
+
+    /// Whether the cutter cuts before the first document of a segment.
+    async fn is_cut_before(&mut self, open: &Segmenter, entry: &SegmentEntry) -> Result<bool, FoldFailure> {
+        let ctx = self.store.ctx();
+        let first = ctx.or_stop(ctx.vault().read_document(entry, &entry.first_key)).await?;
+        match first {
+            Ok(Some(document)) => Ok(open.ends_before(&entry.first_key, document.len())),
+            Ok(None) => {
+                Err(FoldFailure::damaged(entry.name, "its first document is not what the manifest says"))
+            }
+            Err(error) => Err(FoldFailure::of_base(ctx, error).await),
+        }
+    }
+
+    async fn end(&mut self, open: Option<Segmenter>) -> Result<(), FoldFailure> {
+        match open.and_then(|mut segmenter| segmenter.finish()) {
+            Some(last) => self.lister.submit(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Folds one segment, or an empty base, with the changes before `bound`.
+    async fn fold(
+        &mut self,
+        segmenter: Segmenter,
+        entry: Option<&SegmentEntry>,
+        bound: Option<Vec<u8>>,
+    ) -> Result<Segmenter, Ended> {
+        let ctx = self.store.ctx();
+        let documents = match entry {
+            None => Bytes::new(),
+            Some(entry) => {
+                self.counters.bytes_read += entry.stored_bytes;
+                match ctx.or_stop(ctx.vault().read_segment(entry)).await? {
+                    Ok(segment) => segment.into_bytes(),
+                    Err(error) => return Err(FoldFailure::of_base(ctx, error).await.into()),
+                }
+            }
+        };
+        let changes = self.changes.take();
+        let changes =
+            changes.ok_or_else(|| JobError::failed("a bug in Ebbtide lost the changes of a fold"))?;
+        let (sender, mut full) = mpsc::channel(1);
+        let mut folding = Folding { id: self.id, bound, changes, segmenter, sender };
+        // It waits for the disk and for the receiver, who waits for processors: it must not hold one.
+        let work = tokio::task::spawn_blocking(move || {
+            let ended = folding.run(&documents);
+            (folding.changes, folding.segmenter, ended)
+        });
+        while let Some(builder) = ctx.or_stop(full.recv()).await? {
+            self.lister.submit(builder).await?;
+        }
+        let bug = |e| JobError::failed_by("a bug in Ebbtide stopped a fold", e);
+        let (changes, segmenter, ended) = work.await.map_err(bug)?;
+        *self.changes = Some(changes);
+        match (ended, entry) {
+            (Ok(()), _) => Ok(segmenter),
+            (Err(Stopped::Obstacle(obstacle)), _) => Err(Ended::Obstacle(obstacle)),
+            (Err(Stopped::Base(what)), Some(entry)) => Err(FoldFailure::damaged(entry.name, what).into()),
+            (Err(Stopped::Base(what)), None) => {
+                Err(JobError::failed(format!("a bug in Ebbtide: nothing was folded: {what}")).into())
+            }
+            (Err(Stopped::Job(error)), _) => Err(error.into()),
+        }
+    }
+}
+
+/// Why the fold of one segment stopped.
+enum Stopped {
+    Obstacle(Obstacle),
+    /// The documents of the base are not what they should be.
+    Base(String),
+    Job(JobError),
+}
+
+impl From<JobError> for Stopped {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
+impl From<OutOfOrder> for Stopped {
+    fn from(_: OutOfOrder) -> Self {
+        Self::Base("its documents are not in the order of their keys".to_owned())
+    }
+}
+
+impl From<history::Malformed> for Stopped {
+    fn from(error: history::Malformed) -> Self {
+        Self::Base(error.to_string())
+    }
+}
+
+impl From<ApplyError> for Stopped {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Defect { key, defect } => Self::Obstacle(Obstacle::Document { key, defect }),
+            ApplyError::Job(error) => Self::Job(error),
+        }
+    }
+}
+
+/// The fold of one segment: a merge of its documents with the changes.
+struct Folding {
+    id: CollectionId,
+    bound: Option<Vec<u8>>,
+    changes: SortedChanges,
+    segmenter: Segmenter,
+    sender: mpsc::Sender<SegmentBuilder>,
+}
+
+impl Folding {
+    fn run(&mut self, documents: &[u8]) -> Result<(), Stopped> {
+        let mut key = Vec::new();
+        for document in raw::documents(documents) {
+            let document = document?;
+            key.clear();
+            push_document_key(&mut key, document)?;
+            while self.next_change().is_some_and(|change| change < key.as_slice()) {
+                self.change(None)?;
+            }
+            if self.next_change() == Some(key.as_slice()) {
+                self.change(Some(document))?;
+            } else {
+                self.offer(&key, document)?;
+            }
+        }
+        while self.next_change().is_some() {
+            self.change(None)?;
+        }
+        Ok(())
+    }
+
+    /// The key of the next change that is to be folded now.
+    fn next_change(&self) -> Option<&[u8]> {
+        let key = self.changes.key_in(self.id)?;
+        self.bound.as_deref().is_none_or(|bound| key < bound).then_some(key)
+    }
+
+    fn change(&mut self, before: Option<&[u8]>) -> Result<(), Stopped> {
+        match self.changes.apply_next(before)? {
+            Some((key, Some(after))) => self.offer(key.as_bytes(), &after),
+            _ => Ok(()),
+        }
+    }
+
+    fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<(), Stopped> {
+        match self.segmenter.offer(key, document)? {
+            // When the receiver is gone the job has stopped, and says why itself.
+            Some(full) => Ok(self.sender.blocking_send(full).map_err(|_| JobError::Shutdown)?),
+            None => Ok(()),
+        }
+    }
+}

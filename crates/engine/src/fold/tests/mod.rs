@@ -1,0 +1,6 @@
+//! Folds in a vault of its own, without a deployment.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod refusals;
+mod rewriting;

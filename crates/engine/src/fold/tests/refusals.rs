@@ -1,0 +1,212 @@
+//! What cannot be folded is refused by name and with its reason, and what can is folded beside all that is odd.
+
+use bson::{Binary, RawDocumentBuf, Timestamp, rawdoc, spec::BinarySubtype};
+use futures::TryStreamExt as _;
+use history::{ClusterTime, change::Reason};
+use vault::CollectionKind;
+
+use super::bench::{AT, BASE_AT, Bench, ID, document, meta};
+use crate::fold::{FoldFailure, Folded, Obstacle, Record, Unfoldable, fold_manifest};
+
+const NAMESPACE: &str = "app.c";
+
+fn uuid(byte: u8) -> Binary {
+    Binary { subtype: BinarySubtype::Uuid, bytes: vec![byte; 16] }
+}
+
+fn entry(seconds: u32, operation: &RawDocumentBuf) -> Vec<u8> {
+    let mut entry = rawdoc! { "ts": Timestamp { time: seconds, increment: 1 }, "t": 1_i64, "v": 2_i64 };
+    for field in operation.iter() {
+        let (name, value) = field.unwrap();
+        entry.append(name, value);
+    }
+    entry.into_bytes()
+}
+
+fn on(kind: &str, object: RawDocumentBuf, id: Option<i32>) -> RawDocumentBuf {
+    let mut operation = rawdoc! { "op": kind, "ns": NAMESPACE, "ui": uuid(ID.0[0]), "o": object };
+    if let Some(id) = id {
+        operation.append(bson::raw::cstr!("o2"), rawdoc! { "_id": id });
+    }
+    operation
+}
+
+fn set(id: i32, value: i32) -> RawDocumentBuf {
+    on("u", rawdoc! { "$v": 2, "diff": { "u": { "v": value } } }, Some(id))
+}
+
+fn command(id: u8, body: RawDocumentBuf) -> RawDocumentBuf {
+    rawdoc! { "op": "c", "ns": "app.$cmd", "ui": uuid(id), "o": body }
+}
+
+fn transaction(number: i64, previous: u32, body: RawDocumentBuf) -> RawDocumentBuf {
+    let previous = Timestamp { time: previous, increment: u32::from(previous > 0) };
+    rawdoc! {
+        "op": "c", "ns": "admin.$cmd", "lsid": { "id": uuid(9) }, "txnNumber": number,
+        "prevOpTime": { "ts": previous, "t": 1_i64 }, "o": body,
+    }
+}
+
+fn time(seconds: u32) -> ClusterTime {
+    ClusterTime { seconds, increment: 0 }
+}
+
+/// Folds entries into a base with the documents 1 and 2.
+async fn folded(bench: &Bench, entries: Vec<Vec<u8>>) -> Result<Folded, FoldFailure> {
+    let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10), document(2, 0, 10)]).await;
+    let record = Record::of_entries(time(50), time(300), entries);
+    fold_manifest(&bench.store, &base, record, AT, Bench::header(AT)).await
+}
+
+async fn refused(entries: Vec<Vec<u8>>) -> FoldFailure {
+    match folded(&Bench::start().await, entries).await {
+        Ok(_) => panic!("nothing is refused"),
+        Err(failure) => failure,
+    }
+}
+
+async fn unfoldable(entries: Vec<Vec<u8>>) -> Vec<Unfoldable> {
+    match refused(entries).await {
+        FoldFailure::Unfoldable(unfoldable) => unfoldable,
+        other => panic!("{other}"),
+    }
+}
+
+/// The documents of the collection after the fold.
+async fn documents(entries: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let bench = Bench::start().await;
+    let folded = folded(&bench, entries).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let written = folded.write(&bench.store).await.unwrap();
+    let manifest = vault::Manifest::open(&bench.vault, &written.name).await.unwrap();
+    assert_eq!(manifest.header().cluster_time, AT);
+    let mut found = vec![];
+    for collection in manifest.collections().try_collect::<Vec<_>>().await.unwrap() {
+        for entry in manifest.segments(&collection).try_collect::<Vec<_>>().await.unwrap() {
+            let segment = bench.vault.read_segment(&entry).await.unwrap();
+            found.extend(segment.documents().map(<[u8]>::to_vec));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_that_does_not_fit_is_refused_by_name() {
+    let misfit = on("u", rawdoc! { "$v": 2, "diff": { "d": { "nothing": false } } }, Some(1));
+    let [found] = &unfoldable(vec![entry(150, &misfit)]).await[..] else { panic!("one collection") };
+    assert_eq!(found.namespace.as_deref(), Some(NAMESPACE));
+    let Obstacle::Document { defect, .. } = &found.obstacle else { panic!("{found}") };
+    assert!(matches!(defect.reason, Reason::Misfit(_)), "{found}");
+    assert!(found.to_string().contains("a diff does not fit the document"), "{found}");
+
+    let [found] = &unfoldable(vec![entry(150, &set(3, 1))]).await[..] else { panic!("one collection") };
+    let Obstacle::Document { defect, .. } = &found.obstacle else { panic!("{found}") };
+    assert_eq!(defect.reason, Reason::MissingDocument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_is_refused_with_its_reason() {
+    let shiny =
+        rawdoc! { "op": "u", "ns": NAMESPACE, "ui": uuid(7), "o": {}, "o2": { "_id": 1 }, "shiny": 1 };
+    let found = unfoldable(vec![entry(150, &shiny)]).await;
+    assert_eq!(
+        found[0].to_string(),
+        format!("{NAMESPACE} since 150,1: the field shiny is not known"),
+        "{found:?}"
+    );
+    let found = unfoldable(vec![entry(150, &command(7, rawdoc! { "collMod": "c", "shuffle": true }))]).await;
+    assert_eq!(
+        found[0].to_string(),
+        format!("{NAMESPACE} since 150,1: its definition is not known: collMod of shuffle")
+    );
+    let everything = rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "unheardOf": 1 } };
+    let found = unfoldable(vec![entry(150, &everything)]).await;
+    assert_eq!(found[0].namespace, None);
+    assert_eq!(found[0].to_string(), "all collections since 150,1: the command unheardOf is not known");
+    // A temporary collection of before the base, or one that was being restored.
+    let arrives = command(8, rawdoc! { "renameCollection": "app.tmp", "to": "app.new", "stayTemp": false });
+    let found = unfoldable(vec![entry(150, &arrives)]).await;
+    assert_eq!(found[0].obstacle, Obstacle::NotInBase("app.tmp".to_owned()));
+    assert_eq!(found[0].namespace.as_deref(), Some("app.new"));
+    // Users are told apart as well.
+    let user = rawdoc! { "op": "u", "ns": "admin.system.users", "ui": uuid(3), "o": { "$v": 2, "diff": {} }, "o2": { "_id": "x" } };
+    let found = unfoldable(vec![entry(150, &user)]).await;
+    assert_eq!(found[0].namespace.as_deref(), Some("admin.system.users"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_at_the_time_stands_in_nobodys_way() {
+    let shiny =
+        rawdoc! { "op": "u", "ns": NAMESPACE, "ui": uuid(7), "o": {}, "o2": { "_id": 1 }, "shiny": 1 };
+    let drop = command(7, rawdoc! { "drop": "c" });
+    assert_eq!(documents(vec![entry(150, &shiny), entry(160, &drop)]).await, Vec::<Vec<u8>>::new());
+    // Nor what takes effect at another time.
+    let early = vec![entry(60, &set(1, 5)), entry(199, &set(1, 6)), entry(201, &shiny)];
+    assert_eq!(documents(early).await, [document(1, 6, 10), document(2, 0, 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_count_when_they_take_effect() {
+    let operations = |value| bson::RawArrayBuf::from_iter([set(1, value)]);
+    let commit =
+        |at| rawdoc! { "commitTransaction": 1, "commitTimestamp": Timestamp { time: at, increment: 1 } };
+    // Prepared before the base, taking effect after it.
+    let prepare = |number, at, value| {
+        entry(at, &transaction(number, 0, rawdoc! { "applyOps": operations(value), "prepare": true }))
+    };
+    let committed = |number, at, prepared, effect| entry(at, &transaction(number, prepared, commit(effect)));
+    assert_eq!(
+        documents(vec![prepare(1, 60, 5), committed(1, 150, 60, 120)]).await,
+        [document(1, 5, 10), document(2, 0, 10)]
+    );
+    // Committed after the time by its entry, and before it by its effect.
+    let late = vec![entry(150, &set(2, 9)), prepare(1, 180, 6), committed(1, 250, 180, 190)];
+    assert_eq!(documents(late).await, [document(1, 6, 10), document(2, 9, 10)]);
+    // In the base already.
+    assert_eq!(documents(vec![committed(1, 110, 40, 90)]).await, [document(1, 0, 10), document(2, 0, 10)]);
+    // Not decided where the record ends.
+    let failure = refused(vec![prepare(1, 180, 6), entry(250, &set(1, 1))]).await;
+    let FoldFailure::Undecided { prepared, .. } = failure else { panic!("{failure}") };
+    assert_eq!(prepared, ClusterTime { seconds: 180, increment: 1 });
+    // Its beginning is missing.
+    let failure = refused(vec![committed(1, 150, 40, 140)]).await;
+    assert!(matches!(failure, FoldFailure::BrokenRecord { .. }), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_does_not_reach_is_refused() {
+    let failure = refused(vec![entry(150, &set(1, 1)), entry(150, &set(1, 2))]).await;
+    assert!(matches!(failure, FoldFailure::BrokenRecord { .. }), "{failure}");
+    let failure = refused(vec![vec![1, 2, 3]]).await;
+    assert!(matches!(failure, FoldFailure::BrokenRecord { .. }), "{failure}");
+
+    let bench = Bench::start().await;
+    let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10)]).await;
+    for (from, to, at) in [(101, 300, 200), (50, 199, 200), (50, 300, 99)] {
+        let at = model::ClusterTime { seconds: at, increment: 0 };
+        let record = Record::of_entries(time(from), time(to), vec![]);
+        let ended = fold_manifest(&bench.store, &base, record, at, Bench::header(at)).await;
+        let Err(FoldFailure::OutOfRecord { .. }) = ended else { panic!("{from} to {to} is enough for {at}") };
+    }
+    // At the time of the base nothing is needed.
+    let record = Record::of_entries(time(0), time(0), vec![]);
+    let folded = fold_manifest(&bench.store, &base, record, BASE_AT, Bench::header(BASE_AT)).await;
+    assert_eq!(folded.unwrap_or_else(|failure| panic!("{failure}")).collections.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_base_is_told_by_its_object() {
+    let bench = Bench::start().await;
+    let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10), document(2, 0, 10)]).await;
+    let entry_of = base.collections().try_next().await.unwrap().unwrap();
+    let segment = base.segments(&entry_of).try_next().await.unwrap().unwrap();
+    bench.vault.delete(&segment.name).await.unwrap();
+    let record = || Record::of_entries(time(50), time(300), vec![entry(150, &set(1, 1))]);
+    let ended = fold_manifest(&bench.store, &base, record(), AT, Bench::header(AT)).await;
+    let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was folded") };
+    assert_eq!(object, segment.name);
+    // It is known as damaged from now on, so it is not kept by reference either.
+    let record = Record::of_entries(time(50), time(300), vec![]);
+    let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT)).await;
+    let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was kept") };
+    assert_eq!(object, segment.name);
+}

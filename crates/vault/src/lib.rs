@@ -33,8 +33,8 @@ pub use error::{Error, Result};
 pub use key::MasterKey;
 pub use location::{Location, S3Options, Secret};
 pub use manifest::{
-    Announce, CollectionEntry, CollectionKind, CollectionMeta, Manifest, ManifestHeader, ManifestRef,
-    ManifestWriter, NoAnnounce, PageRef, Principals, SegmentList, SegmentPages, Totals,
+    Announce, CollectionEntry, CollectionKind, CollectionMeta, DetachedManifest, Manifest, ManifestHeader,
+    ManifestRef, ManifestWriter, NoAnnounce, PageRef, Principals, SegmentList, SegmentPages, Totals,
 };
 pub use name::{ObjectKind, ObjectName, VaultId};
 pub use object::SealedObject;

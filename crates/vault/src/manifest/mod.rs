@@ -16,4 +16,6 @@ pub use page::PageRef;
 pub use principals::Principals;
 pub use read::Manifest;
 pub use root::{ManifestHeader, Totals};
-pub use write::{Announce, ManifestRef, ManifestWriter, NoAnnounce, SegmentList, SegmentPages};
+pub use write::{
+    Announce, DetachedManifest, ManifestRef, ManifestWriter, NoAnnounce, SegmentList, SegmentPages,
+};

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use model::WallTime;
 
 use super::{
-    CollectionEntry, ManifestHeader, PageRef, Principals, Totals,
+    CollectionEntry, DetachedManifest, ManifestHeader, PageRef, Principals, Totals,
     entry::CollectionLine,
     page::{PageLine, read_lines},
     principals::{Principal, PrincipalLine},
@@ -44,7 +44,21 @@ impl Manifest {
         if vault.keys().name(ObjectKind::Manifest, &[&plain]) != *name {
             return Err(Error::damaged_block(*name, 0, "its hash is another one"));
         }
-        let root = parse_root(name, &plain)?;
+        Self::of_root(vault, name, &plain)
+    }
+
+    /// Opens a manifest whose root is not in the vault.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] and [`Error::NewerFormat`].
+    pub fn attach(vault: &Vault, detached: &DetachedManifest) -> Result<Self> {
+        let plain = detached.root.as_bytes();
+        let name = vault.keys().name(ObjectKind::Manifest, &[plain]);
+        Self::of_root(vault, &name, plain)
+    }
+
+    fn of_root(vault: &Vault, name: &ObjectName, plain: &[u8]) -> Result<Self> {
+        let root = parse_root(name, plain)?;
         let pages = |lines: &[PageLine]| {
             let above = root.header.cluster_time;
             let pages: Option<Vec<_>> = lines.iter().map(|line| line.clone().into_ref(above)).collect();

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, sync::Arc};
 use futures::future::BoxFuture;
 use history::ContentSum;
 use model::WallTime;
+use serde::{Deserialize, Serialize};
 
 use super::{
     CollectionEntry, CollectionMeta, ManifestHeader, PageRef, Principals, Totals,
@@ -42,6 +43,13 @@ pub struct ManifestRef {
     pub stored_bytes: u64,
     /// What the whole snapshot amounts to.
     pub totals: Totals,
+}
+
+/// A manifest whose root is kept somewhere else than in the vault: a state that a job works with, and no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DetachedManifest {
+    pub(super) root: String,
 }
 
 /// Lists the segments of one collection. Several collections can be listed at the same time.
@@ -203,7 +211,27 @@ impl ManifestWriter {
     ///
     /// # Errors
     /// [`Error::Refused`] when a collection was not ended, [`Error::Announce`], and whatever the store says.
-    pub async fn finish(mut self, completed_at: WallTime) -> Result<ManifestRef> {
+    pub async fn finish(self, completed_at: WallTime) -> Result<ManifestRef> {
+        let (vault, announce) = (self.vault.clone(), Arc::clone(&self.announce));
+        let (plain, totals) = self.root(completed_at).await?;
+        let name = vault.keys().name(ObjectKind::Manifest, &[&plain]);
+        announce.announce(name).await.map_err(Error::Announce)?;
+        let stored_bytes = vault.put(&seal_single(vault.keys(), name, &plain)?).await?;
+        Ok(ManifestRef { name, stored_bytes, totals })
+    }
+
+    /// Ends the manifest of a state that is no snapshot: everything that the root names is durable, and the root is not
+    /// stored, so that nobody who looks for snapshots in the vault takes it for one.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::finish`].
+    pub async fn finish_detached(self, completed_at: WallTime) -> Result<DetachedManifest> {
+        let (plain, _) = self.root(completed_at).await?;
+        let root = String::from_utf8(plain).map_err(|_| out_of_turn("its root is no text"))?;
+        Ok(DetachedManifest { root })
+    }
+
+    async fn root(mut self, completed_at: WallTime) -> Result<(Vec<u8>, Totals)> {
         if self.current.is_some() {
             return Err(out_of_turn("a collection was not ended"));
         }
@@ -224,10 +252,7 @@ impl ManifestWriter {
             .ok()
             .filter(|plain| plain.len() <= ROOT_BYTES_MAX)
             .ok_or_else(|| out_of_turn("its root is too large"))?;
-        let name = self.vault.keys().name(ObjectKind::Manifest, &[&plain]);
-        self.announce.announce(name).await.map_err(Error::Announce)?;
-        let stored_bytes = self.vault.put(&seal_single(self.vault.keys(), name, &plain)?).await?;
-        Ok(ManifestRef { name, stored_bytes, totals: self.totals })
+        Ok((plain, self.totals))
     }
 }
 

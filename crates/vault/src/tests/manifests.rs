@@ -309,3 +309,24 @@ async fn no_root_is_there_before_all_of_its_pages() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_detached_manifest_is_read_like_any_other_and_is_nowhere_in_the_vault() {
+    let vault = memory().await;
+    let at = header(7).cluster_time;
+    let mut writer = ManifestWriter::new(&vault, header(7), Arc::new(NoAnnounce));
+    writer.begin_collection(collection("a", at)).unwrap();
+    writer.push_segment(&segment(3, at)).await.unwrap();
+    writer.end_collection().await.unwrap();
+    let detached = writer.finish_detached(WallTime(9)).await.unwrap();
+    let kept = serde_json::to_string(&detached).unwrap();
+    let manifest = Manifest::attach(&vault, &serde_json::from_str(&kept).unwrap()).unwrap();
+    assert_eq!(manifest.header(), &header(7));
+    let collections: Vec<_> = manifest.collections().try_collect().await.unwrap();
+    assert_eq!(collections.len(), 1);
+    let segments: Vec<_> = manifest.segments(&collections[0]).try_collect().await.unwrap();
+    assert_eq!(segments, [segment(3, at)]);
+    assert!(vault.list_manifests().try_collect::<Vec<_>>().await.unwrap().is_empty());
+    let other: Result<crate::DetachedManifest, _> = serde_json::from_str("\"{}\"");
+    assert!(matches!(Manifest::attach(&vault, &other.unwrap()), Err(Error::Damaged { .. })));
+}

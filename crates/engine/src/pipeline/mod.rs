@@ -9,10 +9,10 @@
 //! |---|---|---|---|
 //! | a reader: one reply of the server and the segment being filled | [`READERS`] | [`REPLY_BYTES_MAX`] + [`SEGMENT_BYTES_MAX`] | 2 × (16 + 20) |
 //! | a full segment until it is sealed: plain and sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 3 × 40 |
-//! | a sealed segment until it is durable | [`PUTS_IN_FLIGHT`] | [`SEGMENT_BYTES_MAX`] | 4 × 20 |
+//! | a sealed segment until it is durable | [`PUTS_IN_FLIGHT`] | [`SEGMENT_BYTES_MAX`] | 3 × 20 |
 //! | one sort, or windows: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |
 //!
-//! That is 368 MiB when everything is at its worst at once, with documents that no zstd makes smaller. In the usual
+//! That is 348 MiB when everything is at its worst at once, with documents that no zstd makes smaller. In the usual
 //! case a reply is 1 MB and a segment compresses to a half.
 //!
 //! [`READERS`]: crate::engine::READERS
@@ -32,6 +32,6 @@ pub use store::{Pending, SegmentStore, on_processor};
 pub const SEGMENTS_IN_FLIGHT: usize = 3;
 /// Sealed segments on their way to the store, all jobs together: a disk that makes them durable late must not keep the
 /// processors waiting.
-pub const PUTS_IN_FLIGHT: usize = 4;
+pub const PUTS_IN_FLIGHT: usize = 3;
 /// The longest reply of a server: one batch.
 pub const REPLY_BYTES_MAX: usize = 16 << 20;

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::ClusterTime;
+use crate::{ClusterTime, oplog::Position};
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -95,6 +95,47 @@ pub enum Error {
     OplogGap {
         /// The time that was needed.
         wanted: ClusterTime,
+        /// The oldest entry there is.
+        oldest: ClusterTime,
+    },
+    /// The oplog was cut past an entry that has to be followed: entries after it may be gone, so a record that ends with it
+    /// cannot go on.
+    #[error("the oplog begins at {oldest} and no longer has the entry {after}: entries in between are gone")]
+    RolledOver {
+        /// The entry to be followed.
+        after: Position,
+        /// The oldest entry there is.
+        oldest: Position,
+    },
+    /// The oplog reaches back far enough and does not have the entry that has to be followed: it was rolled back, or the
+    /// deployment was put back to an earlier state.
+    #[error(
+        "the oplog, which reaches from {oldest} to {newest}, does not have the entry {after}: it was rolled back"
+    )]
+    RolledBack {
+        /// The entry to be followed.
+        after: Position,
+        /// The oldest entry there is.
+        oldest: Position,
+        /// The newest entry there is.
+        newest: Position,
+    },
+    /// An entry of the oplog was given after one that it cannot follow.
+    #[error("the oplog shows the entry {next} after {last}, which cannot be")]
+    OplogDisorder {
+        /// The entry before.
+        last: Position,
+        /// The entry that does not follow it.
+        next: Position,
+    },
+    /// A record cannot begin before a transaction that is open, because the oplog does not reach back beyond it.
+    #[error(
+        "a transaction is open since {began}, and the oplog has nothing before it (its first entry is of {oldest}): try \
+         again when the transaction has ended"
+    )]
+    TransactionCut {
+        /// When the transaction began, as far as is known.
+        began: ClusterTime,
         /// The oldest entry there is.
         oldest: ClusterTime,
     },

@@ -1,8 +1,8 @@
 //! What a deployment is: everything that a job or a report wants to know of it.
 
-use bson::{Bson, Document, doc, rawdoc};
+use bson::{Bson, Document, doc};
 
-use crate::{ClusterTime, Deployment, Error, Result, wire, wire::ReplyExt as _};
+use crate::{ClusterTime, Deployment, Error, Result, oplog, wire};
 
 /// A member of the replica set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +54,9 @@ pub(crate) async fn gather(deployment: &Deployment) -> Result<Facts> {
     let status =
         deployment.run_admin(doc! { "serverStatus": 1, "metrics": 0, "locks": 0, "tcmalloc": 0 }).await?;
     refuse_shards(&status)?;
-    let config = deployment.run_admin(doc! { "replSetGetConfig": 1 }).await?;
+    let replica_set_id = replica_set_id(deployment).await?;
     let members = deployment.run_admin(doc! { "replSetGetStatus": 1 }).await?;
     let oplog_stats = deployment.run("local", doc! { "collStats": "oplog.rs" }).await?;
-    let replica_set_id =
-        nested(&config, &["config", "settings", "replicaSetId"]).and_then(Bson::as_object_id);
     Ok(Facts {
         version: identity.version,
         version_text: identity.version_text,
@@ -68,7 +66,7 @@ pub(crate) async fn gather(deployment: &Deployment) -> Result<Facts> {
             .unwrap_or_default()
             .to_owned(),
         replica_set_name: identity.replica_set_name,
-        replica_set_id: replica_set_id.map(|id| id.to_hex()),
+        replica_set_id,
         members: members
             .get_array("members")
             .map(|members| members.iter().filter_map(member).collect())
@@ -85,6 +83,17 @@ pub(crate) async fn gather(deployment: &Deployment) -> Result<Facts> {
             .unwrap_or_default()
             .to_owned(),
     })
+}
+
+/// The id that the replica set got when it was initiated, as hex: what tells whether the deployment behind a name is
+/// still the same.
+///
+/// # Errors
+/// The server's.
+pub async fn replica_set_id(deployment: &Deployment) -> Result<Option<String>> {
+    let config = deployment.run_admin(doc! { "replSetGetConfig": 1 }).await?;
+    let id = nested(&config, &["config", "settings", "replicaSetId"]).and_then(Bson::as_object_id);
+    Ok(id.map(|id| id.to_hex()))
 }
 
 /// `(database, user)` of the account in use. No privilege is needed to ask.
@@ -104,17 +113,7 @@ pub async fn authenticated_user(deployment: &Deployment) -> Result<Option<(Strin
 pub(crate) async fn oplog_ends(
     connection: &mut wire::Connection,
 ) -> Result<Option<(ClusterTime, ClusterTime)>> {
-    let mut end = async |direction: i32| -> Result<Option<ClusterTime>> {
-        let find = rawdoc! {
-            "find": "oplog.rs", "$db": "local", "sort": { "$natural": direction }, "limit": 1, "singleBatch": true,
-            "projection": { "ts": 1 },
-        };
-        let reply = connection.command(&find).await?;
-        let first = reply.child("cursor").and_then(|cursor| cursor.children("firstBatch").into_iter().next());
-        Ok(first.and_then(|entry| entry.timestamp("ts")))
-    };
-    let (first, last) = (end(1).await?, end(-1).await?);
-    Ok(first.zip(last))
+    Ok(oplog::ends(connection).await?.map(|(first, last)| (first.time, last.time)))
 }
 
 /// A shard looks like any replica set to a client, but holds orphans and only a part of the data.

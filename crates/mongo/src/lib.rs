@@ -15,6 +15,7 @@ pub mod fence;
 mod identify;
 pub mod listing;
 pub mod namespace;
+pub mod oplog;
 mod permit;
 pub mod principals;
 pub mod privileges;

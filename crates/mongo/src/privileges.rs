@@ -49,6 +49,8 @@ pub enum Resource {
     AnySystemViews,
     /// The oplog.
     Oplog,
+    /// The server's table of transactions.
+    Transactions,
     /// `admin.system.users`.
     Users,
     /// `admin.system.roles`.
@@ -65,6 +67,7 @@ impl Resource {
             Self::AnySystemJs => doc! { "db": "", "collection": "system.js" },
             Self::AnySystemViews => doc! { "db": "", "collection": "system.views" },
             Self::Oplog => doc! { "db": "local", "collection": "oplog.rs" },
+            Self::Transactions => doc! { "db": "config", "collection": "transactions" },
             Self::Users => doc! { "db": "admin", "collection": "system.users" },
             Self::Roles => doc! { "db": "admin", "collection": "system.roles" },
         }
@@ -81,8 +84,9 @@ impl Resource {
             Self::Cluster => granted.get_bool("cluster").is_ok_and(|cluster| cluster),
             // The server leaves the empty database out when it shows this one.
             Self::AnyBuckets => text("system_buckets") == Some("") && db.is_none_or(str::is_empty),
-            // The oplog is no ordinary collection, and yet reached by a grant on all of `local`.
+            // These are no system collections by their names, and reached by a grant on all of their databases.
             Self::Oplog if db == Some("local") && text("collection") == Some("") => true,
+            Self::Transactions if db == Some("config") && text("collection") == Some("") => true,
             _ => {
                 let wanted = self.document();
                 let (collection, wanted_collection) = (text("collection"), wanted.get_str("collection").ok());
@@ -95,7 +99,7 @@ impl Resource {
 
     /// Named collections, which a grant on the same name in every database covers as well.
     fn is_system(self) -> bool {
-        matches!(self, Self::Users | Self::Roles | Self::Oplog)
+        matches!(self, Self::Users | Self::Roles | Self::Oplog | Self::Transactions)
     }
 }
 

@@ -44,6 +44,11 @@ const BACKUP_OPTIONAL: &[Line] = &[
         &["setParameter"],
         "to lengthen the history window for a snapshot that takes longer to read",
     ),
+    (
+        Resource::Transactions,
+        &["find"],
+        "to begin a continuous backup where it cuts no open transaction; without it none begins",
+    ),
     // Even `root` may not; the definition of each view is listed without it.
     (
         Resource::AnySystemViews,

@@ -26,7 +26,7 @@ pub struct Batch {
 
 impl Batch {
     /// `body` is where the reply lies in `buffer`. Documents after `through` are left out.
-    pub(super) fn new(
+    pub(crate) fn new(
         buffer: Vec<u8>,
         body: Range<usize>,
         through: Option<&DocumentId>,
@@ -86,7 +86,7 @@ impl Batch {
         self.buffer.capacity()
     }
 
-    pub(super) fn into_buffer(self) -> Vec<u8> {
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 }

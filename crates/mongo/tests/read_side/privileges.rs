@@ -1,8 +1,10 @@
 //! The documented roles are enough, and nothing in them is spare.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, doc};
 use mongo::{
-    CollectionKind, Deployment, Error,
+    CollectionKind, Deployment, Error, facts, oplog,
     privileges::{self, Purpose, Resource},
     read, time, window,
 };
@@ -62,6 +64,19 @@ async fn snapshot(deployment: &Deployment) -> mongo::Result<()> {
     mongo::ddl::between(deployment, pinned.at, time::majority_now(deployment).await?).await.map(drop)
 }
 
+/// Everything that a continuous backup does.
+async fn capture(deployment: &Deployment) -> mongo::Result<()> {
+    facts::replica_set_id(deployment).await?;
+    let start = oplog::start(deployment).await?;
+    oplog::window(deployment).await?;
+    let mut tail = oplog::Tail::open(deployment, start.after).await?;
+    let end = time::majority_now(deployment).await?;
+    while tail.position().time < end {
+        tail.next(Duration::from_millis(100)).await?;
+    }
+    tail.close().await
+}
+
 async fn the_backup_role_is_enough_and_least(version: &str) {
     let server = auth_server(version).await;
     let number = server_version(version);
@@ -72,9 +87,10 @@ async fn the_backup_role_is_enough_and_least(version: &str) {
     let deployment = connect(&server.uri_for("backup", PASSWORD)).await.unwrap();
     assert_eq!(privileges::check(&deployment, Purpose::Backup).await.unwrap(), []);
     snapshot(&deployment).await.unwrap();
+    capture(&deployment).await.unwrap();
 
     // One action less, each in turn: either the snapshot fails for it, or it was not needed.
-    let mut spare = Vec::new();
+    let (mut spare, mut captures_without) = (Vec::new(), 0);
     for (resource, action) in actions(&role) {
         let mut update = without(&role, &resource, &action);
         update.remove("createRole");
@@ -87,13 +103,30 @@ async fn the_backup_role_is_enough_and_least(version: &str) {
             (&missing[0].resource.document(), missing[0].action.as_str()),
             (&resource, action.as_str())
         );
-        match snapshot(&connect(&server.uri_for("backup", PASSWORD)).await.unwrap()).await {
-            Ok(()) => spare.push((resource, action, missing[0].optional)),
+        let deployment = connect(&server.uri_for("backup", PASSWORD)).await.unwrap();
+        match snapshot(&deployment).await {
+            Ok(()) => spare.push((resource.clone(), action.clone(), missing[0].optional)),
             Err(error) => assert!(matches!(error, Error::Privilege(_)), "{action} on {resource}: {error}"),
+        }
+        match capture(&deployment).await {
+            Ok(()) => {
+                captures_without += 1;
+                assert_ne!(
+                    missing[0].resource,
+                    Resource::Transactions,
+                    "open transactions are not guessed at"
+                );
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Privilege(_)), "{action} on {resource}: {error}");
+                let told = error.to_string().contains("config.transactions");
+                assert_eq!(told, missing[0].resource == Resource::Transactions, "{error}");
+            }
         }
     }
     spare.retain(|(_, _, optional)| !optional);
     assert_eq!(spare, []);
+    assert!(captures_without > 0);
 }
 
 async fn other_accounts_are_told_what_they_lack(version: &str) {
@@ -149,6 +182,7 @@ async fn other_accounts_are_told_what_they_lack(version: &str) {
         assert!(missing.iter().all(|missing| missing.optional), "{missing:?}");
     }
     snapshot(&root).await.unwrap();
+    capture(&root).await.unwrap();
     let pinned = mongo::listing::pin(&root).await.unwrap();
     assert!(pinned.excluded.iter().any(|(namespace, _)| namespace.collection == "system.views"));
     assert!(pinned.collections.iter().any(|collection| collection.kind == CollectionKind::View));

@@ -48,6 +48,7 @@ fn privileges(version: (i32, i32)) -> Vec<Document> {
         on(doc! { "db": "", "collection": "system.js" }, &[&read[..], &write].concat()),
         on(doc! { "db": "", "collection": "system.views" }, &read),
         on(doc! { "db": "local", "collection": "oplog.rs" }, &["find", "collStats"]),
+        on(doc! { "db": "config", "collection": "transactions" }, &["find"]),
         on(doc! { "db": "admin", "collection": "system.users" }, &["find"]),
         on(doc! { "db": "admin", "collection": "system.roles" }, &["find"]),
     ]

@@ -1,7 +1,7 @@
 //! Deployments: what is backed up and restored to. Atlas calls them clusters.
 
 use model::{
-    DeploymentKind, DeploymentName, WallTime,
+    ContinuousBackup, DeploymentKind, DeploymentName, RestoreWindowDays, WallTime,
     id::{DeploymentId, ProjectId},
 };
 use serde_json::Value;
@@ -12,10 +12,11 @@ use crate::{
     error::{is_duplicate, is_orphan},
     new_id, obligations,
     row::{Columns, statement, to_json},
+    timelines,
 };
 
 const COLUMNS: &str = "id, project_id, name, kind, uri_sealed, options, replica_set_name, replica_set_id, \
-                       mongodb_version, details, checked_at, created_at, removed_at";
+                       mongodb_version, details, checked_at, created_at, removed_at, pit_enabled, restore_window_days";
 
 /// A deployment. A removed one keeps its id, its name and its snapshots.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Deployment {
     pub options: Value,
     /// What was last seen of it.
     pub facts: DeploymentFacts,
+    /// Whether its operations are recorded.
+    pub continuous: ContinuousBackup,
     /// When it was added first.
     pub created_at: WallTime,
     /// When it was removed, if it is.
@@ -70,6 +73,9 @@ pub struct NewDeployment {
     pub options: Value,
     /// What the check before adding saw.
     pub facts: DeploymentFacts,
+    /// Whether its operations are to be recorded. Without it, one that comes back has what it had ([`Deployments::remove`]
+    /// switches the recording off, a rebuilt catalog leaves it on), and a new one the default: it is off.
+    pub continuous: Option<ContinuousBackup>,
 }
 
 /// Operations on deployments.
@@ -83,12 +89,14 @@ impl Deployments<'_> {
     /// [`crate::Error::AlreadyExists`] when the name is taken, [`crate::Error::NotFound`] without such a project.
     pub async fn add(&self, new: NewDeployment, now: WallTime) -> Result<Deployment> {
         let sql = format!(
-            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL) \
+            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, COALESCE($13, 0), COALESCE($14, {default_days})) \
              ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, uri_sealed = excluded.uri_sealed, \
              options = excluded.options, replica_set_name = excluded.replica_set_name, \
              replica_set_id = excluded.replica_set_id, mongodb_version = excluded.mongodb_version, details = excluded.details, \
-             checked_at = excluded.checked_at, removed_at = NULL \
-             WHERE deployments.removed_at IS NOT NULL RETURNING {COLUMNS}"
+             checked_at = excluded.checked_at, removed_at = NULL, pit_enabled = COALESCE($13, deployments.pit_enabled), \
+             restore_window_days = COALESCE($14, deployments.restore_window_days) \
+             WHERE deployments.removed_at IS NOT NULL RETURNING {COLUMNS}",
+            default_days = RestoreWindowDays::DEFAULT.days()
         );
         let row = statement(sql)
             .bind(new_id::<Deployment>(now).to_string())
@@ -103,6 +111,8 @@ impl Deployments<'_> {
             .bind(to_json(&new.facts.details))
             .bind(new.facts.checked_at.map(|t| t.0))
             .bind(now.0)
+            .bind(new.continuous.map(|continuous| i64::from(continuous.pit_enabled)))
+            .bind(new.continuous.map(|continuous| i64::from(continuous.restore_window_days.days())))
             .fetch_optional(self.0.database.writer())
             .await;
         match row {
@@ -200,7 +210,8 @@ impl Deployments<'_> {
         found(done.rows_affected(), id)
     }
 
-    /// Removes a deployment: its connection string is forgotten, its snapshots stay.
+    /// Removes a deployment: its connection string is forgotten, its snapshots stay. Its timeline ends, and it is not
+    /// recorded any more.
     ///
     /// # Errors
     /// [`crate::Conflict::DeploymentBusy`] while a snapshot or restore of it is queued or running,
@@ -236,7 +247,7 @@ impl Deployments<'_> {
         // The lock comes first: what is asked for while we wait for it is seen by the check below.
         lock(&mut transaction, id).await?;
         let done = query(
-            "UPDATE deployments SET removed_at = $2, uri_sealed = '' WHERE id = $1 \
+            "UPDATE deployments SET removed_at = $2, uri_sealed = '', pit_enabled = 0 WHERE id = $1 \
              AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.deployment_id = $1 AND s.state IN ('queued', 'inProgress')) \
              AND NOT EXISTS (SELECT 1 FROM restore_jobs r WHERE r.target_deployment_id = $1 \
              AND r.state IN ('queued', 'running', 'cancelling', 'cutOver'))",
@@ -248,6 +259,7 @@ impl Deployments<'_> {
         if done.rows_affected() == 0 {
             return Err(Conflict::DeploymentBusy.into());
         }
+        timelines::end_of_removed(&mut transaction, id, now).await?;
         // Of ended jobs, since no other is left.
         let left = obligations::take_all(&mut transaction, id).await?;
         may_forget(&left)?;
@@ -285,6 +297,12 @@ fn found(rows: u64, id: DeploymentId) -> Result<()> {
     if rows == 0 { Err(Error::not_found("deployment", id)) } else { Ok(()) }
 }
 
+/// The restore window of a deployment's row.
+pub(crate) fn window(row: &AnyRow) -> Result<RestoreWindowDays> {
+    let days = row.small("restore_window_days")?;
+    RestoreWindowDays::new(days).map_err(|bad| Error::corrupt(format!("column restore_window_days: {bad}")))
+}
+
 fn deployment(row: &AnyRow) -> Result<Deployment> {
     Ok(Deployment {
         id: row.parsed("id")?,
@@ -299,6 +317,10 @@ fn deployment(row: &AnyRow) -> Result<Deployment> {
             mongodb_version: row.maybe_text("mongodb_version")?,
             details: row.json("details")?,
             checked_at: row.maybe_time("checked_at")?,
+        },
+        continuous: ContinuousBackup {
+            pit_enabled: row.flag("pit_enabled")?,
+            restore_window_days: window(row)?,
         },
         created_at: row.time("created_at")?,
         removed_at: row.maybe_time("removed_at")?,

@@ -32,14 +32,15 @@ impl Catalog {
     }
 
     /// Enters a deployment as a removed one, since its connection string is not in the vault: adding it again
-    /// under its name gives it back with its snapshots. An existing one of that id stays as it is.
+    /// under its name gives it back with its snapshots, and with its continuous backup. An existing one of that id stays as it is.
     ///
     /// # Errors
     /// [`crate::Error::AlreadyExists`] when another deployment of the project has the name.
     pub async fn import_deployment(&self, deployment: &Deployment) -> Result<()> {
         let inserted = query(
             "INSERT INTO deployments (id, project_id, name, kind, uri_sealed, options, replica_set_name, \
-             mongodb_version, details, created_at, removed_at) VALUES ($1, $2, $3, $4, '', $5, $6, $7, $8, $9, $9) \
+             mongodb_version, details, created_at, removed_at, pit_enabled, restore_window_days) \
+             VALUES ($1, $2, $3, $4, '', $5, $6, $7, $8, $9, $9, $10, $11) \
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(deployment.id.to_string())
@@ -51,6 +52,8 @@ impl Catalog {
         .bind(deployment.facts.mongodb_version.as_deref())
         .bind(to_json(&deployment.facts.details))
         .bind(deployment.created_at.0)
+        .bind(i64::from(deployment.continuous.pit_enabled))
+        .bind(i64::from(deployment.continuous.restore_window_days.days()))
         .execute(self.database.writer())
         .await;
         match inserted {
@@ -69,8 +72,10 @@ impl Catalog {
         let done = query(
             "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
              requested_at, completed_at, expires_at, cluster_seconds, cluster_increment, manifest, mongod_version, fcv, \
-             replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, notes) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+             replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, notes, \
+             last_as_of_seconds, last_as_of_increment) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
+             $24) \
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(snapshot.id.to_string())
@@ -95,6 +100,8 @@ impl Catalog {
         .bind(stored(snapshot.stored_bytes))
         .bind(stored(snapshot.added_bytes))
         .bind(to_json(&snapshot.notes))
+        .bind(snapshot.last_as_of.map(|t| i64::from(t.seconds)))
+        .bind(snapshot.last_as_of.map(|t| i64::from(t.increment)))
         .execute(self.database.writer())
         .await?;
         Ok(done.rows_affected() > 0)

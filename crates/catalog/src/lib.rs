@@ -11,8 +11,8 @@
 //! * Every change of a state is one conditional `UPDATE` whose condition and result are generated from the
 //!   state machines of the model (see `transition`), so that SQL cannot disagree with Rust.
 //! * Whatever a worker writes stands in one transaction behind a check of its lease epoch that also locks the
-//!   job's row: who lost the lease changes nothing, whatever the interleaving.
-//! * Locks are taken in one order: deployment, job, subject, objects.
+//!   row of the job (or capture): who lost the lease changes nothing, whatever the interleaving.
+//! * Locks are taken in one order: deployment, capture, job, subject, timeline, slices, objects.
 
 mod audit;
 mod collector;
@@ -31,6 +31,7 @@ mod row;
 mod sealed;
 mod settings;
 mod snapshots;
+mod timelines;
 mod tokens;
 mod transition;
 
@@ -54,6 +55,10 @@ pub use restores::{
 pub use sealed::{Sealed, SealedKind, SealedValue};
 pub use settings::Settings;
 pub use snapshots::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotType, Snapshots};
+pub use timelines::{
+    Capture, CaptureLease, Ended, ImportedTimeline, NewSlice, NewTimeline, Renewal, Slice, SliceState,
+    Timeline, Timelines,
+};
 pub use tokens::{NewToken, Tokens};
 
 /// The catalog. Cheap to clone; all clones share the same connections.
@@ -126,6 +131,11 @@ impl Catalog {
     /// What has to be undone on deployments if the job that did it dies.
     pub const fn obligations(&self) -> Obligations<'_> {
         Obligations(self)
+    }
+
+    /// Timelines: what is recorded, and which times can be restored.
+    pub const fn timelines(&self) -> Timelines<'_> {
+        Timelines(self)
     }
 
     /// The audit log.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use model::WallTime;
+use model::{ClusterTime, WallTime};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sqlx::{Any, Row, any::AnyArguments, any::AnyRow, query::Query};
@@ -42,6 +42,14 @@ pub(crate) trait Columns {
 
     fn maybe_time(&self, column: &str) -> Result<Option<WallTime>> {
         Ok(self.maybe_int(column)?.map(WallTime))
+    }
+
+    fn cluster_time(&self, seconds: &str, increment: &str) -> Result<ClusterTime> {
+        Ok(ClusterTime { seconds: self.small(seconds)?, increment: self.small(increment)? })
+    }
+
+    fn maybe_cluster_time(&self, seconds: &str, increment: &str) -> Result<Option<ClusterTime>> {
+        self.maybe_int(seconds)?.map(|_| self.cluster_time(seconds, increment)).transpose()
     }
 
     fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T> {

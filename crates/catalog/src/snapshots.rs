@@ -4,6 +4,7 @@ use std::{collections::HashMap, str::FromStr};
 
 use model::{
     ClusterTime, WallTime,
+    chain::Base,
     id::{DeploymentId, ProjectId, SnapshotId},
     job::Work,
     snapshot::{SnapshotEvent, SnapshotState},
@@ -25,8 +26,9 @@ const BATCH: i64 = 200;
 const IDS_MAX: usize = 500;
 
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
-    requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, manifest, mongod_version, \
-    fcv, replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, error, notes";
+    requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, \
+    last_as_of_seconds, last_as_of_increment, manifest, mongod_version, fcv, replica_set_name, collections, documents, \
+    logical_bytes, stored_bytes, added_bytes, error, notes";
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,6 +88,9 @@ pub struct Snapshot {
     pub deleted_at: Option<WallTime>,
     /// The time of the data.
     pub cluster_time: Option<ClusterTime>,
+    /// The latest time that any of its collections is as of: capped ones are read later than the rest. Not known of
+    /// snapshots of older versions.
+    pub last_as_of: Option<ClusterTime>,
     /// Name of the manifest in the vault; forgotten once a deleted snapshot's manifest is collected.
     pub manifest: Option<String>,
     /// Version of mongod that it was read from.
@@ -108,6 +113,14 @@ pub struct Snapshot {
     pub error: Option<String>,
     /// What is worth knowing: times of capped collections, excluded namespaces.
     pub notes: Value,
+}
+
+impl Snapshot {
+    /// What it is to folds, once it is completed.
+    pub fn base(&self) -> Option<Base> {
+        let at = self.cluster_time?;
+        Some(Base { at, complete_at: self.last_as_of.unwrap_or(at) })
+    }
 }
 
 /// What is needed to ask for a snapshot.
@@ -240,7 +253,7 @@ impl Snapshots<'_> {
                 asked = asked.bind(id.to_string());
             }
             for row in asked.fetch_all(self.0.database.reader()).await? {
-                if let Some(time) = cluster_time(&row)? {
+                if let Some(time) = row.maybe_cluster_time("cluster_seconds", "cluster_increment")? {
                     times.insert(row.parsed("id")?, time);
                 }
             }
@@ -375,7 +388,8 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         completed_at: row.maybe_time("completed_at")?,
         expires_at: row.maybe_time("expires_at")?,
         deleted_at: row.maybe_time("deleted_at")?,
-        cluster_time: cluster_time(row)?,
+        cluster_time: row.maybe_cluster_time("cluster_seconds", "cluster_increment")?,
+        last_as_of: row.maybe_cluster_time("last_as_of_seconds", "last_as_of_increment")?,
         manifest: row.maybe_text("manifest")?,
         mongod_version: row.maybe_text("mongod_version")?,
         fcv: row.maybe_text("fcv")?,
@@ -388,14 +402,4 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         error: row.maybe_text("error")?,
         notes: row.json("notes")?,
     })
-}
-
-fn cluster_time(row: &AnyRow) -> Result<Option<ClusterTime>> {
-    if row.maybe_int("cluster_seconds")?.is_none() {
-        return Ok(None);
-    }
-    Ok(Some(ClusterTime {
-        seconds: row.small("cluster_seconds")?,
-        increment: row.small("cluster_increment")?,
-    }))
 }

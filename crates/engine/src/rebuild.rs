@@ -9,7 +9,7 @@
 
 use catalog::{Catalog, DeploymentFacts, Sealed, SnapshotType};
 use futures::StreamExt;
-use model::{WallTime, snapshot::SnapshotState};
+use model::{ContinuousBackup, RestoreWindowDays, WallTime, snapshot::SnapshotState};
 use serde::Serialize;
 use serde_json::{Value, json};
 use vault::{CollectionKind, Manifest, ManifestHeader, ObjectName, Order, Vault};
@@ -18,6 +18,11 @@ use crate::lease::JobError;
 
 /// What a rebuild brings back is kept for so many days at least.
 pub const GRACE_DAYS: u32 = 30;
+/// Nor is it in the vault how long the record of a deployment was to be kept.
+const GRACE_WINDOW: RestoreWindowDays = match RestoreWindowDays::new(GRACE_DAYS) {
+    Ok(window) => window,
+    Err(_) => RestoreWindowDays::MAX,
+};
 const DAY_MS: i64 = 86_400_000;
 
 /// What came back.
@@ -122,6 +127,7 @@ fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deploym
             details: Value::Null,
             checked_at: None,
         },
+        continuous: ContinuousBackup { pit_enabled: false, restore_window_days: GRACE_WINDOW },
         created_at: header.created_at,
         removed_at: Some(now),
     })
@@ -132,10 +138,12 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
     let totals = manifest.totals();
     let mut capped = vec![];
     let mut time_series_bytes = 0;
+    let mut last_as_of = header.cluster_time;
     let mut collections = manifest.collections();
     while let Some(collection) = collections.next().await {
         let collection = collection?;
         let meta = collection.meta;
+        last_as_of = last_as_of.max(meta.as_of);
         if meta.kind == CollectionKind::TimeSeriesBuckets {
             time_series_bytes += collection.bytes;
         }
@@ -156,6 +164,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         expires_at: header.expires_at,
         deleted_at: None,
         cluster_time: Some(header.cluster_time),
+        last_as_of: Some(last_as_of),
         manifest: Some(name.to_string()),
         mongod_version: Some(header.mongod_version.clone()),
         fcv: Some(header.fcv.clone()),

@@ -249,6 +249,7 @@ mod tests {
             uri_sealed: Sealed(String::new()),
             options: serde_json::json!({}),
             facts: DeploymentFacts::default(),
+            continuous: None,
         };
         let deployment_id = catalog.deployments().add(new, now).await.unwrap().id;
         let new = NewSnapshot {

@@ -107,6 +107,7 @@ async fn a_version_that_nobody_has_tested_is_told_by_every_job() {
         uri_sealed: Sealed(bench.master.seal(URI_PURPOSE, uri.as_bytes())),
         options: json!({"allowUntestedVersion": allowed}),
         facts: DeploymentFacts::default(),
+        continuous: None,
     };
     let refused = bench.catalog.deployments().add(newer(false), wall_clock()).await.unwrap().id;
     let allowed = bench.catalog.deployments().add(newer(true), wall_clock()).await.unwrap().id;

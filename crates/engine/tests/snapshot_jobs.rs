@@ -142,6 +142,7 @@ async fn jobs_that_raise_the_window_in_turn_put_the_first_one_back() {
         uri_sealed: own.uri_sealed,
         options: own.options,
         facts,
+        continuous: None,
     };
     let twin = bench.catalog.deployments().add(twin, wall_clock()).await.unwrap().id;
     let set = async |seconds: i64| {

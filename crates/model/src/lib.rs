@@ -3,6 +3,8 @@
 //! Pure: no input or output, no async, no clock. Time and randomness come in as arguments, so every
 //! rule here can be tested by calling it.
 
+pub mod chain;
+pub mod continuous;
 pub mod deployment;
 pub mod id;
 pub mod job;
@@ -13,6 +15,7 @@ pub mod snapshot;
 pub mod time;
 pub mod timeline;
 
+pub use continuous::{ContinuousBackup, RestoreWindowDays};
 pub use deployment::{DeploymentKind, DeploymentName};
 pub use id::Id;
 pub use time::{ClusterTime, WallTime};

@@ -61,6 +61,12 @@ impl TimelineEnd {
             Self::SwitchedOff => "switchedOff",
         }
     }
+
+    /// Whether the deployment went another way than was recorded. Whoever reads it then, even at a time that the timeline
+    /// covers, sees a state of that other way.
+    pub const fn is_fork(self) -> bool {
+        matches!(self, Self::RolledBack | Self::OtherReplicaSet)
+    }
 }
 
 impl FromStr for TimelineEnd {

@@ -291,6 +291,7 @@ impl App {
         let completion = Completion {
             manifest: format!("m-{}", lease.job_id),
             cluster_time: ClusterTime { seconds: (START / 1000) as u32, increment: 3 },
+            last_as_of: None,
             mongod_version: "6.0.5".into(),
             fcv: Some("6.0".into()),
             replica_set_name: Some("rs0".into()),
@@ -353,6 +354,7 @@ pub async fn deployment(
             details: json!({}),
             checked_at: None,
         },
+        continuous: None,
     };
     catalog.deployments().add(new, WallTime(START)).await.unwrap()
 }

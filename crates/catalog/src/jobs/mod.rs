@@ -87,6 +87,8 @@ pub struct Completion {
     pub manifest: String,
     /// The time of the data.
     pub cluster_time: ClusterTime,
+    /// The latest time that any of its collections is as of, where it is known.
+    pub last_as_of: Option<ClusterTime>,
     /// Version of mongod.
     pub mongod_version: String,
     /// Feature compatibility version.

@@ -6,6 +6,7 @@
 // The name that the rest of the workspace knows it by.
 extern crate ebbtide_catalog as catalog;
 
+mod captures;
 mod collector;
 mod credentials;
 mod deployments;
@@ -17,8 +18,10 @@ mod postgres;
 mod races;
 mod rest;
 mod restores;
+mod retention;
 mod snapshots;
 mod support;
+mod timelines;
 
 /// The suite: one line per case, two tests per line.
 macro_rules! suite {
@@ -87,6 +90,22 @@ suite![
     collector::every_interleaving_of_reuse_and_collection,
     collector::a_pin_and_a_mark_at_the_same_time,
     collector::collectors_take_turns,
+    captures::one_keeper_at_a_time,
+    captures::many_keepers_claim_a_capture_once,
+    captures::what_is_switched_off_is_finished_first,
+    captures::a_keeper_does_not_stand_in_the_way_of_a_removal,
+    captures::who_lost_the_capture_changes_nothing,
+    timelines::settings_of_continuous_backup_are_kept,
+    timelines::only_what_continues_a_timeline_joins_it,
+    timelines::durable_is_what_is_stored_with_all_before_it,
+    timelines::what_was_not_stored_can_be_taken_back,
+    timelines::slices_are_found_by_time,
+    timelines::ranges_begin_with_a_snapshot_that_is_complete,
+    timelines::a_fork_keeps_two_histories_apart,
+    timelines::a_timeline_is_imported_once,
+    timelines::an_open_timeline_goes_on_after_a_rebuild,
+    retention::nothing_goes_while_somebody_may_read_it,
+    retention::what_goes_is_outside_the_window_and_never_needed,
     rest::settings_are_decided_once,
     rest::the_audit_log_is_newest_first,
     rest::an_import_can_be_repeated,

@@ -50,6 +50,7 @@ pub(crate) async fn a_snapshot_lives_and_dies_as_the_model_says(catalog: Catalog
     assert_eq!(done.expires_at, Some(at(5).plus_ms(7 * DAY_MS)), "kept from its completion on");
     let cluster_time = ClusterTime { seconds: 4_000_000_000, increment: 7 };
     assert_eq!(done.cluster_time, Some(cluster_time));
+    assert_eq!(done.last_as_of, Some(ClusterTime { increment: 9, ..cluster_time }));
     let unknown = SnapshotId::from_parts(1, [1; 8]);
     let times = catalog.snapshots().cluster_times(&[unknown, id]).await.unwrap();
     assert_eq!(times.into_iter().collect::<Vec<_>>(), [(id, cluster_time)]);

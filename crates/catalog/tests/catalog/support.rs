@@ -1,10 +1,11 @@
 //! What every case needs: a catalog, a clock and a few rows.
 
 use catalog::{
-    Catalog, Completion, Delivery, Deployment, DeploymentFacts, Lease, NewDeployment, NewRestore,
-    NewSnapshot, Outcome, Project, RestoreJob, Sealed, Snapshot, SnapshotType,
+    CaptureLease, Catalog, Completion, Delivery, Deployment, DeploymentFacts, Lease, NewDeployment,
+    NewRestore, NewSlice, NewSnapshot, NewTimeline, Outcome, Project, RestoreJob, Sealed, Snapshot,
+    SnapshotType, Timeline,
 };
-use model::{ClusterTime, DeploymentKind, WallTime};
+use model::{ClusterTime, ContinuousBackup, DeploymentKind, OplogPosition, WallTime, chain::SliceSpan};
 use serde_json::json;
 
 /// Some time in 2026. Cases count from here; nothing reads a clock.
@@ -44,6 +45,7 @@ pub(crate) fn new_deployment(project: &Project, name: &str) -> NewDeployment {
             details: json!({"fcv": "6.0"}),
             checked_at: Some(T0),
         },
+        continuous: None,
     }
 }
 
@@ -76,9 +78,19 @@ pub(crate) async fn claim(catalog: &Catalog, worker: &str, now: WallTime) -> Lea
 }
 
 pub(crate) fn completion(manifest: &str) -> Outcome {
+    let cluster_time = ClusterTime { seconds: 4_000_000_000, increment: 7 };
+    completion_at(manifest, cluster_time, Some(ClusterTime { increment: 9, ..cluster_time }))
+}
+
+pub(crate) fn completion_at(
+    manifest: &str,
+    cluster_time: ClusterTime,
+    last_as_of: Option<ClusterTime>,
+) -> Outcome {
     Outcome::SnapshotCompleted(Box::new(Completion {
         manifest: manifest.to_owned(),
-        cluster_time: ClusterTime { seconds: 4_000_000_000, increment: 7 },
+        cluster_time,
+        last_as_of,
         mongod_version: "6.0.5".to_owned(),
         fcv: Some("6.0".to_owned()),
         replica_set_name: Some("rs0".to_owned()),
@@ -98,9 +110,19 @@ pub(crate) async fn snapshot(
     manifest: &str,
     now: WallTime,
 ) -> Snapshot {
+    snapshot_with(catalog, deployment, completion(manifest), now).await
+}
+
+/// A snapshot that is completed like that.
+pub(crate) async fn snapshot_with(
+    catalog: &Catalog,
+    deployment: &Deployment,
+    completion: Outcome,
+    now: WallTime,
+) -> Snapshot {
     let snapshot = request_snapshot(catalog, deployment, now).await;
     let lease = claim(catalog, "w0", now).await;
-    catalog.jobs().finish(&lease, completion(manifest), now).await.unwrap();
+    catalog.jobs().finish(&lease, completion, now).await.unwrap();
     catalog.snapshots().get(snapshot.id).await.unwrap().unwrap()
 }
 
@@ -140,4 +162,76 @@ pub(crate) fn failed(error: &str) -> Outcome {
 
 pub(crate) fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Records the deployment from now on, with a window of a week.
+pub(crate) async fn switch_on(catalog: &Catalog, deployment: &Deployment) {
+    let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
+    catalog.timelines().set_continuous_backup(deployment.id, wanted).await.unwrap();
+}
+
+pub(crate) async fn capture(catalog: &Catalog, deployment: &Deployment, now: WallTime) -> CaptureLease {
+    let lease = catalog.timelines().claim(deployment.id, "k0", now, LEASE_MS).await.unwrap();
+    lease.expect("nobody holds the capture")
+}
+
+/// The operation of that second on the clock of the deployment, which is ours.
+pub(crate) fn position(seconds: i64) -> OplogPosition {
+    let seconds = u32::try_from(at(seconds).seconds()).unwrap();
+    OplogPosition { time: ClusterTime { seconds, increment: 1 }, term: 1 }
+}
+
+pub(crate) fn time(seconds: i64) -> ClusterTime {
+    position(seconds).time
+}
+
+/// A recorded deployment with a timeline that begins at 0.
+pub(crate) async fn recorded(catalog: &Catalog) -> (Deployment, CaptureLease, Timeline) {
+    let (_, deployment) = source(catalog).await;
+    switch_on(catalog, &deployment).await;
+    let lease = capture(catalog, &deployment, T0).await;
+    let timeline = catalog.timelines().open(&lease, new_timeline(0), T0).await.unwrap();
+    (deployment, lease, timeline)
+}
+
+pub(crate) fn new_timeline(start: i64) -> NewTimeline {
+    NewTimeline {
+        replica_set_id: Some("5ebb".to_owned()),
+        replica_set_name: "rs0".to_owned(),
+        start: position(start),
+    }
+}
+
+/// The slice that continues the timeline up to a second, without open transactions.
+pub(crate) fn next_slice(timeline: &Timeline, to: i64) -> NewSlice {
+    NewSlice {
+        name: format!("{}-{}-{to}", timeline.id, timeline.next_sequence),
+        sequence: timeline.next_sequence,
+        previous: timeline.last_slice.clone(),
+        span: SliceSpan {
+            after: timeline.end,
+            first: OplogPosition {
+                time: ClusterTime::from_u64(timeline.end.time.as_u64() + 1),
+                ..timeline.end
+            },
+            last: OplogPosition { term: timeline.end.term, ..position(to) },
+            read_from: time(to),
+        },
+        entries: 10,
+        bytes: 1 << 20,
+        stored_bytes: 1 << 18,
+        created_at: at(to),
+    }
+}
+
+/// Appends a slice up to that second and has it stored.
+pub(crate) async fn record(
+    catalog: &Catalog,
+    lease: &CaptureLease,
+    timeline: &Timeline,
+    to: i64,
+) -> Timeline {
+    let slice = next_slice(timeline, to);
+    catalog.timelines().append(lease, timeline.id, &slice).await.unwrap();
+    catalog.timelines().mark_stored(lease, &slice.name).await.unwrap()
 }

@@ -31,6 +31,7 @@ pub async fn register(bench: &Bench, name: &str, uri: &str) -> DeploymentId {
         uri_sealed: Sealed(bench.master.seal(engine::connect::URI_PURPOSE, uri.as_bytes())),
         options: serde_json::json!({}),
         facts: catalog::DeploymentFacts::default(),
+        continuous: None,
     };
     bench.catalog.deployments().add(new, wall_clock()).await.unwrap().id
 }

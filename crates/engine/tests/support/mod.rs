@@ -63,6 +63,7 @@ impl Bench {
             uri_sealed: Sealed(master.seal(engine::connect::URI_PURPOSE, uri.as_bytes())),
             options: serde_json::json!({}),
             facts: catalog::DeploymentFacts::default(),
+            continuous: None,
         };
         let deployment = catalog.deployments().add(new, wall_clock()).await.unwrap().id;
         let client = server.client().await.unwrap();

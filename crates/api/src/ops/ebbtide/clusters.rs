@@ -129,6 +129,7 @@ async fn add(call: Call) -> Answer<Reply> {
         uri_sealed: Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?),
         options: json!({"allowUntestedVersion": wanted.allow_untested}),
         facts: checkup::facts_of(&report, call.server.now()),
+        continuous: None,
     };
     let added = call.server.state.catalog.deployments().add(new, call.server.now()).await;
     let added = added.map_err(|e| match e {

@@ -60,6 +60,7 @@ pub(super) async fn write(
     let capped: Vec<_> =
         collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
     let series = collections.iter().filter(|read| read.info.kind == mongo::CollectionKind::TimeSeriesBuckets);
+    let last_as_of = collections.iter().map(|read| read.as_of).max().map_or(at, |last| last.max(at));
     let time_series_bytes: u64 = series.map(|read| read.pages.content.bytes).sum();
     for read in collections {
         ctx.check()?;
@@ -89,6 +90,7 @@ pub(super) async fn write(
     Ok(Completion {
         manifest: written.name.to_string(),
         cluster_time: at,
+        last_as_of: Some(last_as_of),
         mongod_version: header.mongod_version.clone(),
         fcv: Some(header.fcv.clone()),
         replica_set_name: Some(header.replica_set_name.clone()),

@@ -4,6 +4,7 @@ use model::{
     DeploymentName, WallTime,
     id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
     restore::{DeliveryType, RestoreState},
+    timeline::PointInTime,
 };
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -19,7 +20,7 @@ mod request;
 
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
     delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, error, receipt, archive, \
-    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at";
+    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at, point_in_time";
 
 /// The most active downloads of one project; Atlas's limit.
 pub const PROJECT_DOWNLOADS_MAX: u32 = 20;
@@ -35,12 +36,14 @@ pub struct RestoreJob {
     pub deployment_id: DeploymentId,
     /// Its name.
     pub deployment_name: DeploymentName,
-    /// The snapshot.
+    /// The snapshot; for a point in time the one that the fold begins with.
     pub snapshot_id: SnapshotId,
     /// When the snapshot was completed; the API's `timestamp`.
     pub snapshot_completed_at: WallTime,
     /// How the data is delivered.
     pub delivery: DeliveryType,
+    /// The point in time that is wanted, if it is not the snapshot's own.
+    pub point_in_time: Option<PointInTime>,
     /// Where the job stands.
     pub state: RestoreState,
     /// Where the data goes, for all but downloads.
@@ -88,6 +91,40 @@ pub enum Delivery {
     },
     /// As an archive.
     Download,
+    /// Into a deployment, as of a point in time.
+    PointInTime {
+        /// Which one.
+        target: DeploymentId,
+        /// The point; the snapshot has to lie at or before it.
+        at: PointInTime,
+    },
+}
+
+impl Delivery {
+    /// Its word in the model.
+    pub const fn kind(self) -> DeliveryType {
+        match self {
+            Self::Automated { .. } => DeliveryType::Automated,
+            Self::Download => DeliveryType::Download,
+            Self::PointInTime { .. } => DeliveryType::PointInTime,
+        }
+    }
+
+    /// The deployment that it is into.
+    pub const fn target(self) -> Option<DeploymentId> {
+        match self {
+            Self::Automated { target } | Self::PointInTime { target, .. } => Some(target),
+            Self::Download => None,
+        }
+    }
+
+    /// The point in time that it is to.
+    pub const fn point_in_time(self) -> Option<PointInTime> {
+        match self {
+            Self::PointInTime { at, .. } => Some(at),
+            Self::Automated { .. } | Self::Download => None,
+        }
+    }
 }
 
 /// What is needed to ask for a restore.
@@ -155,6 +192,7 @@ fn restore_job(row: &AnyRow) -> Result<RestoreJob> {
         snapshot_id: row.parsed("snapshot_id")?,
         snapshot_completed_at: row.time("snapshot_completed_at")?,
         delivery: row.parsed("delivery")?,
+        point_in_time: row.maybe_json("point_in_time")?,
         state: row.parsed("state")?,
         target: target(row)?,
         options: row.json("options")?,

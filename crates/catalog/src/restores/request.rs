@@ -1,11 +1,12 @@
 //! Asking for a restore.
 
 use model::{
-    DeploymentName, IllegalTransition, WallTime,
+    ClusterTime, DeploymentName, IllegalTransition, WallTime,
     id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
     job::Work,
-    restore::{DeliveryType, RestoreState},
+    restore::RestoreState,
     snapshot::SnapshotState,
+    timeline::PointInTime,
 };
 use sqlx::{Any, Transaction, query};
 
@@ -27,6 +28,8 @@ struct Source {
     deployment_id: DeploymentId,
     deployment_name: DeploymentName,
     completed_at: WallTime,
+    /// No collection of it is as of a later time.
+    complete_at: Option<ClusterTime>,
 }
 
 impl Restores<'_> {
@@ -50,14 +53,12 @@ impl Restores<'_> {
     ///
     /// # Errors
     /// [`crate::Error::NotFound`] for the snapshot or the target (`what` says which), [`crate::Error::Illegal`] when the
-    /// snapshot is not completed, [`crate::Conflict`] when the target is busy or there are too many downloads.
+    /// snapshot is not completed, or is later than the point in time that is wanted, [`crate::Conflict`] when the target is busy or there are too many downloads.
     pub async fn request(&self, new: NewRestore, now: WallTime) -> Result<RestoreJob> {
         let mut transaction = self.0.database.begin().await?;
-        let locked = match new.delivery {
-            Delivery::Automated { target } => {
-                Some((target, deployments::lock(&mut transaction, target).await?))
-            }
-            Delivery::Download => None,
+        let locked = match new.delivery.target() {
+            Some(target) => Some((target, deployments::lock(&mut transaction, target).await?)),
+            None => None,
         };
         let replica_set_id = locked.as_ref().and_then(|(_, locked)| locked.replica_set_id.clone());
         let target = locked.map(|(deployment_id, locked)| Target {
@@ -66,6 +67,9 @@ impl Restores<'_> {
             deployment_name: locked.name,
         });
         let source = lock_snapshot(&mut transaction, new.snapshot_id).await?;
+        if let Some(at) = new.delivery.point_in_time() {
+            require_before(&source, at)?;
+        }
         if target.is_none() {
             make_room_for_download(&mut transaction, source.project_id, now).await?;
         }
@@ -75,7 +79,7 @@ impl Restores<'_> {
             enter_target(&mut transaction, id, &replica_set_id).await?;
         }
         let work = match new.delivery {
-            Delivery::Automated { .. } => Work::Restore { restore_job_id: id },
+            Delivery::Automated { .. } | Delivery::PointInTime { .. } => Work::Restore { restore_job_id: id },
             Delivery::Download => Work::Download { restore_job_id: id },
         };
         jobs::insert(&mut transaction, work, &id.to_string(), now).await?;
@@ -99,11 +103,16 @@ async fn enter_target(transaction: &mut Tx, id: RestoreJobId, replica_set_id: &s
 
 /// Locks a completed snapshot, so that it is not deleted before the job that reads it is there.
 async fn lock_snapshot(transaction: &mut Tx, id: SnapshotId) -> Result<Source> {
-    let row = query("UPDATE snapshots SET state = state WHERE id = $1 RETURNING state, project_id, deployment_id, completed_at")
-        .bind(id.to_string())
-        .fetch_optional(&mut **transaction)
-        .await?
-        .ok_or_else(|| Error::not_found("snapshot", id))?;
+    let row = query(
+        "UPDATE snapshots SET state = state WHERE id = $1 \
+         RETURNING state, project_id, deployment_id, completed_at, \
+         COALESCE(last_as_of_seconds, cluster_seconds) AS complete_seconds, \
+         COALESCE(last_as_of_increment, cluster_increment) AS complete_increment",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Error::not_found("snapshot", id))?;
     let state: SnapshotState = row.parsed("state")?;
     if state != SnapshotState::Completed {
         let (state, event) = (state.as_str().to_owned(), "a restore".to_owned());
@@ -119,7 +128,20 @@ async fn lock_snapshot(transaction: &mut Tx, id: SnapshotId) -> Result<Source> {
         deployment_id,
         deployment_name: named.parsed("name")?,
         completed_at: row.time("completed_at")?,
+        complete_at: row.maybe_cluster_time("complete_seconds", "complete_increment")?,
     })
+}
+
+/// A fold goes forward only.
+fn require_before(source: &Source, at: PointInTime) -> Result<()> {
+    match source.complete_at {
+        Some(base) if base <= at.time() => Ok(()),
+        base => {
+            let state = base.map_or_else(|| "of an unknown time".to_owned(), |base| format!("of {base}"));
+            let event = format!("a restore to {}", at.time());
+            Err(IllegalTransition { machine: "snapshot", state, event }.into())
+        }
+    }
 }
 
 /// Counts the active downloads of a project behind a lock on it, after those whose time is over have expired.
@@ -150,14 +172,15 @@ async fn insert(
     target: Option<&Target>,
     now: WallTime,
 ) -> Result<RestoreJob> {
-    let (delivery, conflict) = match new.delivery {
-        Delivery::Automated { .. } => (DeliveryType::Automated, Conflict::TargetBusy),
-        Delivery::Download => (DeliveryType::Download, Conflict::SnapshotDownloading),
+    let conflict = match new.delivery {
+        Delivery::Automated { .. } | Delivery::PointInTime { .. } => Conflict::TargetBusy,
+        Delivery::Download => Conflict::SnapshotDownloading,
     };
     let row = statement(format!(
         "INSERT INTO restore_jobs (id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
          delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, downloaded, \
-         deliveries, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13) \
+         deliveries, created_at, point_in_time) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $14) \
          RETURNING {COLUMNS}"
     ))
     .bind(id.to_string())
@@ -166,13 +189,14 @@ async fn insert(
     .bind(source.deployment_name.as_str())
     .bind(new.snapshot_id.to_string())
     .bind(source.completed_at.0)
-    .bind(delivery.as_str())
+    .bind(new.delivery.kind().as_str())
     .bind(RestoreState::Queued.as_str())
     .bind(target.map(|t| t.project_id.to_string()))
     .bind(target.map(|t| t.deployment_id.to_string()))
     .bind(target.map(|t| t.deployment_name.to_string()))
     .bind(to_json(&new.options))
     .bind(now.0)
+    .bind(new.delivery.point_in_time().map(|at| to_json(&at)))
     .fetch_one(&mut **transaction)
     .await;
     match row {

@@ -71,6 +71,8 @@ suite![
     restores::a_cancel_in_the_queue_ends_the_job_too,
     restores::a_running_restore_is_cancelled_by_its_worker,
     restores::what_cannot_be_restored_is_refused,
+    restores::a_point_in_time_stays_with_its_restore,
+    restores::no_fold_goes_backwards,
     jobs::oldest_first_and_by_kind,
     jobs::an_expired_lease_is_taken_over_with_its_checkpoint,
     jobs::an_item_that_kills_its_workers_is_given_up,

@@ -4,9 +4,11 @@ use catalog::{
     Catalog, Conflict, Delivery, Error, Outcome, PROJECT_DOWNLOADS_MAX, Page, RestoreFilter, Snapshot,
 };
 use model::{
+    ClusterTime,
     id::{DeploymentId, RestoreJobId, SnapshotId},
-    job::{Directive, JobState},
+    job::{Directive, JobState, Work},
     restore::{CancelRefusal, DeliveryType, RestoreState},
+    timeline::PointInTime,
 };
 use serde_json::json;
 
@@ -247,6 +249,51 @@ pub(crate) async fn a_running_restore_is_cancelled_by_its_worker(catalog: Catalo
     );
     let lease = support::claim(&catalog, "w", at(72)).await;
     assert_eq!(lease.restore_state, Some(RestoreState::Cancelling));
+}
+
+pub(crate) async fn a_point_in_time_stays_with_its_restore(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let target = snapshot.deployment_id;
+    let base = snapshot.cluster_time.unwrap();
+    let to = |at| support::new_restore(&snapshot, Delivery::PointInTime { target, at });
+    // Beyond what fits a signed number, with the highest increment there is.
+    let last = ClusterTime { seconds: u32::MAX, increment: u32::MAX };
+    for (at, now) in [
+        (PointInTime::Operation(base), 1),
+        (PointInTime::Operation(last), 20),
+        (PointInTime::Second(base.seconds + 1), 40),
+    ] {
+        let asked = catalog.restores().request(to(at), self::at(now)).await.unwrap();
+        assert_eq!((asked.delivery, asked.state), (DeliveryType::PointInTime, RestoreState::Queued));
+        assert_eq!((asked.point_in_time, asked.snapshot_id), (Some(at), snapshot.id));
+        assert_eq!(asked.target.as_ref().map(|target| target.deployment_id), Some(target));
+        assert_eq!(support::restore(&catalog, &asked).await, asked, "read as it was written");
+        // It is one of the restores of which a target takes one at a time.
+        let delivery = Delivery::Automated { target };
+        let second = catalog.restores().request(support::new_restore(&snapshot, delivery), self::at(now)).await;
+        assert!(matches!(second, Err(Error::Conflict(Conflict::TargetBusy))), "{second:?}");
+        let lease = support::claim(&catalog, "w", self::at(now + 1)).await;
+        assert_eq!(lease.work, Work::Restore { restore_job_id: asked.id });
+        assert!(catalog.restores().begin_cut_over(&lease, self::at(now + 2)).await.unwrap());
+        catalog.jobs().finish(&lease, support::receipt(), self::at(now + 3)).await.unwrap();
+        let done = support::restore(&catalog, &asked).await;
+        assert_eq!((done.state, done.point_in_time), (RestoreState::Finished, Some(at)));
+    }
+    assert_eq!(support::request_restore(&catalog, &snapshot, at(60)).await.point_in_time, None);
+    assert_eq!(support::request_download(&catalog, &snapshot, at(60)).await.point_in_time, None);
+}
+
+pub(crate) async fn no_fold_goes_backwards(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let (target, base) = (snapshot.deployment_id, snapshot.cluster_time.unwrap());
+    let just_before = ClusterTime { increment: base.increment - 1, ..base };
+    for at in [PointInTime::Operation(just_before), PointInTime::Second(base.seconds)] {
+        let new = support::new_restore(&snapshot, Delivery::PointInTime { target, at });
+        let refused = catalog.restores().request(new, self::at(1)).await;
+        assert!(matches!(refused, Err(Error::Illegal(ref e)) if e.machine == "snapshot"), "{refused:?}");
+    }
+    let filter = RestoreFilter { deployment_id: target };
+    assert_eq!(catalog.restores().list(filter, Page::default()).await.unwrap().items, []);
 }
 
 pub(crate) async fn what_cannot_be_restored_is_refused(catalog: Catalog) {

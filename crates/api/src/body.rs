@@ -20,7 +20,12 @@ impl Fields {
         check_content_type(headers)?;
         let malformed = || Problem::new(Code::MalformedJson);
         let value: Value = serde_json::from_slice(body).map_err(|_| malformed())?;
-        let Value::Object(mut map) = value else { return Err(malformed()) };
+        let Value::Object(map) = value else { return Err(malformed()) };
+        Self::of(map, known)
+    }
+
+    /// The members of an object, if it has no unknown ones.
+    fn of(mut map: Map<String, Value>, known: &[&str]) -> Answer<Self> {
         if let Some(unknown) = map.keys().find(|key| !known.contains(&key.as_str())) {
             let shown: String = unknown.chars().take(64).collect();
             return Err(Problem::new(Code::InvalidAttribute).with(shown));
@@ -70,6 +75,15 @@ impl Fields {
             return Err(Problem::new(Code::FractionalTimestamp));
         }
         self.int32(name)
+    }
+
+    /// An object field, read as strictly as the body itself.
+    pub(crate) fn object(&mut self, name: &'static str, known: &[&str]) -> Answer<Option<Self>> {
+        match self.map.remove(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Self::of(map, known).map(Some),
+            Some(_) => Err(wrong_type(name)),
+        }
     }
 
     /// A field of any type.
@@ -151,6 +165,16 @@ mod tests {
         let mut fields = parse(r#"{"a":null,"n":null,"links":[{"any":"thing"}]}"#).unwrap();
         assert_eq!(fields.text("a").unwrap(), None);
         assert_eq!(fields.int32("n").unwrap(), None);
+    }
+
+    #[test]
+    fn an_object_in_a_body_is_read_as_strictly() {
+        let object = |body: &str| parse(body).unwrap().object("a", &["b"]);
+        assert_eq!(code(object(r#"{"a":1}"#)), Code::InvalidJsonAttribute);
+        assert_eq!(code(object(r#"{"a":{"b":1,"c":2}}"#)), Code::InvalidAttribute);
+        assert!(object("{}").unwrap().is_none() && object(r#"{"a":null}"#).unwrap().is_none());
+        let mut inner = object(r#"{"a":{"b":null}}"#).unwrap().unwrap();
+        assert_eq!(inner.flag("b").unwrap(), None);
     }
 
     #[test]

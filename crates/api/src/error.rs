@@ -53,6 +53,7 @@ codes! {
     InvalidEnumValue = 400 "INVALID_ENUM_VALUE" "An invalid enumeration value %s was specified.";
     InvalidJsonAttribute = 400 "INVALID_JSON_ATTRIBUTE" "Received JSON for the %s attribute does not match expected format.";
     InvalidPitRestoreTime = 400 "INVALID_PIT_RESTORE_TIME" "Please provide a valid UTC time or an operation time (ts).";
+    InvalidRestoreWindow = 400 "INVALID_RESTORE_WINDOW" "The restore window days should be a positive number.";
     InvalidQueryParameter = 400 "INVALID_QUERY_PARAMETER" "Invalid query parameter %s specified.";
     MalformedJson = 400 "MALFORMED_JSON" "Received JSON is malformed.";
     MalformedRequest = 400 "MALFORMED_REQUEST" "The request could not be read: %s.";
@@ -83,6 +84,8 @@ codes! {
     RestoreJobNotFound = 404 "RESTORE_JOB_NOT_FOUND" "No restore job with ID %s exists for cluster %s.";
     ServerlessInstanceNotFound = 404 "SERVERLESS_INSTANCE_NOT_FOUND" "No serverless instance named %s exists in group %s.";
     SnapshotNotFound = 404 "SNAPSHOT_NOT_FOUND" "No snapshot with ID %s exists for cluster %s.";
+    /// Spelled with a zero, as Atlas spells it.
+    UnableToFindSnapshotPriorToPitRestoreOptime = 404 "UNABLE_T0_FIND_SNAPSHOT_PRIOR_TO_PIT_RESTORE_OPTIME" "Unable to find snapshot prior to pit restore optime.";
     CancelShardRestoreJobNotAllowed = 405 "ATLAS_BACKUP_CANCEL_SHARD_RESTORE_JOB_NOT_ALLOWED" "Cannot cancel a restore job of an individual shard. Please cancel the entire sharded cluster restore job.";
     MethodNotAllowed = 405 "METHOD_NOT_ALLOWED" "Method %s is not allowed for resource %s.";
     InvalidVersionDate = 406 "INVALID_VERSION_DATE" "Invalid accept header or version date.";
@@ -109,6 +112,7 @@ codes! {
 pub struct Problem {
     code: Code,
     parameters: Vec<Value>,
+    explanation: Option<String>,
     fields: Vec<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -119,13 +123,20 @@ pub(crate) type Answer<T> = Result<T, Problem>;
 impl Problem {
     /// An error whose pattern has no parameters, or whose parameters follow with [`Problem::with`].
     pub fn new(code: Code) -> Self {
-        Self { code, parameters: Vec::new(), fields: Vec::new(), headers: Vec::new() }
+        Self { code, parameters: Vec::new(), explanation: None, fields: Vec::new(), headers: Vec::new() }
     }
 
     /// Fills the next `%s`.
     #[must_use]
     pub fn with(mut self, parameter: impl Into<Value>) -> Self {
         self.parameters.push(parameter.into());
+        self
+    }
+
+    /// Says more than the pattern of the code does, in whole sentences after it.
+    #[must_use]
+    pub fn because(mut self, explanation: impl Into<String>) -> Self {
+        self.explanation = Some(explanation.into());
         self
     }
 
@@ -178,6 +189,10 @@ impl Problem {
             }
             detail.push_str(piece);
         }
+        if let Some(explanation) = &self.explanation {
+            detail.push(' ');
+            detail.push_str(explanation);
+        }
         detail
     }
 
@@ -229,7 +244,10 @@ mod tests {
                 StatusCode::from_u16(code.status()).is_ok_and(|s| s.canonical_reason().is_some()),
                 "{code:?}"
             );
-            assert!(code.as_str().chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{code:?}");
+            assert!(
+                code.as_str().chars().all(|c| c.is_ascii_uppercase() || matches!(c, '_' | '0')),
+                "{code:?}"
+            );
             assert!(!code.pattern().is_empty());
         }
     }
@@ -238,6 +256,15 @@ mod tests {
     fn the_reason_of_406_and_429_is_the_recorded_one() {
         assert_eq!(Problem::new(Code::InvalidVersionDate).body()["reason"], "Not Acceptable");
         assert_eq!(Problem::new(Code::RateLimited).body()["reason"], "Too Many Requests");
+    }
+
+    #[test]
+    fn an_explanation_follows_the_pattern_and_is_none() {
+        let problem = Problem::new(Code::InvalidPitRestoreTime).because("It is 100 %s wrong.").with("unused");
+        assert_eq!(
+            problem.detail(),
+            "Please provide a valid UTC time or an operation time (ts). It is 100 %s wrong."
+        );
     }
 
     #[test]

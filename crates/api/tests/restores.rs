@@ -227,12 +227,11 @@ async fn a_target_that_was_upgraded_since_it_was_seen_is_not_refused() {
 }
 
 #[tokio::test]
-async fn a_point_in_time_is_checked_in_full_and_then_refused() {
+async fn a_point_in_time_is_checked_in_full() {
     let app = App::start().await;
     let path = app.backup("/restoreJobs");
     let valid = json!({"deliveryType": "pointInTime", "targetClusterName": "c1", "targetGroupId": app.project.id.to_string(), "pointInTimeUTCSeconds": 1_763_000_000});
-    let body = app.post(&path, valid.clone()).await.refused(400, "INVALID_PIT_RESTORE_TIME");
-    assert_eq!(body["detail"], "Please provide a valid UTC time or an operation time (ts).");
+    app.post(&path, valid.clone()).await.refused(400, "INVALID_PIT_RESTORE_TIME");
     let mut unknown_target = valid.clone();
     unknown_target["targetClusterName"] = json!("zz");
     app.post(&path, unknown_target).await.refused(404, "CLUSTER_NOT_FOUND");

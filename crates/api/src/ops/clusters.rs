@@ -139,7 +139,7 @@ fn view(call: &Call, deployment: &Deployment) -> Value {
         ],
         "name": deployment.name.as_str(),
         "paused": false,
-        "pitEnabled": false,
+        "pitEnabled": deployment.continuous.pit_enabled,
         "replicationSpecs": [],
         "rootCertType": "ISRGROOTX1",
         "stateName": "IDLE",

@@ -6,14 +6,20 @@ use std::collections::HashMap;
 use catalog::{Deployment, RestoreJob};
 use http::Method;
 use model::{
-    ClusterTime, WallTime,
+    ClusterTime,
     id::{RestoreJobId, SnapshotId},
     restore::{DeliveryType, RestoreState},
     role::Action,
+    timeline::PointInTime,
 };
 use serde_json::{Value, json};
 
-use super::{Operation, clusters::cluster, links, restore_jobs, restore_view::Shown};
+use super::{
+    Operation,
+    clusters::cluster,
+    links, restore_jobs,
+    restore_view::{self, Shown},
+};
 use crate::{
     access::Scope,
     download,
@@ -111,6 +117,10 @@ fn view(call: &Call, deployment: &Deployment, job: &RestoreJob, times: &Times) -
         "statusName": status_name(shown.state),
         "timestamp": timestamp(job, times.get(&job.snapshot_id)),
     });
+    if job.point_in_time.is_some() {
+        // In no specification, but in the answers of the time.
+        object["pointInTime"] = true.into();
+    }
     let archive = download::Archive::of_ready(job);
     if let Some(sha1) = archive.and_then(|archive| archive.sha1) {
         object["hashes"] = json!([{"fileName": download::file_name(job), "hash": sha1, "typeName": "SHA1"}]);
@@ -118,14 +128,11 @@ fn view(call: &Call, deployment: &Deployment, job: &RestoreJob, times: &Times) -
     object
 }
 
-/// `ApiBSONTimestampView`. The catalog may know no cluster time, of a snapshot that is forgotten: then it is told when
-/// that was complete.
-fn timestamp(job: &RestoreJob, time: Option<&ClusterTime>) -> Value {
-    match time {
-        Some(time) => {
-            let date = WallTime(i64::from(time.seconds) * 1000);
-            json!({"date": date.to_rfc3339(), "increment": time.increment})
-        }
+/// `ApiBSONTimestampView` of the state that is restored. The catalog may know no cluster time, of a snapshot that is
+/// forgotten: then it is told when that was complete.
+fn timestamp(job: &RestoreJob, snapshot: Option<&ClusterTime>) -> Value {
+    match job.point_in_time.map(PointInTime::time).or(snapshot.copied()) {
+        Some(time) => json!({"date": restore_view::date(time), "increment": time.increment}),
         None => json!({"date": job.snapshot_completed_at.to_rfc3339()}),
     }
 }

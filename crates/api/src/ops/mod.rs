@@ -12,6 +12,7 @@ mod groups;
 mod legacy;
 mod links;
 mod orgs;
+mod point_in_time;
 mod restore_create;
 mod restore_input;
 mod restore_jobs;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use catalog::{Delivery, Deployment, NewRestore, RestoreJob, Snapshot};
-use model::{DeploymentKind, id::SnapshotId, restore::DeliveryType, role::Action, snapshot::SnapshotState};
+use model::{
+    DeploymentKind, id::SnapshotId, restore::DeliveryType, role::Action, snapshot::SnapshotState,
+    timeline::PointInTime,
+};
 use serde_json::{Value, json};
 
 use super::{
-    audit, checkup,
+    audit, checkup, point_in_time,
     restore_input::{TargetName, Wanted},
 };
 use crate::{
@@ -18,8 +21,20 @@ use crate::{
 
 /// A restore that was checked and only has to be written down.
 pub(super) struct Checked {
+    /// What is restored; for a point in time what the fold begins with.
     pub(super) snapshot: Snapshot,
     pub(super) target: Option<Arc<Deployment>>,
+    pub(super) point_in_time: Option<PointInTime>,
+}
+
+impl Checked {
+    fn delivery(&self) -> Delivery {
+        match (&self.target, self.point_in_time) {
+            (None, _) => Delivery::Download,
+            (Some(target), None) => Delivery::Automated { target: target.id },
+            (Some(target), Some(at)) => Delivery::PointInTime { target: target.id, at },
+        }
+    }
 }
 
 /// Checks everything that can be checked without writing.
@@ -35,17 +50,18 @@ pub(super) async fn check(call: &Call, source: &Deployment, wanted: &Wanted) -> 
             let snapshot = find_snapshot(call, source, *snapshot).await?;
             require_complete(&snapshot, Code::CannotStartRestoreJobForIncompleteSnapshot)?;
             require_version(call, &snapshot, &target).await?;
-            Ok(Checked { snapshot, target: Some(target) })
+            Ok(Checked { snapshot, target: Some(target), point_in_time: None })
         }
         Wanted::Download { snapshot } => {
             let snapshot = find_snapshot(call, source, *snapshot).await?;
             require_complete(&snapshot, Code::CannotDownloadIncompleteSnapshot)?;
-            Ok(Checked { snapshot, target: None })
+            Ok(Checked { snapshot, target: None, point_in_time: None })
         }
-        Wanted::PointInTime { target, .. } => {
-            find_target(call, source, target).await?;
-            // Valid in every respect, but no deployment has a timeline yet.
-            Err(Problem::new(Code::InvalidPitRestoreTime))
+        Wanted::PointInTime { target, at } => {
+            let target = find_target(call, source, target).await?;
+            let snapshot = point_in_time::base(call, source, *at).await?;
+            require_version(call, &snapshot, &target).await?;
+            Ok(Checked { snapshot, target: Some(target), point_in_time: Some(*at) })
         }
     }
 }
@@ -57,9 +73,9 @@ pub(super) async fn create(
     wanted: &Wanted,
     options: Value,
 ) -> Answer<RestoreJob> {
-    let Checked { snapshot, target } = check(call, source, wanted).await?;
-    let delivery =
-        target.as_ref().map_or(Delivery::Download, |target| Delivery::Automated { target: target.id });
+    let checked = check(call, source, wanted).await?;
+    let delivery = checked.delivery();
+    let Checked { snapshot, target, point_in_time } = checked;
     let new = NewRestore { snapshot_id: snapshot.id, delivery, options: options.clone() };
     let job = call.server.state.catalog.restores().request(new, call.server.now()).await;
     let job = job.map_err(|e| match e {
@@ -73,6 +89,7 @@ pub(super) async fn create(
     let detail = json!({
         "deliveryType": wanted.delivery().as_str(),
         "options": options,
+        "pointInTime": point_in_time,
         "snapshotId": snapshot.id.to_string(),
         "target": target.map(|target| target.id.to_string()),
     });

@@ -3,9 +3,10 @@
 
 use http::HeaderMap;
 use model::{
-    ClusterTime, DeploymentName, WallTime,
+    ClusterTime, DeploymentName,
     id::{ProjectId, SnapshotId},
     restore::DeliveryType,
+    timeline::PointInTime,
 };
 
 use crate::{
@@ -46,7 +47,7 @@ pub(super) const KNOWN: &[&str] = &[
 pub(super) enum Wanted {
     Automated { snapshot: SnapshotId, target: TargetName },
     Download { snapshot: SnapshotId },
-    PointInTime { target: TargetName, at: ClusterTime },
+    PointInTime { target: TargetName, at: PointInTime },
 }
 
 impl Wanted {
@@ -67,13 +68,13 @@ pub(super) struct TargetName {
 }
 
 /// Reads and checks a body. Fields beyond [`KNOWN`] are the caller's, which takes them out first.
-pub(super) fn parse(headers: &HeaderMap, body: &[u8], now: WallTime) -> Answer<Wanted> {
+pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Answer<Wanted> {
     let mut fields = Fields::parse(headers, body, KNOWN)?;
-    read(&mut fields, now)
+    read(&mut fields)
 }
 
 /// Reads and checks what is left of a body.
-pub(super) fn read(fields: &mut Fields, now: WallTime) -> Answer<Wanted> {
+pub(super) fn read(fields: &mut Fields) -> Answer<Wanted> {
     let delivery = fields.text("deliveryType")?;
     let raw = Raw {
         snapshot: fields.text("snapshotId")?,
@@ -90,7 +91,8 @@ pub(super) fn read(fields: &mut Fields, now: WallTime) -> Answer<Wanted> {
         }
         Ok(DeliveryType::Download) => Ok(Wanted::Download { snapshot: raw.snapshot()? }),
         Ok(DeliveryType::PointInTime) => {
-            Ok(Wanted::PointInTime { target: raw.target()?, at: raw.time(now)? })
+            // A snapshot may be named beside it, and isn't read: the same state comes out whichever it is folded from.
+            Ok(Wanted::PointInTime { target: raw.target()?, at: raw.point_in_time()? })
         }
         Err(_) => {
             let shown: String = delivery.chars().take(64).collect();
@@ -125,36 +127,28 @@ impl Raw {
         })
     }
 
-    /// The time asked for: by second, or by oplog entry, and not in the future.
-    fn time(&self, now: WallTime) -> Answer<ClusterTime> {
+    /// The time asked for: by second, or by oplog entry.
+    fn point_in_time(&self) -> Answer<PointInTime> {
         let seconds = |name, value: i32| {
             let good = value >= SECONDS_MIN;
             good.then_some(value.unsigned_abs()).ok_or_else(|| invalid(name))
         };
-        let at = match (self.oplog_ts, self.oplog_inc, self.point) {
+        match (self.oplog_ts, self.oplog_inc, self.point) {
             (None, None, None) => {
-                return Err(Problem::new(Code::MissingOneOfAttributes)
-                    .with("oplogTs")
-                    .with("pointInTimeUTCSeconds"));
+                Err(Problem::new(Code::MissingOneOfAttributes).with("oplogTs").with("pointInTimeUTCSeconds"))
             }
-            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
-                return Err(Problem::new(Code::InvalidPitRestoreTime));
-            }
-            (Some(_), None, None) => return Err(missing("oplogInc")),
-            (None, Some(_), None) => return Err(missing("oplogTs")),
-            (None, None, Some(point)) => {
-                ClusterTime { seconds: seconds("pointInTimeUTCSeconds", point)?, increment: u32::MAX }
-            }
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => Err(Problem::new(Code::InvalidPitRestoreTime)
+                .because("Both are given, and they are not the same.")),
+            (Some(_), None, None) => Err(missing("oplogInc")),
+            (None, Some(_), None) => Err(missing("oplogTs")),
+            (None, None, Some(point)) => Ok(PointInTime::Second(seconds("pointInTimeUTCSeconds", point)?)),
             (Some(ts), Some(increment), None) => {
                 let seconds = seconds("oplogTs", ts)?;
                 let increment = u32::try_from(increment).ok().filter(|inc| *inc > 0);
-                ClusterTime { seconds, increment: increment.ok_or_else(|| invalid("oplogInc"))? }
+                let increment = increment.ok_or_else(|| invalid("oplogInc"))?;
+                Ok(PointInTime::Operation(ClusterTime { seconds, increment }))
             }
-        };
-        if i64::from(at.seconds) > now.seconds() {
-            return Err(Problem::new(Code::InvalidPitRestoreTime));
         }
-        Ok(at)
     }
 }
 
@@ -165,11 +159,10 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    const NOW: WallTime = WallTime(1_763_769_600_000);
     const ID: &str = "32b6e34b3d91647abb20e7b8";
 
     fn of(body: Value) -> Answer<Wanted> {
-        parse(&HeaderMap::new(), body.to_string().as_bytes(), NOW)
+        parse(&HeaderMap::new(), body.to_string().as_bytes())
     }
 
     fn refused(body: Value) -> (Code, Value) {
@@ -235,7 +228,6 @@ mod tests {
             (json!({"oplogTs": 42, "oplogInc": 1}), InvalidAttribute, json!(["oplogTs"])),
             (json!({"oplogTs": second, "oplogInc": 0}), InvalidAttribute, json!(["oplogInc"])),
             (json!({"oplogTs": second, "oplogInc": -1}), InvalidAttribute, json!(["oplogInc"])),
-            (json!({"pointInTimeUTCSeconds": 2_000_000_000}), InvalidPitRestoreTime, json!([])),
             (json!({"pointInTimeUTCSeconds": 1_700_000_000.5}), FractionalTimestamp, json!([])),
             (json!({"oplogTs": 1.5, "oplogInc": 1}), FractionalTimestamp, json!([])),
             (json!({"oplogTs": second, "oplogInc": 1.5}), InvalidJsonAttribute, json!(["oplogInc"])),
@@ -268,8 +260,11 @@ mod tests {
             Wanted::PointInTime { at, .. } => at,
             other => panic!("{other:?}"),
         };
-        assert_eq!(at(by_second), ClusterTime { seconds: 1_700_000_000, increment: u32::MAX });
-        assert_eq!(at(by_entry), ClusterTime { seconds: 1_700_000_000, increment: 7 });
+        // The state at the beginning of the second, and the one after the operation.
+        assert_eq!(at(by_second.clone()), PointInTime::Second(1_700_000_000));
+        assert_eq!(at(by_second).time(), ClusterTime { seconds: 1_700_000_000, increment: 0 });
+        let entry = ClusterTime { seconds: 1_700_000_000, increment: 7 };
+        assert_eq!(at(by_entry), PointInTime::Operation(entry));
     }
 
     proptest! {

@@ -86,7 +86,7 @@ pub(super) async fn listed(
 
 async fn create(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
-    let wanted = restore_input::parse(&call.headers, &call.body, call.server.now())?;
+    let wanted = restore_input::parse(&call.headers, &call.body)?;
     let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
     Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)))
 }

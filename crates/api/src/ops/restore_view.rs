@@ -2,8 +2,9 @@
 
 use catalog::{Deployment, RestoreJob};
 use model::{
-    WallTime,
+    ClusterTime, WallTime,
     restore::{DeliveryType, RestoreState},
+    timeline::PointInTime,
 };
 use serde_json::{Value, json};
 
@@ -57,7 +58,29 @@ pub(super) fn atlas(call: &Call, deployment: &Deployment, job: &RestoreJob) -> V
     if call.server.state.settings.quirks.null_desired_timestamp {
         object["desiredTimestamp"] = json!({"date": null, "increment": null, "time": null});
     }
+    if let Some(at) = job.point_in_time {
+        describe_point_in_time(&mut object, at);
+    }
     object
+}
+
+/// Adds the point in time in the words in which it was asked for.
+pub(super) fn describe_point_in_time(object: &mut Value, at: PointInTime) {
+    match at {
+        PointInTime::Operation(time) => {
+            object["oplogTs"] = time.seconds.into();
+            object["oplogInc"] = time.increment.into();
+            // A member that Atlas has beyond the specification stays as it is, when it is there.
+            object["desiredTimestamp"]["date"] = date(time).into();
+            object["desiredTimestamp"]["increment"] = time.increment.into();
+        }
+        PointInTime::Second(seconds) => object["pointInTimeUTCSeconds"] = seconds.into(),
+    }
+}
+
+/// The wall clock's part of a cluster time.
+pub(super) fn date(time: ClusterTime) -> String {
+    WallTime(i64::from(time.seconds) * 1000).to_rfc3339()
 }
 
 /// `ServerlessBackupRestoreJob`: the target is required even where there is none.
@@ -109,6 +132,9 @@ pub(super) fn own(
     if let Some(target) = &job.target {
         object["targetClusterName"] = target.deployment_name.as_str().into();
         object["targetGroupId"] = target.project_id.to_string().into();
+    }
+    if let Some(at) = job.point_in_time {
+        describe_point_in_time(&mut object, at);
     }
     let texts = [
         ("error", job.error.clone()),

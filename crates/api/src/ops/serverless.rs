@@ -133,7 +133,7 @@ async fn list_jobs(call: Call) -> Answer<Reply> {
 
 async fn create_job(call: Call) -> Answer<Reply> {
     let deployment = instance(&call).await?;
-    let wanted = restore_input::parse(&call.headers, &call.body, call.server.now())?;
+    let wanted = restore_input::parse(&call.headers, &call.body)?;
     let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
     Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)))
 }
@@ -179,7 +179,7 @@ fn view(call: &Call, deployment: &Deployment) -> Value {
         ],
         "name": deployment.name.as_str(),
         "providerSettings": {"backingProviderName": "AWS", "providerName": "SERVERLESS", "regionName": "SELF_HOSTED"},
-        "serverlessBackupOptions": {"serverlessContinuousBackupEnabled": false},
+        "serverlessBackupOptions": {"serverlessContinuousBackupEnabled": deployment.continuous.pit_enabled},
         "stateName": "IDLE",
         "tags": [],
         "terminationProtectionEnabled": false,

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
 pub mod http;
+pub mod recorder;
 
 use std::{
     net::SocketAddr,
@@ -258,6 +259,10 @@ impl App {
         self.send(&self.owner, Request::new("POST", path).json(&body)).await
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> Response {
+        self.send(&self.owner, Request::new("PATCH", path).json(&body)).await
+    }
+
     pub async fn delete(&self, path: &str) -> Response {
         self.send(&self.owner, Request::new("DELETE", path)).await
     }
@@ -270,6 +275,11 @@ impl App {
 
     /// A completed snapshot of a deployment.
     pub async fn snapshot_of(&self, deployment: &Deployment) -> Snapshot {
+        self.snapshot_as_of(deployment, ClusterTime { seconds: (START / 1000) as u32, increment: 3 }).await
+    }
+
+    /// A completed snapshot of a deployment, with data of that time.
+    pub async fn snapshot_as_of(&self, deployment: &Deployment, cluster_time: ClusterTime) -> Snapshot {
         let new = NewSnapshot {
             deployment_id: deployment.id,
             snapshot_type: SnapshotType::OnDemand,
@@ -277,7 +287,7 @@ impl App {
             retention_days: Some(7),
         };
         let snapshot = self.catalog.snapshots().request(new, self.now()).await.unwrap();
-        self.complete_snapshot().await;
+        self.complete_snapshot_as_of(cluster_time).await;
         self.catalog.snapshots().get(snapshot.id).await.unwrap().unwrap()
     }
 
@@ -287,10 +297,14 @@ impl App {
 
     /// Plays the worker of the snapshot that waits.
     pub async fn complete_snapshot(&self) {
+        self.complete_snapshot_as_of(ClusterTime { seconds: (START / 1000) as u32, increment: 3 }).await;
+    }
+
+    async fn complete_snapshot_as_of(&self, cluster_time: ClusterTime) {
         let lease = self.claim(&["snapshot"]).await;
         let completion = Completion {
             manifest: format!("m-{}", lease.job_id),
-            cluster_time: ClusterTime { seconds: (START / 1000) as u32, increment: 3 },
+            cluster_time,
             last_as_of: None,
             mongod_version: "6.0.5".into(),
             fcv: Some("6.0".into()),

@@ -1,14 +1,14 @@
-//! Registering deployments. The check needs a MongoDB, which this crate doesn't know: the binary does it.
+//! Registering deployments, and saying whether their operations are recorded. The check needs a MongoDB, which this crate doesn't know: the binary does it.
 
 use catalog::{Deployment, NewDeployment, Sealed};
 use http::Method;
-use model::{DeploymentKind, DeploymentName, role::Action};
+use model::{ContinuousBackup, DeploymentKind, DeploymentName, RestoreWindowDays, role::Action};
 use serde_json::{Value, json};
 
 use super::UNVERSIONED;
 use crate::{
     access::Scope,
-    body::{Fields, invalid},
+    body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
     ops::{Operation, audit, checkup, clusters::any, groups::catalog_page, links},
@@ -50,6 +50,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         run: |call| Box::pin(get(call)),
     },
     Operation {
+        id: "ebbtideUpdateCluster",
+        method: Method::PATCH,
+        path: "/groups/{groupId}/clusters/{clusterName}",
+        versions: UNVERSIONED,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(update(call)),
+    },
+    Operation {
         id: "ebbtideRemoveCluster",
         method: Method::DELETE,
         path: "/groups/{groupId}/clusters/{clusterName}",
@@ -82,11 +91,13 @@ struct Registration {
     uri: Secret,
     allow_untested: bool,
     dry_run: bool,
+    /// None: off, or what a deployment that comes back had.
+    continuous: Option<ContinuousBackup>,
 }
 
 impl Registration {
     fn read(call: &Call) -> Answer<Self> {
-        let known = ["allowUntestedVersion", "dryRun", "kind", "name", "uri"];
+        let known = ["allowUntestedVersion", "continuousBackup", "dryRun", "kind", "name", "uri"];
         let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
         let name = fields.required_text("name")?;
         let shown: String = name.chars().take(64).collect();
@@ -101,6 +112,7 @@ impl Registration {
             uri: Secret::new(uri),
             allow_untested: fields.flag("allowUntestedVersion")?.unwrap_or(false),
             dry_run: fields.flag("dryRun")?.unwrap_or(false),
+            continuous: continuous(&mut fields, ContinuousBackup::default())?,
         })
     }
 }
@@ -129,7 +141,7 @@ async fn add(call: Call) -> Answer<Reply> {
         uri_sealed: Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?),
         options: json!({"allowUntestedVersion": wanted.allow_untested}),
         facts: checkup::facts_of(&report, call.server.now()),
-        continuous: None,
+        continuous: wanted.continuous,
     };
     let added = call.server.state.catalog.deployments().add(new, call.server.now()).await;
     let added = added.map_err(|e| match e {
@@ -138,10 +150,60 @@ async fn add(call: Call) -> Answer<Reply> {
     })?;
     call.server.forget_deployments();
     call.server.state.poke.notify_one();
-    audit::record(&call, "cluster.add", added.id, json!({"name": added.name.as_str()})).await;
+    let detail = json!({"continuousBackup": added.continuous, "name": added.name.as_str()});
+    audit::record(&call, "cluster.add", added.id, detail).await;
     let mut object = view(&call, &added);
     object["check"] = serde_json::to_value(&report).unwrap_or_default();
     Ok(Reply::created(object))
+}
+
+/// `continuousBackup` of a body, laid over what holds so far.
+fn continuous(fields: &mut Fields, so_far: ContinuousBackup) -> Answer<Option<ContinuousBackup>> {
+    let Some(mut object) = fields.object("continuousBackup", &["pitEnabled", "restoreWindowDays"])? else {
+        return Ok(None);
+    };
+    let (enabled, days) = (object.flag("pitEnabled")?, object.int32("restoreWindowDays")?);
+    if enabled.is_none() && days.is_none() {
+        return Err(Problem::new(Code::MissingOneOfAttributes).with("pitEnabled").with("restoreWindowDays"));
+    }
+    let window = days.map(|days| match u32::try_from(days) {
+        Ok(days) => RestoreWindowDays::new(days)
+            .map_err(|bad| Problem::new(Code::InvalidRestoreWindow).because(format!("That is, {bad}."))),
+        Err(_) => Err(Problem::new(Code::InvalidRestoreWindow)),
+    });
+    Ok(Some(ContinuousBackup {
+        pit_enabled: enabled.unwrap_or(so_far.pit_enabled),
+        restore_window_days: window.transpose()?.unwrap_or(so_far.restore_window_days),
+    }))
+}
+
+/// Changes whether the operations of a deployment are recorded, and for how long. Whoever records them is told when it
+/// next renews its lease; nobody is waited for.
+async fn update(call: Call) -> Answer<Reply> {
+    let known = any(&call, call.params.cluster()).await?;
+    let unknown = || {
+        call.server.forget_deployments();
+        Problem::new(Code::ClusterNotFound).with(known.name.as_str()).with(known.project_id.to_string())
+    };
+    let catalog = &call.server.state.catalog;
+    // What is remembered of it may be a second old, and half of it may be written back.
+    let found = catalog.deployments().get(known.id).await;
+    let found = found.map_err(|e| call.server.catalog_problem("read a deployment", e))?;
+    let before = found.filter(|deployment| deployment.removed_at.is_none()).ok_or_else(unknown)?;
+    let mut fields = Fields::parse(&call.headers, &call.body, &["continuousBackup"])?;
+    let wanted = continuous(&mut fields, before.continuous)?.ok_or_else(|| missing("continuousBackup"))?;
+    let set = catalog.timelines().set_continuous_backup(before.id, wanted).await;
+    set.map_err(|e| match e {
+        catalog::Error::NotFound { .. } => unknown(),
+        other => call.server.catalog_problem("change continuous backup", other),
+    })?;
+    call.server.forget_deployments();
+    call.server.state.poke.notify_one();
+    let detail = json!({
+        "continuousBackup": wanted, "continuousBackupBefore": before.continuous, "name": before.name.as_str(),
+    });
+    audit::record(&call, "cluster.update", before.id, detail).await;
+    Ok(Reply::object(view(&call, &Deployment { continuous: wanted, ..before })))
 }
 
 /// Why a deployment is not registered: as a sentence, and finding by finding, each command that mends something once.
@@ -202,6 +264,7 @@ fn view(call: &Call, deployment: &Deployment) -> Value {
     let own =
         format!("{}/api/ebbtide/v1/groups/{}/clusters/{}", call.base, deployment.project_id, deployment.name);
     let mut object = json!({
+        "continuousBackup": deployment.continuous,
         "createdAt": deployment.created_at.to_rfc3339(),
         "details": deployment.facts.details,
         "groupId": deployment.project_id.to_string(),

@@ -1,5 +1,5 @@
 //! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string, watching a
-//! job, restoring with choices that Atlas does not have, projects and credentials, the state of the server.
+//! job, restoring with choices that Atlas does not have, what is recorded, projects and credentials, the state of the server.
 
 mod clusters;
 mod credentials;
@@ -7,6 +7,7 @@ mod projects;
 mod restores;
 mod snapshots;
 mod status;
+mod timeline;
 
 use super::Operation;
 use crate::version::Version;
@@ -21,6 +22,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         projects::OPERATIONS,
         credentials::OPERATIONS,
         clusters::OPERATIONS,
+        timeline::OPERATIONS,
         snapshots::OPERATIONS,
         restores::OPERATIONS,
     ]

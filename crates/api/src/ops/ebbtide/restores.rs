@@ -86,7 +86,7 @@ async fn create(call: Call) -> Answer<Reply> {
     let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
     let options = options(&mut fields)?;
     let dry_run = fields.flag("dryRun")?.unwrap_or(false);
-    let wanted = restore_input::read(&mut fields, call.server.now())?;
+    let wanted = restore_input::read(&mut fields)?;
     if dry_run {
         let checked = restore_create::check(&call, &deployment, &wanted).await?;
         return Ok(Reply::object(plan(&checked, &wanted, options)));
@@ -95,7 +95,7 @@ async fn create(call: Call) -> Answer<Reply> {
     Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)))
 }
 
-/// What a restore would do.
+/// What a restore would do. Of a point in time the numbers are those of the snapshot that the fold begins with.
 fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
     let in_place = options["inPlace"].as_bool().unwrap_or(false);
     let mut object = json!({
@@ -107,6 +107,9 @@ fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
         "options": options,
         "snapshotId": checked.snapshot.id.to_string(),
     });
+    if let Some(at) = checked.point_in_time {
+        restore_view::describe_point_in_time(&mut object, at);
+    }
     // Snapshots that were completed by an earlier version don't tell.
     let series = checked.snapshot.notes["timeSeriesBytes"].as_u64();
     if let Some(bytes) = series {

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use model::{RestoreWindowDays, timeline::PointInTime};
+
+mod when;
 
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
@@ -14,6 +17,7 @@ Examples:
   ebbtide cluster add orders --project 68a7… --uri 'mongodb://backup:…@db1,db2/?replicaSet=rs0'
   ebbtide snapshot create orders --project 68a7… --watch
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --watch
+  ebbtide restore start orders --project 68a7… --at 2026-01-02T03:04:05Z --target orders --watch
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a watched job did not end well, 130 interrupted.")]
 pub(crate) struct Args {
@@ -68,13 +72,16 @@ pub(crate) enum Command {
     Admin(Admin),
     /// Read snapshots back from the vault and check every byte.
     Verify(Verify),
-    /// Register, list, show and remove deployments.
+    /// Register, list, show, change and remove deployments.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Show what is recorded of a deployment, and which points in time can be restored.
+    #[command(subcommand)]
+    Timeline(Timeline),
     /// Take, list, show and delete snapshots.
     #[command(subcommand)]
     Snapshot(Snapshot),
-    /// Restore snapshots, download them, watch and cancel such jobs.
+    /// Restore snapshots and points in time, download snapshots, watch and cancel such jobs.
     #[command(subcommand)]
     Restore(Restore),
 }
@@ -283,8 +290,9 @@ pub(crate) enum Cluster {
 The account needs few privileges; what is missing is told by name, with the command that mends it.
 Without --uri the connection string is read from the environment (EBBTIDE_CLUSTER_URI).
 
-Example:
-  ebbtide cluster add orders --project 68a7… --uri 'mongodb://ebbtide:…@db1,db2,db3/?replicaSet=rs0&authSource=admin'")]
+Examples:
+  ebbtide cluster add orders --project 68a7… --uri 'mongodb://ebbtide:…@db1,db2,db3/?replicaSet=rs0&authSource=admin'
+  ebbtide cluster add orders --project 68a7… --uri 'mongodb://ebbtide:…@db1/?replicaSet=rs0' --pit --restore-window-days 2")]
     Add {
         #[command(flatten)]
         target: Target,
@@ -297,9 +305,36 @@ Example:
         /// Register a MongoDB newer than those tested; every job will say so.
         #[arg(long)]
         allow_untested_version: bool,
+        /// Record every operation from now on, so that points in time can be restored.
+        #[arg(long)]
+        pit: bool,
+        /// Days back that every point in time can be restored. Default: 7.
+        #[arg(long, value_name = "DAYS", requires = "pit", value_parser = parse_window())]
+        restore_window_days: Option<u32>,
         /// Check only.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Change whether every operation of a deployment is recorded, and for how long.
+    #[command(
+        group = ArgGroup::new("change").required(true).multiple(true).args(["pit", "restore_window_days"]),
+        after_help = "\
+Points in time can be restored from the first snapshot on that is taken while operations are recorded. What is recorded
+stays restorable within the window when recording is switched off.
+
+Examples:
+  ebbtide cluster update orders --project 68a7… --pit on --restore-window-days 7
+  ebbtide cluster update orders --project 68a7… --pit off"
+    )]
+    Update {
+        #[command(flatten)]
+        target: Target,
+        /// Whether every operation is recorded.
+        #[arg(long, value_enum)]
+        pit: Option<Switch>,
+        /// Days back that every point in time can be restored.
+        #[arg(long, value_name = "DAYS", value_parser = parse_window())]
+        restore_window_days: Option<u32>,
     },
     /// List the deployments of a project.
     #[command(after_help = "Example:\n  ebbtide cluster list --project 68a7… --output json")]
@@ -334,6 +369,32 @@ Example:
         /// the refusal, and is yours to undo.
         #[arg(long)]
         force: bool,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Do it.
+    On,
+    /// Do not.
+    Off,
+}
+
+/// Days of a restore window.
+fn parse_window() -> clap::builder::RangedI64ValueParser<u32> {
+    let days = |window: RestoreWindowDays| i64::from(window.days());
+    clap::value_parser!(u32).range(days(RestoreWindowDays::MIN)..=days(RestoreWindowDays::MAX))
+}
+
+/// `ebbtide timeline …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Timeline {
+    /// Show whether a deployment is recorded, which points in time can be restored, and where records ended and why.
+    #[command(after_help = "Example:\n  ebbtide timeline show orders --project 68a7…")]
+    Show {
+        #[command(flatten)]
+        target: Target,
     },
 }
 
@@ -430,20 +491,29 @@ fn parse_quorum(text: &str) -> Result<serde_json::Value, String> {
 /// `ebbtide restore …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
-    /// Restore a snapshot into a deployment, replacing what is there.
+    /// Restore a snapshot or a point in time into a deployment, replacing what is there.
     #[command(after_help = "\
 Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was.
+
+WHEN is a time (RFC 3339, or seconds since the epoch): what was there at the beginning of that second, nothing that
+happened in it. Or it is SECONDS,INCREMENT, the `ts` of an operation: what was there after it. To undo an operation, take
+the one before it. `ebbtide timeline show` tells which points in time can be restored.
 
 Examples:
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --dry-run
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch
-  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --index-commit-quorum 2 --fence off")]
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --index-commit-quorum 2 --fence off
+  ebbtide restore start orders --project 68a7… --at 2026-01-02T03:04:05Z --target orders-test --watch
+  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --dry-run")]
     Start {
         #[command(flatten)]
         target: Target,
         /// The snapshot to restore.
-        #[arg(long)]
-        snapshot: String,
+        #[arg(long, required_unless_present = "at")]
+        snapshot: Option<String>,
+        /// The point in time to restore.
+        #[arg(long, value_name = "WHEN", conflicts_with = "snapshot", value_parser = when::parse)]
+        at: Option<PointInTime>,
         /// Deployment to restore into.
         #[arg(long = "target")]
         into: String,

@@ -62,6 +62,7 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Admin(command) => admin::run(command, args.output).await,
         Command::Verify(verify) => admin::verify::run(verify, args.output).await,
         Command::Cluster(command) => client::cluster::run(command, &args.server, args.output).await,
+        Command::Timeline(command) => client::timeline::run(command, &args.server, args.output).await,
         Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
     }

@@ -7,6 +7,8 @@ use super::Args;
 use crate::exit;
 
 const PAGE: &str = include_str!("../../docs/cli.md");
+/// What people type in a hurry.
+const RECOVER: &str = include_str!("../../docs/recover.md");
 
 /// Every command that has no commands below it, with the words that lead to it.
 fn leaves(command: &Command, words: &str) -> Vec<(String, Command)> {
@@ -54,6 +56,38 @@ fn every_command_has_an_example_that_it_understands() {
 }
 
 #[test]
+fn a_restore_is_of_a_snapshot_or_to_a_point_in_time() {
+    let start = |more: &[&str]| {
+        let words = ["ebbtide", "restore", "start", "orders", "--project", "68a7", "--target", "orders"];
+        Args::try_parse_from(words.iter().chain(more)).map(drop)
+    };
+    start(&["--snapshot", "68a8"]).unwrap();
+    start(&["--at", "1767323045,7"]).unwrap();
+    assert!(start(&[]).is_err(), "neither");
+    assert!(start(&["--snapshot", "68a8", "--at", "1767323045,7"]).is_err(), "both");
+    let error = start(&["--at", "yesterday"]).unwrap_err().to_string();
+    assert!(error.contains("2026-01-02T03:04:05Z"), "{error}");
+}
+
+#[test]
+fn a_window_needs_a_record_and_a_change_needs_something_to_change() {
+    let parse = |words: &str| Args::try_parse_from(words.split(' ')).map(drop);
+    let add = "ebbtide cluster add orders --project 68a7 --uri mongodb://db1";
+    parse(&format!("{add} --pit --restore-window-days 365")).unwrap();
+    for bad in ["--restore-window-days 7", "--pit --restore-window-days 0", "--pit --restore-window-days 366"]
+    {
+        assert!(parse(&format!("{add} {bad}")).is_err(), "{bad}");
+    }
+    let update = "ebbtide cluster update orders --project 68a7";
+    for good in ["--pit on", "--pit off --restore-window-days 1", "--restore-window-days 2"] {
+        parse(&format!("{update} {good}")).unwrap();
+    }
+    for bad in ["", " --pit", " --pit maybe", " --restore-window-days 400"] {
+        assert!(parse(&format!("{update}{bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn the_page_shows_every_command_as_its_help_does() {
     let mut shown: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("ebbtide ")).collect();
     for (path, command) in all_leaves() {
@@ -64,6 +98,17 @@ fn the_page_shows_every_command_as_its_help_does() {
         }
     }
     assert!(shown.is_empty(), "docs/cli.md shows what no help text shows: {shown:#?}");
+}
+
+#[test]
+fn what_is_to_be_typed_after_an_accident_is_understood() {
+    let lines: Vec<&str> = RECOVER.lines().filter(|line| line.starts_with("ebbtide ")).collect();
+    assert!(lines.len() >= 10, "{lines:#?}");
+    for line in lines {
+        // The page has the project in the environment.
+        let words = words(line).into_iter().chain(["--project", "68a7"]);
+        Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Client, Refused, findings::Findings, print};
 use crate::{
-    args::{Cluster, Kind, Output, RolePurpose, Server, Target},
+    args::{Cluster, Kind, Output, RolePurpose, Server, Switch, Target},
     exit,
 };
 
@@ -21,15 +21,18 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
     match command {
         // Answered above, without a server.
         Cluster::Role { .. } => {}
-        Cluster::Add { target, uri, kind, allow_untested_version, dry_run } => {
+        Cluster::Add { target, uri, kind, allow_untested_version, pit, restore_window_days, dry_run } => {
             let kind = match kind {
                 Kind::ReplicaSet => "replicaSet",
                 Kind::Serverless => "serverless",
             };
-            let body = json!({
+            let mut body = json!({
                 "name": target.cluster, "kind": kind, "uri": uri,
                 "allowUntestedVersion": allow_untested_version, "dryRun": dry_run,
             });
+            if pit {
+                body["continuousBackup"] = continuous(Some(true), restore_window_days);
+            }
             let answer = client.post(&clusters(&target.project), &body).await;
             let answer = answer.map_err(|error| cannot_register(&target.cluster, error))?;
             return Ok(tell_check(&target.cluster, dry_run, &answer, output));
@@ -49,6 +52,11 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
             );
         }
         Cluster::Show { target } => print::one(output, &client.get(&path(&target)).await?),
+        Cluster::Update { target, pit, restore_window_days } => {
+            let wanted = continuous(pit.map(|pit| pit == Switch::On), restore_window_days);
+            let answer = client.patch(&path(&target), &json!({ "continuousBackup": wanted })).await?;
+            print::said(output, &changed(&target.cluster, &answer["continuousBackup"]), &answer);
+        }
         Cluster::Remove { target, force } => {
             let force = if force { "?force=true" } else { "" };
             client.delete(&format!("{}{force}", path(&target))).await?;
@@ -60,6 +68,23 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is asked of continuous backup; what is not given stays as it is.
+fn continuous(enabled: Option<bool>, days: Option<u32>) -> Value {
+    let given = [("pitEnabled", enabled.map(Value::from)), ("restoreWindowDays", days.map(Value::from))];
+    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(given.collect())
+}
+
+/// What holds from now on, in a sentence.
+fn changed(cluster: &str, continuous: &Value) -> String {
+    let days = print::field(continuous, "restoreWindowDays");
+    if continuous["pitEnabled"] == true {
+        format!("{cluster} is recorded; what is recorded is kept for {days} days")
+    } else {
+        format!("{cluster} is not recorded; what was recorded is kept for {days} days")
+    }
 }
 
 /// Says how a registration, or the question whether it would be one, came out.
@@ -114,4 +139,23 @@ fn clusters(project: &str) -> String {
 /// Where Ebbtide's own view of a deployment is.
 pub(super) fn path(target: &Target) -> String {
     format!("{}/{}", clusters(&target.project), target.cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_is_sent() {
+        assert_eq!(continuous(Some(false), None), json!({"pitEnabled": false}));
+        assert_eq!(continuous(None, Some(3)), json!({"restoreWindowDays": 3}));
+        assert_eq!(continuous(Some(true), Some(3)), json!({"pitEnabled": true, "restoreWindowDays": 3}));
+    }
+
+    #[test]
+    fn a_change_says_what_holds() {
+        let told = |on: bool| changed("orders", &json!({"pitEnabled": on, "restoreWindowDays": 7}));
+        assert_eq!(told(true), "orders is recorded; what is recorded is kept for 7 days");
+        assert_eq!(told(false), "orders is not recorded; what was recorded is kept for 7 days");
+    }
 }

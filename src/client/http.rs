@@ -52,6 +52,11 @@ impl Client {
         self.json(Method::POST, path, Some(body)).await
     }
 
+    /// PATCH, answered by JSON.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json(Method::PATCH, path, Some(body)).await
+    }
+
     /// DELETE, answered by nothing.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.json(Method::DELETE, path, None).await.map(drop)

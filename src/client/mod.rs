@@ -9,6 +9,7 @@ mod http;
 mod print;
 pub(crate) mod restore;
 pub(crate) mod snapshot;
+pub(crate) mod timeline;
 mod watch;
 
 pub(crate) use http::{Client, Refused};

@@ -56,7 +56,8 @@ fn json(value: &Value) {
     println!("{}", serde_json::to_string_pretty(value).expect("a JSON value is always written"));
 }
 
-fn table(rows: &[Value], columns: &[Column]) -> String {
+/// Lines of columns.
+pub(crate) fn table(rows: &[Value], columns: &[Column]) -> String {
     let mut cells: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
     cells.extend(rows.iter().map(|row| columns.iter().map(|(_, text)| text(row)).collect()));
     let widths: Vec<usize> = (0..columns.len())

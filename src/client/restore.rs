@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use model::{WallTime, timeline::PointInTime};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +22,7 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
         Restore::Start {
             target,
             snapshot,
+            at,
             into,
             target_project,
             with_users,
@@ -29,11 +31,12 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
             dry_run,
             watch,
         } => {
-            let mut body = json!({
-                "deliveryType": "automated", "snapshotId": snapshot, "targetClusterName": into,
-                "targetGroupId": target_project.as_deref().unwrap_or(&target.project),
-                "withUsers": with_users, "inPlace": in_place, "dryRun": dry_run,
-            });
+            let mut body = what(snapshot.as_deref(), at);
+            body["targetClusterName"] = into.into();
+            body["targetGroupId"] = target_project.as_deref().unwrap_or(&target.project).into();
+            for (name, flag) in [("withUsers", with_users), ("inPlace", in_place), ("dryRun", dry_run)] {
+                body[name] = flag.into();
+            }
             choose(&mut body, &choices);
             let answer = client.post(&jobs(&target), &body).await?;
             if dry_run {
@@ -60,6 +63,7 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
                     ("DELIVERY", |r| print::field(r, "deliveryType")),
                     ("STATE", |r| print::field(r, "state")),
                     ("SNAPSHOT", |r| print::field(r, "snapshotId")),
+                    ("AT", |r| point_in_time(r).unwrap_or_else(|| "-".to_owned())),
                     ("TARGET", |r| print::field(r, "targetClusterName")),
                     ("FINISHED", |r| print::field(r, "finishedAt")),
                 ],
@@ -77,6 +81,28 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be restored. The command line takes care that it is one or the other.
+fn what(snapshot: Option<&str>, at: Option<PointInTime>) -> Value {
+    match at {
+        None => json!({ "deliveryType": "automated", "snapshotId": snapshot }),
+        Some(PointInTime::Second(seconds)) => {
+            json!({ "deliveryType": "pointInTime", "pointInTimeUTCSeconds": seconds })
+        }
+        Some(PointInTime::Operation(time)) => {
+            json!({ "deliveryType": "pointInTime", "oplogTs": time.seconds, "oplogInc": time.increment })
+        }
+    }
+}
+
+/// The point in time of a job or a plan, if it has one.
+fn point_in_time(job: &Value) -> Option<String> {
+    if let (Some(seconds), Some(increment)) = (job["oplogTs"].as_u64(), job["oplogInc"].as_u64()) {
+        return Some(format!("{seconds},{increment}"));
+    }
+    let seconds = job["pointInTimeUTCSeconds"].as_i64()?;
+    Some(WallTime(seconds.saturating_mul(1000)).to_rfc3339())
 }
 
 /// Adds the choices that were made.
@@ -102,13 +128,21 @@ fn choose(body: &mut Value, choices: &Choices) {
 /// What a restore would do, in sentences.
 fn planned(plan: &Value) -> String {
     let number = |name: &str| plan[name].as_u64();
-    let mut text = format!(
-        "{} would be replaced by {} documents ({}) in {} collections; nothing was changed",
-        print::field(plan, "targetClusterName"),
+    let data = format!(
+        "{} documents ({}) in {} collections",
         print::field(plan, "documents"),
         print::bytes(number("logicalBytes").unwrap_or(0)),
         print::field(plan, "collections"),
     );
+    let into = print::field(plan, "targetClusterName");
+    let mut text = match point_in_time(plan) {
+        None => format!("{into} would be replaced by {data}; nothing was changed"),
+        Some(at) => format!(
+            "{into} would be replaced by what was there at {at}: snapshot {}, {data}, and the operations since; nothing \
+             was changed",
+            print::field(plan, "snapshotId"),
+        ),
+    };
     if let (Some(bytes), Some(seconds)) = (number("bytesLoadedInCutOver"), number("expectedOutageSeconds")) {
         let series = number("timeSeriesBytes").unwrap_or(0);
         text.push_str(&format!(
@@ -150,6 +184,29 @@ async fn until_ended(client: &Client, target: &Target, id: &str, output: Output)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_or_a_point_in_time_is_asked_for() {
+        let snapshot = what(Some("68a8"), None);
+        assert_eq!(snapshot, json!({"deliveryType": "automated", "snapshotId": "68a8"}));
+        assert_eq!(point_in_time(&snapshot), None);
+        let second = what(None, Some(PointInTime::Second(1_767_323_045)));
+        assert_eq!(second, json!({"deliveryType": "pointInTime", "pointInTimeUTCSeconds": 1_767_323_045}));
+        assert_eq!(point_in_time(&second).as_deref(), Some("2026-01-02T03:04:05Z"));
+        let time = model::ClusterTime { seconds: 1_767_323_045, increment: 7 };
+        let operation = what(None, Some(PointInTime::Operation(time)));
+        let asked = json!({"deliveryType": "pointInTime", "oplogInc": 7, "oplogTs": 1_767_323_045});
+        assert_eq!((point_in_time(&operation).as_deref(), &operation), (Some("1767323045,7"), &asked));
+    }
+
+    #[test]
+    fn a_plan_of_a_point_in_time_names_the_snapshot_that_it_begins_with() {
+        let text = planned(&json!({
+            "targetClusterName": "orders", "documents": 10, "logicalBytes": 2048, "collections": 3,
+            "snapshotId": "68a8", "oplogTs": 1_767_323_045, "oplogInc": 7,
+        }));
+        assert!(text.contains("at 1767323045,7: snapshot 68a8, 10 documents (2.0 KiB)"), "{text}");
+    }
 
     #[test]
     fn a_plan_tells_the_outage_where_it_is_known() {

@@ -270,7 +270,8 @@ pub(crate) async fn a_point_in_time_stays_with_its_restore(catalog: Catalog) {
         assert_eq!(support::restore(&catalog, &asked).await, asked, "read as it was written");
         // It is one of the restores of which a target takes one at a time.
         let delivery = Delivery::Automated { target };
-        let second = catalog.restores().request(support::new_restore(&snapshot, delivery), self::at(now)).await;
+        let second =
+            catalog.restores().request(support::new_restore(&snapshot, delivery), self::at(now)).await;
         assert!(matches!(second, Err(Error::Conflict(Conflict::TargetBusy))), "{second:?}");
         let lease = support::claim(&catalog, "w", self::at(now + 1)).await;
         assert_eq!(lease.work, Work::Restore { restore_job_id: asked.id });

@@ -17,6 +17,10 @@ fn post(target: &str, body: Value) -> Ask {
     Ask::new(Method::POST, target).json(&body)
 }
 
+fn patch(target: &str, body: Value) -> Ask {
+    Ask::new(Method::PATCH, target).json(&body)
+}
+
 fn delete(target: &str) -> Ask {
     Ask::new(Method::DELETE, target)
 }
@@ -91,6 +95,10 @@ async fn own_nouns(world: &World, way: &str) {
     checker.ok(owner, post(&clusters, json!({"name": "second", "uri": uri})), 201).await;
     checker.ok(owner, get(&clusters), 200).await;
     checker.ok(owner, get(&format!("{clusters}/main")), 200).await;
+    let window = json!({"continuousBackup": {"restoreWindowDays": 3}});
+    checker.ok(owner, patch(&format!("{clusters}/second"), window), 200).await;
+    let timeline = checker.ok(owner, get(&format!("{clusters}/second/timeline")), 200).await;
+    assert_eq!(timeline["continuousBackup"], json!({"pitEnabled": false, "restoreWindowDays": 3}));
     checker.follow_links(owner).await;
     checker.ok(owner, delete(&format!("{clusters}/second")), 204).await;
 }

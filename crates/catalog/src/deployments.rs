@@ -89,7 +89,8 @@ impl Deployments<'_> {
     /// [`crate::Error::AlreadyExists`] when the name is taken, [`crate::Error::NotFound`] without such a project.
     pub async fn add(&self, new: NewDeployment, now: WallTime) -> Result<Deployment> {
         let sql = format!(
-            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, COALESCE($13, 0), COALESCE($14, {default_days})) \
+            "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, \
+             COALESCE($13, 0), COALESCE($14, {default_days})) \
              ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, uri_sealed = excluded.uri_sealed, \
              options = excluded.options, replica_set_name = excluded.replica_set_name, \
              replica_set_id = excluded.replica_set_id, mongodb_version = excluded.mongodb_version, details = excluded.details, \

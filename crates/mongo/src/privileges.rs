@@ -282,6 +282,10 @@ mod tests {
         assert!(Resource::Cluster.is_covered_by(&root) && Resource::Users.is_covered_by(&root));
         assert!(Resource::AnyCollection.is_covered_by(&any) && !Resource::AnyCollection.is_covered_by(&one));
         assert!(Resource::Oplog.is_covered_by(&local) && !Resource::Oplog.is_covered_by(&any));
+        // A grant on any collection does not reach the server's own databases (measured).
+        let config = doc! { "db": "config", "collection": "" };
+        assert!(Resource::Transactions.is_covered_by(&config) && !Resource::Transactions.is_covered_by(&any));
+        assert!(!Resource::Transactions.is_covered_by(&local));
         assert!(Resource::AnyBuckets.is_covered_by(&shown) && !Resource::AnyBuckets.is_covered_by(&any));
         assert!(Resource::AnySystemJs.is_covered_by(&js) && !Resource::AnySystemJs.is_covered_by(&any));
         assert!(!Resource::Users.is_covered_by(&any) && !Resource::Cluster.is_covered_by(&any));

@@ -117,10 +117,6 @@ fn view(call: &Call, deployment: &Deployment, job: &RestoreJob, times: &Times) -
         "statusName": status_name(shown.state),
         "timestamp": timestamp(job, times.get(&job.snapshot_id)),
     });
-    if job.point_in_time.is_some() {
-        // In no specification, but in the answers of the time.
-        object["pointInTime"] = true.into();
-    }
     let archive = download::Archive::of_ready(job);
     if let Some(sha1) = archive.and_then(|archive| archive.sha1) {
         object["hashes"] = json!([{"fileName": download::file_name(job), "hash": sha1, "typeName": "SHA1"}]);

@@ -254,7 +254,7 @@ pub(crate) async fn a_running_restore_is_cancelled_by_its_worker(catalog: Catalo
 pub(crate) async fn a_point_in_time_stays_with_its_restore(catalog: Catalog) {
     let snapshot = source(&catalog).await;
     let target = snapshot.deployment_id;
-    let base = snapshot.cluster_time.unwrap();
+    let base = snapshot.base().unwrap().complete_at;
     let to = |at| support::new_restore(&snapshot, Delivery::PointInTime { target, at });
     // Beyond what fits a signed number, with the highest increment there is.
     let last = ClusterTime { seconds: u32::MAX, increment: u32::MAX };
@@ -286,7 +286,9 @@ pub(crate) async fn a_point_in_time_stays_with_its_restore(catalog: Catalog) {
 
 pub(crate) async fn no_fold_goes_backwards(catalog: Catalog) {
     let snapshot = source(&catalog).await;
-    let (target, base) = (snapshot.deployment_id, snapshot.cluster_time.unwrap());
+    // A collection of it is later than the rest, and there is no state of all before that.
+    let (target, base) = (snapshot.deployment_id, snapshot.base().unwrap().complete_at);
+    assert!(snapshot.cluster_time.unwrap() < base);
     let just_before = ClusterTime { increment: base.increment - 1, ..base };
     for at in [PointInTime::Operation(just_before), PointInTime::Second(base.seconds)] {
         let new = support::new_restore(&snapshot, Delivery::PointInTime { target, at });

@@ -79,6 +79,11 @@ impl Base {
         catalog
     }
 
+    /// Of which time its documents of a collection are.
+    pub(super) fn documents_at(&self, id: CollectionId) -> Option<model::ClusterTime> {
+        self.collections.get(&id).map(|entry| entry.meta.as_of)
+    }
+
     /// Collections whose documents are of a later time than everything else: capped ones.
     pub(super) fn later(&self) -> HashMap<CollectionId, ClusterTime> {
         let as_of = self.collections.iter().map(|(&id, entry)| (id, of_model(entry.meta.as_of)));

@@ -34,9 +34,6 @@ pub enum Obstacle {
     /// It came from a collection that the base does not have.
     #[error("it came from {0}, which the base does not have")]
     NotInBase(String),
-    /// What the base has of it is of a later time than the one asked for.
-    #[error("the base has it only as of {0}")]
-    BaseIsLater(model::ClusterTime),
     /// A capped collection, or one that is always held in memory, changed by more than may be held.
     #[error("it changed by more than {0} bytes, and no more of it is held in memory")]
     TooMuch(usize),

@@ -120,8 +120,8 @@ impl Folded {
 /// Folds `record` into the snapshot `base` up to `at`, which is not before it. `header` is what the new manifest says of
 /// itself; its time is set to `at`. What is new goes through `store`, and everything that is reused is pinned for its job.
 ///
-/// The documents of a capped collection may be of a later time in the base than everything else; the state at a time
-/// between the two cannot be folded.
+/// The documents of a capped collection may be of a later time in the base than everything else, and later than `at`: they
+/// stay what they are then, and their own time is in the manifest, as in that of a snapshot.
 ///
 /// # Errors
 /// [`FoldFailure`].
@@ -175,10 +175,11 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
         }
         let found = delta.obstacles.find(Some(id), &collection.namespace);
         let found = found.or_else(|| definitions::doubt(collection));
-        match found.or_else(|| disorder(base, id, &meta, at)) {
+        match found.or_else(|| disorder(base, id, &meta)) {
             Some(obstacle) => obstacles.push(obstacle),
             None => {
-                collections.insert(id, meta);
+                let as_of = base.documents_at(id).map_or(at, |as_of| as_of.max(at));
+                collections.insert(id, CollectionMeta { as_of, ..meta });
             }
         }
     }
@@ -208,16 +209,13 @@ fn lists_system_views(base: &Base) -> bool {
 }
 
 /// A base that is of no use for the collection, though nothing that was recorded stands in the way.
-fn disorder(base: &Base, id: CollectionId, meta: &CollectionMeta, at: ClusterTime) -> Option<Unfoldable> {
-    let before = &base.collections.get(&id)?.meta;
-    let obstacle = if before.as_of > at {
-        Obstacle::BaseIsLater(before.as_of)
-    } else if before.order != meta.order {
-        Obstacle::Definition("it was capped in the base and is not, or the other way round".to_owned())
-    } else {
+fn disorder(base: &Base, id: CollectionId, meta: &CollectionMeta) -> Option<Unfoldable> {
+    if base.collections.get(&id)?.meta.order == meta.order {
         return None;
-    };
-    Some(definitions::unfoldable(&format!("{}.{}", meta.db, meta.name), None, obstacle))
+    }
+    let what = "it was capped in the base and is not, or the other way round".to_owned();
+    let namespace = format!("{}.{}", meta.db, meta.name);
+    Some(definitions::unfoldable(&namespace, None, Obstacle::Definition(what)))
 }
 
 /// The work on the collections, one after the other in the order of their changes.
@@ -241,7 +239,7 @@ impl Folding<'_> {
             self.store.ctx().check()?;
             skip_to(&mut changes, id).await?;
             let ended = match meta.order {
-                Order::Natural => self.capped(id, capped.remove(&id)).await,
+                Order::Natural => self.capped(id, meta.as_of, capped.remove(&id)).await,
                 Order::Sorted => self.sorted(id, &mut changes).await,
             };
             match ended {
@@ -264,12 +262,13 @@ impl Folding<'_> {
     async fn capped(
         &self,
         id: CollectionId,
+        as_of: ClusterTime,
         changes: Option<history::capped::CappedChanges>,
     ) -> Result<(SegmentPages, Counters), Ended> {
         let (segments, list) = (self.segments(id), self.manifest.segment_list());
         match changes {
-            Some(changes) => capped::refold(self.store, segments, changes, list, self.at).await,
-            None => Ok(capped::keep(self.store, segments, list, self.at).await?),
+            Some(changes) => capped::refold(self.store, segments, changes, list, as_of).await,
+            None => Ok(capped::keep(self.store, segments, list, as_of).await?),
         }
     }
 

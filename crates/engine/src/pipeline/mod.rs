@@ -8,6 +8,7 @@
 //! | what | how many | each, at most | MiB |
 //! |---|---|---|---|
 //! | a reader: one reply of the server and the segment being filled | [`READERS`] | [`REPLY_BYTES_MAX`] + [`SEGMENT_BYTES_MAX`] | 2 × (16 + 20) |
+//! | or a fold, in a reader's place: a segment of the base, sealed and plain, and the one being filled | | 3 × [`SEGMENT_BYTES_MAX`] | |
 //! | a full segment until it is sealed: plain and sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 3 × 40 |
 //! | a sealed segment until it is durable | [`PUTS_IN_FLIGHT`] | [`SEGMENT_BYTES_MAX`] | 3 × 20 |
 //! | one sort, or windows: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |

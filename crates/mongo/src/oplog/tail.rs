@@ -155,9 +155,9 @@ impl Tail {
     pub async fn close(mut self) -> Result<()> {
         if let Some(asked) = self.asked.take() {
             // Its reply stands between us and the next one, and nobody wants it.
-            match self.connection.complete(&asked).await {
-                Err(error @ (Error::Unreachable { .. } | Error::TimedOut { .. })) => return Err(error),
-                Ok(_) | Err(_) => {}
+            let answer = self.connection.complete(&asked).await;
+            if let Err(error @ (Error::Unreachable { .. } | Error::TimedOut { .. })) = answer {
+                return Err(error);
             }
         }
         self.kill().await

@@ -90,20 +90,10 @@ async fn entries_that_are_gone_are_told_at_open_and_under_an_open_tail(version: 
     // they say so has to be what followed.
     let mut record = Record::new(tail.position());
     assert_eq!(Some(tail.position()), next.last());
-    let error = loop {
-        match tail.next(WAIT).await {
-            Ok(batch) => record.keep(&batch),
-            Err(error) => break error,
-        }
-    };
+    let error = record.until_it_fails(&mut tail).await;
     assert!(is_gone(&error, record.position()), "{error}");
     let mut record = Record::new(after);
-    let error = loop {
-        match tail_at_start.next(WAIT).await {
-            Ok(batch) => record.keep(&batch),
-            Err(error) => break error,
-        }
-    };
+    let error = record.until_it_fails(&mut tail_at_start).await;
     assert!(is_gone(&error, record.position()), "{error}");
     let first: Vec<_> = next.entries().map(|(_, entry)| entry.to_vec()).collect();
     assert!(record.entries.starts_with(&first) || first.starts_with(&record.entries));

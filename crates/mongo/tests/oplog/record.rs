@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::{RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 use mongo::{
-    ClusterTime, Deployment, Result,
+    ClusterTime, Deployment, Error, Result,
     oplog::{Position, Tail, TailBatch, position_of},
 };
 
@@ -43,6 +43,19 @@ impl Record {
             tail.recycle(batch);
         }
         Ok(())
+    }
+
+    /// Reads on until the tail fails, which it has to within a minute.
+    pub(crate) async fn until_it_fails(&mut self, tail: &mut Tail) -> Error {
+        let failing = async {
+            loop {
+                match tail.next(WAIT).await {
+                    Ok(batch) => self.keep(&batch),
+                    Err(error) => break error,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), failing).await.unwrap()
     }
 
     /// Reads on until it has `time`, opening the oplog again whenever that helps.

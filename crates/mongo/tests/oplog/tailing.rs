@@ -142,12 +142,7 @@ async fn a_step_down_is_noticed_and_gone_on_from(version: &str) {
         let followed = tail.host().to_owned();
         let stepped_down = server.step_down(60).await.unwrap();
         assert_eq!(server.host_port_of(stepped_down), followed);
-        let error = loop {
-            match tail.next(WAIT).await {
-                Ok(batch) => record.keep(&batch),
-                Err(error) => break error,
-            }
-        };
+        let error = record.until_it_fails(&mut tail).await;
         assert!(matches!(error, Error::NotPrimary { .. }) && error.is_transient(), "{error}");
         assert_eq!(tail.position(), record.position());
         server.primary().await.unwrap();
@@ -199,12 +194,7 @@ async fn a_cursor_that_was_killed_is_lost_and_the_record_is_not() {
         .collect();
     assert_eq!(ids.len(), 1, "{shown}");
     deployment.run("local", doc! { "killCursors": "oplog.rs", "cursors": ids }).await.unwrap();
-    let error = loop {
-        match tail.next(WAIT).await {
-            Ok(batch) => record.keep(&batch),
-            Err(error) => break error,
-        }
-    };
+    let error = record.until_it_fails(&mut tail).await;
     assert!(matches!(error, Error::CursorLost { .. }) && error.is_transient(), "{error}");
     assert!(tail.next(WAIT).await.is_err() && tail.position() == record.position());
     let end = time::majority_now(&deployment).await.unwrap();

@@ -156,6 +156,9 @@ pub(in crate::fold) struct SortedChanges {
     head: Option<Change<'static>>,
 }
 
+/// A key, and the document that is there now, if one is.
+pub(in crate::fold) type Applied = (SortKey, Option<Vec<u8>>);
+
 /// Why the changes of one document do not give a document.
 pub(in crate::fold) enum ApplyError {
     /// They contradict it.
@@ -190,10 +193,7 @@ impl SortedChanges {
     }
 
     /// Takes all changes of the document at hand, and gives its key and what they make of `base`.
-    pub(in crate::fold) fn apply_next(
-        &mut self,
-        base: Option<&[u8]>,
-    ) -> Result<Option<(SortKey, Option<Vec<u8>>)>, ApplyError> {
+    pub(in crate::fold) fn apply_next(&mut self, base: Option<&[u8]>) -> Result<Option<Applied>, ApplyError> {
         let Some(first) = self.advance()? else { return Ok(None) };
         let (collection, key) = (first.collection, first.key);
         let mut held = write_bytes(&first.write);

@@ -50,6 +50,7 @@ impl Bench {
             kind: model::DeploymentKind::ReplicaSet,
             uri_sealed: Sealed(master.seal("test", b"mongodb://nowhere")),
             options: serde_json::json!({}),
+            continuous: None,
             facts: catalog::DeploymentFacts::default(),
         };
         let deployment_id = catalog.deployments().add(new, wall_clock()).await.unwrap().id;

@@ -138,13 +138,10 @@ impl Model {
     }
 }
 
-/// What matters of a segment.
-fn shown(entries: &[SegmentEntry]) -> Vec<(String, &[u8], &[u8], u64, String)> {
-    let shown = entries.iter().map(|entry| {
-        let content = format!("{} of {}", entry.content, entry.bytes);
-        (entry.name.to_string(), &*entry.first_key, &*entry.last_key, entry.documents, content)
-    });
-    shown.collect()
+/// What a segment is, wherever and whenever it was stored.
+fn shown(entries: &[SegmentEntry]) -> Vec<SegmentEntry> {
+    let bare = |entry: &SegmentEntry| SegmentEntry { as_of: AT, stored_bytes: 0, ..entry.clone() };
+    entries.iter().map(bare).collect()
 }
 
 async fn folded(

@@ -152,11 +152,19 @@ pub(crate) struct Jobs {
     pub(crate) lease_seconds: u32,
     /// Where big sorts spill, compressed and sealed; default: `spill` in the data directory.
     pub(crate) spill_dir: Option<PathBuf>,
+    /// Where captured operations wait, sealed, while the vault is away; default: `spool` in the data directory.
+    pub(crate) spool_dir: Option<PathBuf>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { concurrent: 2, readers: engine::engine::READERS, lease_seconds: 30, spill_dir: None }
+        Self {
+            concurrent: 2,
+            readers: engine::engine::READERS,
+            lease_seconds: 30,
+            spill_dir: None,
+            spool_dir: None,
+        }
     }
 }
 

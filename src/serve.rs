@@ -68,6 +68,8 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
         workers: if no_jobs { 0 } else { jobs.concurrent },
         readers: jobs.readers.max(1),
         lease_ms: i64::from(jobs.lease_seconds) * 1000,
+        capture: !no_jobs,
+        spool_dir: jobs.spool_dir.clone().unwrap_or_else(|| config.data_dir.join("spool")),
         spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
         ..engine::Settings::default()
     }

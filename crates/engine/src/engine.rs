@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use vault::{MasterKey, Vault};
 
-use crate::{reconcile, spill, worker};
+use crate::{capture, reconcile, spill, worker};
 
 /// How long a lease lasts without a heartbeat.
 pub const LEASE_MS: i64 = 15_000;
@@ -30,6 +30,10 @@ pub struct Settings {
     pub readers: usize,
     /// Where sorts and lists that outgrow memory go for a while.
     pub spill_dir: PathBuf,
+    /// Whether this process captures the oplogs of deployments with continuous backup.
+    pub capture: bool,
+    /// Where captured slices wait while the vault is away.
+    pub spool_dir: PathBuf,
     /// How long a lease lasts without a heartbeat, in milliseconds.
     pub lease_ms: i64,
     /// How often the worker looks for jobs when nobody pokes it.
@@ -62,6 +66,8 @@ impl Default for Settings {
             workers: WORKERS,
             readers: READERS,
             spill_dir: std::env::temp_dir().join("ebbtide-spill"),
+            capture: true,
+            spool_dir: std::env::temp_dir().join("ebbtide-spool"),
             lease_ms: LEASE_MS,
             poll_every: Duration::from_secs(1),
             reconcile_every: Duration::from_secs(30),
@@ -85,6 +91,10 @@ pub struct Services {
     pub settings: Arc<Settings>,
     /// What bounds the memory of all jobs together.
     pub budget: Budget,
+    /// Jobs that wait for capture to reach a time.
+    pub waiters: capture::Waiters,
+    /// Wakes the worker: a job was queued.
+    pub poke: Arc<Notify>,
     /// Called at named moments of a job; for tests that must do something to a deployment just then.
     #[doc(hidden)]
     pub probe: Option<Probe>,
@@ -151,7 +161,6 @@ impl Budget {
 #[derive(Clone)]
 pub struct Engine {
     services: Services,
-    poke: Arc<Notify>,
     reconcilers: Arc<reconcile::Reconcilers>,
 }
 
@@ -159,10 +168,18 @@ impl Engine {
     /// An engine over these. Nothing runs yet.
     pub fn new(catalog: Catalog, vault: Vault, master_key: Arc<MasterKey>, settings: Settings) -> Self {
         let budget = Budget::new(settings.readers);
-        let services =
-            Services { catalog, vault, master_key, settings: Arc::new(settings), budget, probe: None };
+        let services = Services {
+            catalog,
+            vault,
+            master_key,
+            settings: Arc::new(settings),
+            budget,
+            waiters: capture::Waiters::default(),
+            poke: Arc::new(Notify::new()),
+            probe: None,
+        };
         let reconcilers = Arc::new(reconcile::Reconcilers::new(services.clone()));
-        Self { services, poke: Arc::new(Notify::new()), reconcilers }
+        Self { services, reconcilers }
     }
 
     /// The same engine with a probe.
@@ -179,7 +196,7 @@ impl Engine {
 
     /// Wakes the worker: a job was queued.
     pub fn poke(&self) -> Arc<Notify> {
-        Arc::clone(&self.poke)
+        Arc::clone(&self.services.poke)
     }
 
     /// The reconcilers, to poke them and to show how they are.
@@ -196,7 +213,12 @@ impl Engine {
         std::fs::create_dir_all(&settings.spill_dir)?;
         spill::sweep(&settings.spill_dir)?;
         let reconciling = tokio::spawn(Arc::clone(&self.reconcilers).run(shutdown.clone()));
-        worker::run(&self.services, &self.poke, &shutdown).await;
+        let capturing = async {
+            if settings.capture {
+                capture::run(&self.services, &shutdown).await;
+            }
+        };
+        tokio::join!(worker::run(&self.services, &self.services.poke, &shutdown), capturing);
         if let Err(panicked) = reconciling.await {
             tracing::error!(error = %panicked, "the reconcilers ended by a panic");
         }

@@ -4,6 +4,7 @@
 //! claims it under a lease, runs the job, and its last transaction writes what came out of it. Everything in
 //! between may be killed at any moment: the next worker goes on, and what is left over is collected.
 
+pub mod capture;
 pub mod connect;
 pub mod crash;
 mod damage;
@@ -19,6 +20,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod sort;
 mod spill;
+mod timeline;
 pub mod verify;
 mod worker;
 

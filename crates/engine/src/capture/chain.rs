@@ -1,0 +1,251 @@
+//! The end of a timeline, as this process makes it longer.
+
+use std::{collections::VecDeque, time::Duration};
+
+use catalog::{CaptureLease, NewSlice};
+use history::{entry::Entry, transaction::OpenTransactions};
+use model::{ClusterTime, OplogPosition, chain::SliceSpan, id::TimelineId};
+use tokio::time::Instant;
+use vault::{ObjectName, SliceBuilder, SliceLink, SliceSource};
+
+use super::{due::Filling, error::CaptureError, spool::Spool};
+use crate::{crash, engine::Services, pipeline::on_processor};
+
+/// How long the vault is given to take a slice before it goes to the spool instead.
+const PUT_PATIENCE: Duration = Duration::from_secs(10);
+/// Wait before the vault is tried again when it did not take a slice.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Where a timeline stands when it begins to be followed.
+pub(super) struct Standing {
+    /// Which one.
+    pub(super) timeline: TimelineId,
+    /// What its slices say of where they come from.
+    pub(super) source: SliceSource,
+    /// Number of the next slice.
+    pub(super) sequence: u64,
+    /// The last slice.
+    pub(super) previous: Option<ObjectName>,
+    /// The last entry that it has, or the entry after which the timeline begins.
+    pub(super) position: OplogPosition,
+    /// The transactions that are open there.
+    pub(super) open: OpenTransactions,
+    /// Slices that wait in the spool, oldest first.
+    pub(super) waiting: VecDeque<ObjectName>,
+}
+
+/// See the head of this file.
+pub(super) struct Chain<'a> {
+    services: &'a Services,
+    lease: &'a CaptureLease,
+    spool: Spool,
+    standing: Standing,
+    /// The last entry of the last slice that was closed.
+    recorded: OplogPosition,
+    filling: Option<(SliceBuilder, Instant)>,
+    /// Memory of the slice before, for the next one.
+    buffer: Vec<u8>,
+    try_again: Instant,
+}
+
+impl<'a> Chain<'a> {
+    /// Goes on from there.
+    pub(super) fn new(
+        services: &'a Services,
+        lease: &'a CaptureLease,
+        spool: Spool,
+        standing: Standing,
+    ) -> Self {
+        let recorded = standing.position;
+        Self {
+            services,
+            lease,
+            spool,
+            standing,
+            recorded,
+            filling: None,
+            buffer: Vec::new(),
+            try_again: Instant::now(),
+        }
+    }
+
+    /// Which timeline.
+    pub(super) fn timeline(&self) -> TimelineId {
+        self.standing.timeline
+    }
+
+    /// The last entry that was taken.
+    pub(super) fn position(&self) -> OplogPosition {
+        self.standing.position
+    }
+
+    /// Slices that wait for the vault.
+    pub(super) fn waiting(&self) -> usize {
+        self.standing.waiting.len()
+    }
+
+    /// Whether a slice that waits can be brought into the vault now.
+    pub(super) fn can_catch_up(&self) -> bool {
+        !self.standing.waiting.is_empty() && Instant::now() >= self.try_again
+    }
+
+    /// Takes the next entry; closes the slice when it has no room for it.
+    pub(super) async fn push(&mut self, position: OplogPosition, entry: &[u8]) -> Result<(), CaptureError> {
+        if self.filling.as_ref().is_some_and(|(builder, _)| !builder.has_room_for(entry.len())) {
+            self.close().await?;
+        }
+        let (standing, buffer) = (&mut self.standing, &mut self.buffer);
+        let (builder, _) = self.filling.get_or_insert_with(|| {
+            let link = SliceLink {
+                sequence: standing.sequence,
+                previous: standing.previous,
+                after: standing.position,
+            };
+            let builder = SliceBuilder::with_buffer(standing.source.clone(), link, std::mem::take(buffer));
+            (builder, Instant::now())
+        });
+        builder.push(position, entry).map_err(CaptureError::Vault)?;
+        // What cannot be read is kept all the same; the fold says what it makes unknown.
+        if let Ok(entry) = Entry::read(entry) {
+            standing.open.feed(&entry);
+        }
+        standing.position = position;
+        Ok(())
+    }
+
+    /// What the slice that is being filled is like; none when nothing came since the last one.
+    pub(super) fn filling(&self) -> Option<Filling> {
+        self.filling.as_ref().map(|(builder, since)| Filling {
+            bytes: builder.bytes() as u64,
+            age: since.elapsed(),
+            after: self.recorded.time,
+            last: self.standing.position.time,
+        })
+    }
+
+    /// Closes the slice: durable first, then recorded.
+    pub(super) async fn close(&mut self) -> Result<(), CaptureError> {
+        let Some((builder, _)) = self.filling.take() else { return Ok(()) };
+        let standing = &mut self.standing;
+        let read_from = standing.open.oldest_start().map_or(builder.last().time, to_model);
+        let (vault, now) = (self.services.vault.clone(), self.services.now());
+        let sealing = on_processor(&self.services.budget.processors, move || {
+            let sealed = builder.seal(&vault, read_from, now);
+            (sealed, builder.into_buffer())
+        });
+        let (sealed, buffer) = sealing.await?;
+        self.buffer = buffer;
+        let sealed = sealed.map_err(CaptureError::Vault)?;
+        crash::point("capture.sealed");
+        let stored_bytes = sealed.object.bytes.len() as u64;
+        let name = sealed.name;
+        // A slice may not overtake those that wait.
+        let in_vault = standing.waiting.is_empty() && put(self.services, &sealed.object).await;
+        if !in_vault {
+            self.spool.put(sealed.object).await?;
+            self.try_again = Instant::now() + RETRY_AFTER;
+        }
+        crash::point("capture.durable");
+        let header = sealed.header;
+        let slice = NewSlice {
+            name: name.to_string(),
+            sequence: header.sequence,
+            previous: header.previous.map(|name| name.to_string()),
+            span: SliceSpan {
+                after: header.after,
+                first: header.first,
+                last: header.last,
+                read_from: header.read_from,
+            },
+            entries: header.entries,
+            bytes: header.bytes,
+            stored_bytes,
+            created_at: header.created_at,
+        };
+        let timelines = self.services.catalog.timelines();
+        timelines.append(self.lease, standing.timeline, &slice).await?;
+        crash::point("capture.recorded");
+        standing.sequence += 1;
+        standing.previous = Some(name);
+        self.recorded = header.last;
+        if in_vault {
+            timelines.mark_stored(self.lease, &slice.name).await?;
+        } else {
+            standing.waiting.push_back(name);
+        }
+        Ok(())
+    }
+
+    /// Brings one slice that waits into the vault, if it is time to try.
+    pub(super) async fn catch_up(&mut self) -> Result<(), CaptureError> {
+        let Some(&name) = self.standing.waiting.front().filter(|_| self.can_catch_up()) else {
+            return Ok(());
+        };
+        match bring(self.services, self.lease, &self.spool, name).await? {
+            Brought::Stored => {}
+            Brought::VaultIsAway => {
+                self.try_again = Instant::now() + RETRY_AFTER;
+                return Ok(());
+            }
+            Brought::Gone => return Err(CaptureError::SpoolGone { slice: name }),
+        }
+        self.standing.waiting.pop_front();
+        Ok(())
+    }
+}
+
+/// What became of a slice that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Brought {
+    /// It is in the vault, and the catalog says so.
+    Stored,
+    /// The vault does not take it now.
+    VaultIsAway,
+    /// It is neither in the spool nor in the vault.
+    Gone,
+}
+
+/// Brings a slice that waits into the vault.
+pub(super) async fn bring(
+    services: &Services,
+    lease: &CaptureLease,
+    spool: &Spool,
+    name: ObjectName,
+) -> Result<Brought, CaptureError> {
+    if let Some(object) = spool.get(name).await? {
+        if !put(services, &object).await {
+            return Ok(Brought::VaultIsAway);
+        }
+    } else {
+        // Put by an attempt that died before it could say so, or gone.
+        match services.vault.contains(&name).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Brought::Gone),
+            Err(_) => return Ok(Brought::VaultIsAway),
+        }
+    }
+    crash::point("capture.caught-up");
+    services.catalog.timelines().mark_stored(lease, &name.to_string()).await?;
+    spool.remove(name).await?;
+    Ok(Brought::Stored)
+}
+
+/// Whether the vault took it.
+async fn put(services: &Services, object: &vault::SealedObject) -> bool {
+    match tokio::time::timeout(PUT_PATIENCE, services.vault.put(object)).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(slice = %object.name, error = %error, "the vault does not take {}: {error}; it waits in the spool", object.name);
+            false
+        }
+        Err(_) => {
+            tracing::warn!(slice = %object.name, "the vault did not take {} in {} s; it waits in the spool", object.name, PUT_PATIENCE.as_secs());
+            false
+        }
+    }
+}
+
+/// The model's form of a time of the fold.
+pub(super) fn to_model(time: history::ClusterTime) -> ClusterTime {
+    ClusterTime { seconds: time.seconds, increment: time.increment }
+}

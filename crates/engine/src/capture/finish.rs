@@ -1,0 +1,54 @@
+//! The end of a record that is not wanted any more.
+
+use std::time::Duration;
+
+use catalog::CaptureLease;
+use model::timeline::TimelineEnd;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    begin,
+    chain::{Brought, bring},
+    error::CaptureError,
+    spool::Spool,
+};
+use crate::engine::Services;
+
+/// Wait before it is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Brings what waits into the vault and ends the timeline of a deployment whose continuous backup was switched off.
+pub(super) async fn switched_off(services: &Services, lease: &CaptureLease, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match end(services, lease).await {
+            Ok(true) | Err(CaptureError::Lost) => return,
+            Ok(false) => {}
+            Err(error) => {
+                let text = error.full_text();
+                tracing::warn!(deployment.id = %lease.deployment_id, error = text, "the timeline of {} cannot be ended: {text}", lease.deployment_id);
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Whether nothing is left to do.
+async fn end(services: &Services, lease: &CaptureLease) -> Result<bool, CaptureError> {
+    let timelines = services.catalog.timelines();
+    let spool = Spool::of(&services.settings.spool_dir, lease.deployment_id);
+    let current = timelines.current(lease.deployment_id).await?;
+    let waiting = begin::waiting(services, lease, &spool, current.as_ref()).await?;
+    if let Some(timeline) = current {
+        let detail = "continuous backup was switched off";
+        timelines.end(lease, timeline.id, TimelineEnd::SwitchedOff, detail, services.now()).await?;
+    }
+    for name in waiting {
+        if bring(services, lease, &spool, name).await? == Brought::VaultIsAway {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

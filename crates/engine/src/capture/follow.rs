@@ -1,0 +1,151 @@
+//! Following the oplog of one deployment.
+
+use std::time::Duration;
+
+use catalog::CaptureLease;
+use model::OplogPosition;
+use mongo::oplog::{self, Tail};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    base, begin,
+    chain::Chain,
+    error::CaptureError,
+    status::{Status, warning},
+};
+use crate::{
+    connect::{self, Connected, to_model, to_mongo},
+    engine::Services,
+};
+
+/// How long the deployment is waited for when nothing comes.
+const QUIET: Duration = Duration::from_millis(500);
+/// How long it is waited for when there is something else to do. None at all would mean for ever.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// Wait before it is tried again after an error; doubled each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// The longest such wait.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How often the oplog's window and the base are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Follows one deployment until `stop`; whatever goes wrong is shown and tried again.
+pub(super) async fn until_stopped(
+    services: &Services,
+    lease: &CaptureLease,
+    status: &Status,
+    stop: &CancellationToken,
+) {
+    let mut pause = PAUSE_FIRST;
+    while !stop.is_cancelled() {
+        let began = Instant::now();
+        let ended = follow(services, lease, status, stop).await;
+        let error = match ended {
+            Ok(()) | Err(CaptureError::Lost) => return stop.cancel(),
+            Err(error) => error,
+        };
+        let text = error.full_text();
+        tracing::warn!(deployment.id = %lease.deployment_id, error = text, "the capture of {} stumbled: {text}", lease.deployment_id);
+        status.update(|shown| shown.error = Some(text));
+        if began.elapsed() > PAUSE_MAX {
+            pause = PAUSE_FIRST;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Follows it until `stop`, or until something goes wrong.
+async fn follow(
+    services: &Services,
+    lease: &CaptureLease,
+    status: &Status,
+    stop: &CancellationToken,
+) -> Result<(), CaptureError> {
+    let connected = connect::connect(services, lease.deployment_id).await?;
+    let mut chain = begin::chain(services, lease, &connected).await?;
+    let followed = tail(services, &connected, &mut chain, status, stop).await;
+    match followed {
+        Err(CaptureError::Ends { end, detail }) => {
+            // What was read before stays part of it.
+            chain.close().await?;
+            tracing::error!(deployment.id = %lease.deployment_id, timeline.id = %chain.timeline(), end = end.as_str(), "the timeline {} of {} ends: {detail}", chain.timeline(), connected.row.name);
+            services.catalog.timelines().end(lease, chain.timeline(), end, &detail, services.now()).await?;
+            Err(CaptureError::Ends { end, detail })
+        }
+        Err(CaptureError::Lost) => Err(CaptureError::Lost),
+        // Closed also on the way out: what was read need not be read again.
+        other => chain.close().await.and(other),
+    }
+}
+
+async fn tail(
+    services: &Services,
+    connected: &Connected,
+    chain: &mut Chain<'_>,
+    status: &Status,
+    stop: &CancellationToken,
+) -> Result<(), CaptureError> {
+    let wanted = services.waiters.of(connected.row.id);
+    let mut tail = Tail::open(&connected.deployment, to_oplog(chain.position())).await?;
+    let mut looked: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        let wait = match chain.filling() {
+            _ if chain.can_catch_up() => AT_ONCE,
+            Some(filling) => filling.due_in().clamp(AT_ONCE, QUIET),
+            None => QUIET,
+        };
+        let batch = tail.next(wait).await?;
+        for (position, entry) in batch.entries() {
+            chain.push(of_oplog(position), entry).await?;
+        }
+        tail.recycle(batch);
+        let asked_for = *wanted.borrow();
+        if chain.filling().is_some_and(|filling| filling.is_due(asked_for)) {
+            chain.close().await?;
+        }
+        chain.catch_up().await?;
+        let (position, waiting) = (chain.position(), chain.waiting());
+        status.update(|shown| {
+            shown.position = Some(position);
+            shown.read_at = Some(services.now());
+            shown.waiting_slices = waiting;
+            shown.error = None;
+        });
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            look(connected, chain, status).await?;
+            base::ensure(services, chain.timeline()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks how much of the oplog's window is used up.
+async fn look(connected: &Connected, chain: &Chain<'_>, status: &Status) -> Result<(), CaptureError> {
+    let window = oplog::window(&connected.deployment).await?;
+    let holds = window.seconds();
+    let behind = window.newest.time.time.saturating_sub(chain.position().time.seconds);
+    let warning = warning(holds, behind);
+    if let Some(warning) = &warning {
+        tracing::warn!(deployment.id = %connected.row.id, "{}: {warning}", connected.row.name);
+    }
+    status.update(|shown| {
+        shown.oplog_window_seconds = Some(holds);
+        shown.behind_seconds = Some(behind);
+        shown.warning = warning;
+    });
+    Ok(())
+}
+
+fn to_oplog(position: OplogPosition) -> oplog::Position {
+    oplog::Position { time: to_mongo(position.time), term: position.term }
+}
+
+pub(super) fn of_oplog(position: oplog::Position) -> OplogPosition {
+    OplogPosition { time: to_model(position.time), term: position.term }
+}

@@ -1,0 +1,147 @@
+//! Capture: what the deployments with continuous backup do becomes slices in the vault, seconds later.
+//!
+//! A keeper in each process looks which deployments want capture and claims those that nobody captures: one holder at a
+//! time, fenced by an epoch as jobs are. Each is followed in a task of its own:
+//!
+//! * [`begin`]: a new timeline begins where no transaction is cut, or the old one goes on after its last slice;
+//! * [`follow`]: entries are tailed at majority and gather in a slice, which is closed by its size, its age, or because
+//!   somebody waits for it;
+//! * [`chain`]: a closed slice is durable, in the vault or, while that is away, in the spool, before the catalog says that
+//!   it exists; the catalog takes only the slice that follows its last one, so there is no gap and no double;
+//! * what ends a timeline (the oplog rolled over or back, another replica set) is recorded with its reason, a new one
+//!   begins, and [`base`] asks for the snapshot that makes it worth something.
+
+mod base;
+mod begin;
+mod chain;
+mod due;
+mod error;
+mod finish;
+mod follow;
+mod spool;
+mod status;
+mod waiters;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use catalog::{CaptureLease, Renewal};
+use model::id::DeploymentId;
+use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+pub use due::{SLICE_AGE, SLICE_BYTES};
+pub use waiters::Waiters;
+
+use crate::engine::Services;
+use status::Status;
+
+/// How often it is looked whether a deployment wants capture.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for slices to be closed.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
+
+/// Captures whatever wants to be captured, until `shutdown`.
+pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
+    let mut following = JoinSet::new();
+    let mut held: HashSet<DeploymentId> = HashSet::new();
+    while !shutdown.is_cancelled() {
+        match to_do(services).await {
+            Ok(ids) => {
+                for id in ids.into_iter().filter(|id| !held.contains(id)).collect::<Vec<_>>() {
+                    if let Some(lease) = claim(services, id).await {
+                        held.insert(id);
+                        let (services, shutdown) = (services.clone(), shutdown.child_token());
+                        following.spawn(async move {
+                            hold(&services, lease, &shutdown).await;
+                            id
+                        });
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "it cannot be known what to capture: {error}; trying again");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            Some(ended) = following.join_next(), if !following.is_empty() => match ended {
+                Ok(id) => { held.remove(&id); }
+                // Whose it was is not told; those that go on are claimed by nobody else, and the lost one again.
+                Err(panicked) => {
+                    tracing::error!(error = %panicked, "a bug in Ebbtide stopped a capture: {panicked}");
+                    held.clear();
+                }
+            },
+        }
+    }
+    let stop_all = async { while following.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_GRACE, stop_all).await.is_err() {
+        tracing::warn!("captures did not stop in time; the next process reads again what was not stored");
+    }
+}
+
+/// Deployments that are to be recorded, and those whose record has to be brought to its end.
+async fn to_do(services: &Services) -> catalog::Result<Vec<DeploymentId>> {
+    let timelines = services.catalog.timelines();
+    let mut ids = timelines.wanted().await?;
+    ids.extend(timelines.unfinished().await?);
+    Ok(ids)
+}
+
+async fn claim(services: &Services, id: DeploymentId) -> Option<CaptureLease> {
+    let settings = &services.settings;
+    let claimed = services
+        .catalog
+        .timelines()
+        .claim(id, &settings.worker_name, services.now(), settings.lease_ms)
+        .await;
+    claimed.unwrap_or_else(|error| {
+        tracing::warn!(deployment.id = %id, error = %error, "the capture of {id} cannot be claimed: {error}");
+        None
+    })
+}
+
+/// Follows one deployment for as long as the lease is ours and capture is wanted.
+async fn hold(services: &Services, lease: CaptureLease, shutdown: &CancellationToken) {
+    let stop = shutdown.child_token();
+    let status = Arc::new(Status::default());
+    let beating = keep_alive(services.clone(), lease.clone(), Arc::clone(&status), stop.clone());
+    let beating = AbortOnDropHandle::new(tokio::spawn(beating));
+    follow::until_stopped(services, &lease, &status, &stop).await;
+    if status.is_unwanted() && !shutdown.is_cancelled() {
+        finish::switched_off(services, &lease, shutdown).await;
+    }
+    drop(beating);
+    if let Err(error) = services.catalog.timelines().release(&lease, services.now()).await {
+        tracing::warn!(deployment.id = %lease.deployment_id, error = %error, "the lease of a capture cannot be given back: {error}; it will run out");
+    }
+}
+
+/// Renews the lease, writes down how the capture is, and stops it when it is not ours or not wanted any more.
+async fn keep_alive(services: Services, lease: CaptureLease, status: Arc<Status>, stop: CancellationToken) {
+    let lasts = Duration::from_millis(services.settings.lease_ms.unsigned_abs());
+    let mut renewed = tokio::time::Instant::now();
+    loop {
+        let asked = tokio::time::Instant::now();
+        let (now, lease_ms) = (services.now(), services.settings.lease_ms);
+        match services.catalog.timelines().renew(&lease, &status.to_json(), now, lease_ms).await {
+            Ok(Renewal::Continue) => renewed = asked,
+            // The lease is kept until the record has been brought to its end.
+            Ok(Renewal::NotWanted) => {
+                renewed = asked;
+                status.unwanted();
+                stop.cancel();
+            }
+            Ok(Renewal::Lost) => return stop.cancel(),
+            Err(error) => {
+                tracing::warn!(deployment.id = %lease.deployment_id, error = %error, "the lease of a capture cannot be renewed: {error}");
+            }
+        }
+        if renewed.elapsed() >= lasts {
+            // Somebody else may follow the deployment by now. The catalog would take nothing from us any more.
+            return stop.cancel();
+        }
+        tokio::time::sleep((lasts / 3).min(LOOK_EVERY)).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! Slices that wait on local disk while the vault is away.
+//!
+//! A file holds what the vault will hold: sealed bytes under the object's name. It is durable before the catalog says
+//! that the slice exists, so a crash loses nothing; a file that the catalog does not name is what a crash left, and is
+//! removed at the next start.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use model::id::DeploymentId;
+use vault::{ObjectName, SealedObject};
+
+/// Suffix of a file that is being written.
+const UNFINISHED: &str = ".unfinished";
+
+/// The slices of one deployment that wait.
+#[derive(Debug, Clone)]
+pub(super) struct Spool {
+    dir: PathBuf,
+}
+
+/// The spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the spool for captured operations at {} cannot be {action}", path.display())]
+pub(super) struct SpoolError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Spool {
+    /// The spool of a deployment below `root`.
+    pub(super) fn of(root: &Path, deployment: DeploymentId) -> Self {
+        Self { dir: root.join(deployment.to_string()) }
+    }
+
+    /// Puts a slice. It is durable when this returns.
+    pub(super) async fn put(&self, object: SealedObject) -> Result<(), SpoolError> {
+        let (dir, path) = (self.dir.clone(), self.path(&object.name));
+        self.blocking("written", move || {
+            fs::create_dir_all(&dir)?;
+            let unfinished = path.with_extension(UNFINISHED.trim_start_matches('.'));
+            let mut file = fs::File::create(&unfinished)?;
+            io::Write::write_all(&mut file, &object.bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            fs::File::open(&dir)?.sync_all()
+        })
+        .await
+    }
+
+    /// A slice that waits; none when it is not here.
+    pub(super) async fn get(&self, name: ObjectName) -> Result<Option<SealedObject>, SpoolError> {
+        let path = self.path(&name);
+        self.blocking("read", move || match fs::read(path) {
+            Ok(bytes) => Ok(Some(SealedObject { name, bytes: Bytes::from(bytes) })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    /// Removes a slice that is in the vault now.
+    pub(super) async fn remove(&self, name: ObjectName) -> Result<(), SpoolError> {
+        let path = self.path(&name);
+        self.blocking("cleared", move || gone_is_fine(fs::remove_file(path))).await
+    }
+
+    /// Removes everything but these.
+    pub(super) async fn keep_only(&self, names: &[ObjectName]) -> Result<(), SpoolError> {
+        let keep: HashSet<PathBuf> = names.iter().map(|name| self.path(name)).collect();
+        let dir = self.dir.clone();
+        self.blocking("cleared", move || {
+            let entries = match fs::read_dir(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                entries => entries?,
+            };
+            for entry in entries {
+                let path = entry?.path();
+                if !keep.contains(&path) {
+                    gone_is_fine(fs::remove_file(path))?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.dir.join(name.hex())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        done.map_err(|source| SpoolError { action, path: self.dir.clone(), source })
+    }
+}
+
+fn gone_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

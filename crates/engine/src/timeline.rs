@@ -1,0 +1,123 @@
+//! Reading a timeline out of the vault: its slices in order, none missing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::{Slice as SliceRow, SliceState, Snapshot, Timeline};
+use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use model::ClusterTime;
+use tokio::time::Instant;
+use vault::{ObjectName, Slice};
+
+use crate::{
+    damage,
+    engine::Services,
+    fold::Record,
+    lease::{JobContext, JobError},
+};
+
+/// How long capture may make no headway before it is not waited for any more.
+const STANDSTILL_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a fold from a snapshot needs of the timeline that it lies on, up to the end of what is in the vault.
+///
+/// # Errors
+/// When the timeline no longer reaches back far enough.
+pub(crate) async fn record(
+    services: &Services,
+    timeline: &Timeline,
+    base: &Snapshot,
+) -> Result<Record<'static>, JobError> {
+    let needed = services.catalog.timelines().needed_from(timeline, base).await?;
+    let from = needed.ok_or_else(|| {
+        JobError::failed(format!(
+            "the timeline {} no longer has the operations that follow the snapshot {}; choose a later time",
+            timeline.id, base.id
+        ))
+    })?;
+    let slices = services.catalog.timelines().slices(timeline.id, from, timeline.durable.time).await?;
+    let begins = slices.first().map_or(timeline.durable, |first| first.span.after);
+    Ok(Record {
+        from: fold_time(begins.time),
+        to: fold_time(timeline.durable.time),
+        blocks: blocks(services, slices),
+    })
+}
+
+/// Waits until everything up to `at` is in the vault; the timeline then. Or why that will not be.
+///
+/// # Errors
+/// When the job must stop, or the catalog does not answer.
+pub(crate) async fn reach(
+    ctx: &JobContext,
+    current: &Timeline,
+    at: ClusterTime,
+) -> Result<Result<Timeline, String>, JobError> {
+    ctx.services().waiters.want(current.deployment_id, at);
+    let (mut reached, mut moved) = (current.durable, Instant::now());
+    loop {
+        ctx.check()?;
+        let now = ctx.catalog().timelines().get(current.id).await?;
+        let Some(now) = now else { return Ok(Err(format!("the timeline {} is gone", current.id))) };
+        if now.durable.time >= at {
+            return Ok(Ok(now));
+        }
+        if let Some(end) = &now.ended {
+            return Ok(Err(format!("the timeline {} ended: {}", now.id, end.detail)));
+        }
+        if now.durable != reached {
+            (reached, moved) = (now.durable, Instant::now());
+        }
+        if moved.elapsed() >= STANDSTILL_MAX {
+            return Ok(Err(format!(
+                "capture has stood still at {reached} for {} s; `ebbtide timeline show` tells what holds it up",
+                STANDSTILL_MAX.as_secs()
+            )));
+        }
+        ctx.or_stop(tokio::time::sleep(LOOK_EVERY)).await?;
+    }
+}
+
+/// The blocks of these slices, up to the first that is not in the vault.
+fn blocks(services: &Services, slices: Vec<SliceRow>) -> BoxStream<'static, Result<Bytes, JobError>> {
+    let services = services.clone();
+    let in_the_vault = |row: &SliceRow| row.state == SliceState::Stored;
+    stream::iter(slices.into_iter().take_while(in_the_vault))
+        .map(Ok)
+        .and_then(move |row| blocks_of(services.clone(), row))
+        .try_flatten()
+        .boxed()
+}
+
+/// The blocks of one slice.
+async fn blocks_of(
+    services: Services,
+    row: SliceRow,
+) -> Result<BoxStream<'static, Result<Bytes, JobError>>, JobError> {
+    let name: ObjectName =
+        row.name.parse().map_err(|e| JobError::failed_by("the catalog names a slice that is none", e))?;
+    let slice = match Slice::open(&services.vault, &name).await {
+        Ok(slice) => slice,
+        Err(error) => return Err(damage::noted(&services.catalog, error).await),
+    };
+    if slice.header().after != row.span.after || slice.header().last != row.span.last {
+        return Err(JobError::failed(format!(
+            "the slice {name} does not hold what the catalog says; run rebuild-catalog"
+        )));
+    }
+    let blocks = (0..slice.blocks().len()).map(move |block| (services.clone(), slice.clone(), block));
+    let read = stream::iter(blocks).then(|(services, slice, block)| async move {
+        match slice.read_block(block).await {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => Err(damage::noted(&services.catalog, error).await),
+        }
+    });
+    Ok(read.boxed())
+}
+
+/// The time as the fold knows it.
+const fn fold_time(time: ClusterTime) -> history::ClusterTime {
+    history::ClusterTime { seconds: time.seconds, increment: time.increment }
+}

@@ -1,7 +1,7 @@
 //! Writing the manifest, once everything that it names is durable.
 
 use catalog::Completion;
-use mongo::Facts;
+use mongo::{CollectionInfo, Facts};
 use serde_json::json;
 use vault::{CollectionKind, CollectionMeta, Manifest, ManifestHeader, Order};
 
@@ -109,17 +109,21 @@ fn capped_note(read: &CollectionRead) -> serde_json::Value {
 }
 
 fn meta_of(read: &CollectionRead) -> CollectionMeta {
-    let info = &read.info;
+    meta_of_info(&read.info, read.order, read.as_of)
+}
+
+/// What a manifest says of a collection that was listed like that.
+pub(super) fn meta_of_info(info: &CollectionInfo, order: Order, as_of: model::ClusterTime) -> CollectionMeta {
     CollectionMeta {
         uuid: info.uuid,
         db: info.namespace.db.clone(),
         name: info.namespace.collection.clone(),
         kind: kind_of(info.kind),
-        order: read.order,
+        order,
         options: info.options.clone(),
         id_index: info.id_index.clone(),
         indexes: info.indexes.clone(),
-        as_of: read.as_of,
+        as_of,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Taking a snapshot: every collection of a deployment, exact as of one cluster time.
 //!
+//! Of a captured deployment that has a snapshot on its timeline, the next one is [`folded`] out of the vault. All others
+//! are read:
+//!
 //! 1. [`mongo::listing::pin`] gives a cluster time and the catalog that is true at it.
 //! 2. Every collection is read at that time. What the history window or DDL takes away under the read makes the job
 //!    start again at a later time for **all** collections, a bounded number of times: a snapshot never holds pieces of
@@ -12,6 +15,7 @@
 mod attempt;
 mod collection;
 mod filler;
+mod folded;
 mod guard;
 mod manifest;
 mod natural;
@@ -26,6 +30,7 @@ use std::{collections::HashMap, time::Duration};
 use catalog::Completion;
 use model::id::SnapshotId;
 use mongo::{Namespace, privileges::Purpose};
+use vault::ManifestHeader;
 pub use window::{HISTORY_WINDOW, discharge};
 
 use crate::{
@@ -37,6 +42,7 @@ use crate::{
     privileges::lacking,
 };
 use attempt::{Again, Attempt};
+use folded::Instead;
 
 /// So often everything is read at a later time before the snapshot fails. An attempt that DDL ends is short, since
 /// what was hit before is read first.
@@ -96,28 +102,44 @@ async fn take(
     observed::record(ctx.services(), connected.row.id, &facts).await?;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);
+    let mut completion = match folded::take(ctx, connected, &header, &store).await? {
+        Ok(completion) => completion,
+        Err(Instead::NoBase) => read(ctx, snapshot, connected, &header, facts.cache_bytes, &store).await?,
+        Err(Instead::Because(reason)) => {
+            tracing::warn!(snapshot.id = %snapshot.id, reason, "the snapshot cannot be folded and {} is read as a whole: {reason}", connected.row.name);
+            ctx.progress().warn(format!("not folded, the deployment is read as a whole: {reason}"));
+            let mut completion = read(ctx, snapshot, connected, &header, facts.cache_bytes, &store).await?;
+            completion.notes["notFolded"] = reason.into();
+            completion
+        }
+    };
+    if facts.untested {
+        completion.notes["untestedVersion"] = facts.version_text.into();
+    }
+    Ok(completion)
+}
+
+/// Reads the deployment as a whole.
+async fn read(
+    ctx: &JobContext,
+    snapshot: &catalog::Snapshot,
+    connected: &Connected,
+    header: &ManifestHeader,
+    cache_bytes: u64,
+    store: &SegmentStore,
+) -> Result<Completion, JobError> {
     let mut hot: Vec<Namespace> = vec![];
     let mut sizes = HashMap::new();
     let mut last = None;
     for number in 1..=READ_ATTEMPTS_MAX {
         ctx.check()?;
         ctx.progress().restart();
-        let attempt = Attempt {
-            ctx,
-            connected,
-            store: &store,
-            header: &header,
-            cache_bytes: facts.cache_bytes,
-            hot: &hot,
-        };
+        let attempt = Attempt { ctx, connected, store, header, cache_bytes, hot: &hot };
         match attempt.run(&mut sizes).await {
             Ok(everything) => {
-                let mut completion = manifest::write(ctx, &header, everything, &store).await?;
+                let mut completion = manifest::write(ctx, header, everything, store).await?;
                 completion.notes["sourceDiskBytes"] =
                     sizes.values().map(|size| size.used_bytes).sum::<u64>().into();
-                if facts.untested {
-                    completion.notes["untestedVersion"] = facts.version_text.into();
-                }
                 return Ok(completion);
             }
             Err(Again::Stop(error)) => return Err(error),

@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use mongo::{Namespace, write::ParkedTtl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vault::DetachedManifest;
 
 /// The durable state of a restore job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Checkpoint {
+    /// The state at a point in time, folded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) folded: Option<DetachedManifest>,
     /// Collections that lie complete under their staging names, by namespace.
     pub(crate) staged: BTreeMap<String, Staged>,
     /// All of these were read back and found equal; what was written to them later than this cluster time (as one

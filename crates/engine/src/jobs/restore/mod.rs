@@ -20,6 +20,7 @@ mod options;
 mod order;
 mod own;
 mod plan;
+mod point_in_time;
 mod preflight;
 mod prove;
 mod receipt;
@@ -83,7 +84,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     if ctx.lease().restore_state == Some(RestoreState::CutOver) {
         ctx.must_finish(WallTime(*state.decided_ms.get_or_insert(now)));
     }
-    let job = Arc::new(Restore::open(ctx, id).await?);
+    let job = Arc::new(Restore::open(ctx, id, &mut state).await?);
     preflight::count(ctx, &job);
 
     if job.row.state != RestoreState::CutOver {

@@ -46,6 +46,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
     json!({
         "snapshotId": job.row.snapshot_id,
         "snapshotClusterTime": job.manifest.header().cluster_time.to_string(),
+        "pointInTime": job.row.point_in_time.map(|point| point.time().to_string()),
         "target": job.target.name,
         "targetVersion": job.deployment.identity().version_text,
         "untestedVersion": job.deployment.identity().untested.then_some(true),

@@ -10,7 +10,9 @@ use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName};
 
 use super::{
     RestoreOptions,
+    checkpoint::Checkpoint,
     plan::{Wanted, Way},
+    point_in_time,
 };
 use crate::{
     connect::{Connected, connect},
@@ -50,16 +52,23 @@ pub(crate) struct Item {
 }
 
 impl Restore {
-    /// Reads the rows, opens the manifest and connects to the target.
+    /// Reads the rows, opens the manifest (or makes that of a point in time) and connects to the target.
     ///
     /// # Errors
     /// [`JobError`], naming what is missing.
-    pub(crate) async fn open(ctx: &JobContext, id: RestoreJobId) -> Result<Self, JobError> {
+    pub(crate) async fn open(
+        ctx: &JobContext,
+        id: RestoreJobId,
+        state: &mut Checkpoint,
+    ) -> Result<Self, JobError> {
         let row = ctx.catalog().restores().get(id).await?;
         let row =
             row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
         let options = RestoreOptions::read(Some(&row.options))?;
-        let manifest = open_manifest(ctx, &row).await?;
+        let manifest = match row.point_in_time {
+            Some(point) => point_in_time::manifest(ctx, &row, point.time(), state).await?,
+            None => open_manifest(ctx, &row).await?,
+        };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
         let items = (0..).zip(entries).map(|(ordinal, entry)| Item::new(ordinal, entry)).collect();
         let target =

@@ -1,0 +1,90 @@
+//! The state at a point in time, made of a snapshot and the record of operations before anything touches the target.
+//!
+//! It is a manifest like that of a snapshot, whose root stays in the job's checkpoint: its segments and pages are in the
+//! vault and pinned for the job, and are garbage when the job has ended.
+
+use catalog::RestoreJob;
+use model::ClusterTime;
+use vault::Manifest;
+
+use super::{checkpoint::Checkpoint, source::open_manifest};
+use crate::{
+    crash,
+    fold::{Folded, FoldedCollection, fold_manifest},
+    lease::{JobContext, JobError},
+    pipeline::SegmentStore,
+    timeline,
+};
+
+/// The state at `at`: folded, or found in the checkpoint of an earlier attempt.
+///
+/// # Errors
+/// [`JobError`]: why the state cannot be had, and what to do.
+pub(super) async fn manifest(
+    ctx: &JobContext,
+    row: &RestoreJob,
+    at: ClusterTime,
+    state: &mut Checkpoint,
+) -> Result<Manifest, JobError> {
+    if let Some(folded) = &state.folded {
+        return Ok(Manifest::attach(ctx.vault(), folded)?);
+    }
+    let base = open_manifest(ctx, row).await?;
+    ctx.progress().phase("capture");
+    let timeline = timeline_of(ctx, row, at).await?;
+    let snapshot = ctx.catalog().snapshots().get(row.snapshot_id).await?;
+    let snapshot =
+        snapshot.ok_or_else(|| JobError::failed(format!("the snapshot {} is gone", row.snapshot_id)))?;
+    ctx.progress().phase("fold");
+    let store = SegmentStore::new(ctx);
+    let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
+    let folded = fold_manifest(&store, &base, record, at, base.header().clone()).await?;
+    let Folded { mut manifest, pinner, collections, principals, counters, .. } = folded;
+    tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");
+    for FoldedCollection { meta, pages } in collections {
+        ctx.check()?;
+        if meta.as_of > at {
+            // Of a base like that the API makes no restore to this time.
+            return Err(JobError::failed(format!(
+                "the snapshot {} has {}.{} only as of {}, after the {at} that was asked for; choose a later time",
+                row.snapshot_id, meta.db, meta.name, meta.as_of
+            )));
+        }
+        manifest.push_collection(meta, pages).await?;
+    }
+    if let Some(principals) = &principals {
+        manifest.set_principals(principals).await?;
+    }
+    let detached = manifest.finish_detached(ctx.now()).await?;
+    pinner.record().await?;
+    crash::point("fold.restore-folded");
+    let manifest = Manifest::attach(ctx.vault(), &detached)?;
+    state.folded = Some(detached);
+    ctx.checkpoint(state).await?;
+    ctx.progress().restart();
+    Ok(manifest)
+}
+
+/// The timeline that has the time, once it has it.
+async fn timeline_of(
+    ctx: &JobContext,
+    row: &RestoreJob,
+    at: ClusterTime,
+) -> Result<catalog::Timeline, JobError> {
+    let timelines = ctx.catalog().timelines();
+    if let Some(current) = timelines.current(row.deployment_id).await?
+        && current.start.time <= at
+    {
+        timeline::reach(ctx, &current, at)
+            .await?
+            .map_err(|reason| JobError::failed(format!("the state at {at} cannot be had: {reason}")))?;
+    }
+    let found = timelines.base_for(row.deployment_id, at).await?;
+    let (timeline, _) = found.ok_or_else(|| {
+        JobError::failed(format!(
+            "no timeline of {} has the operations up to {at}; `ebbtide timeline show {}` tells which times can be restored",
+            row.deployment_name, row.deployment_name
+        ))
+    })?;
+    Ok(timeline)
+}

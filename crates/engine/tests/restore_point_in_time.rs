@@ -1,0 +1,195 @@
+//! A restore to a point in time makes the target what the source was then: judged by the server itself.
+#![allow(clippy::unwrap_used)]
+
+mod restore_support;
+mod support;
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use catalog::{Delivery, NewRestore, RestoreJob};
+use model::{ClusterTime, ContinuousBackup, id::DeploymentId, restore::RestoreState, timeline::PointInTime};
+use restore_support::{assert_no_staging, damage, data, register, server};
+use serde_json::json;
+use support::{
+    Bench,
+    engine::{Settings, engine::wall_clock},
+};
+use testbed::{Options, data::Set, oracle};
+use tokio_util::sync::CancellationToken;
+
+struct Captured {
+    bench: Bench,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Captured {
+    /// A deployment with data of all kinds, captured and with its base.
+    async fn start(version: &str) -> Self {
+        let server = server(Options::version(version), &Set::ALL).await;
+        let uri = server.uri();
+        let bench = Bench::over(server, &uri).await;
+        let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
+        bench.catalog.timelines().set_continuous_backup(bench.deployment, wanted).await.unwrap();
+        let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..bench.settings() };
+        let (engine, shutdown) = (bench.engine(settings), CancellationToken::new());
+        let until = shutdown.clone();
+        let task = tokio::spawn(async move { engine.run(until).await });
+        while bench.catalog.timelines().ranges(bench.deployment).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self { bench, shutdown, task }
+    }
+
+    /// The time of the last operation that was acknowledged.
+    async fn now(&self) -> ClusterTime {
+        let note =
+            doc! { "appendOplogNote": 1, "data": { "msg": "test" }, "writeConcern": { "w": "majority" } };
+        let reply = self.bench.server.admin(note).await.unwrap();
+        let time = reply.get_timestamp("operationTime").unwrap();
+        ClusterTime { seconds: time.time, increment: time.increment }
+    }
+
+    /// Restores to a point into a deployment.
+    async fn restore(&self, at: PointInTime, target: DeploymentId) -> RestoreJob {
+        let (catalog, source) = (&self.bench.catalog, self.bench.deployment);
+        let base = loop {
+            // Capture may be a moment behind.
+            if let Some((_, base)) = catalog.timelines().base_for(source, at.time()).await.unwrap() {
+                break base;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let new = NewRestore {
+            snapshot_id: base.id,
+            delivery: Delivery::PointInTime { target, at },
+            options: json!({}),
+        };
+        let id = catalog.restores().request(new, wall_clock()).await.unwrap().id;
+        loop {
+            let job = catalog.restores().get(id).await.unwrap().unwrap();
+            match job.state {
+                RestoreState::Queued
+                | RestoreState::Running
+                | RestoreState::Cancelling
+                | RestoreState::CutOver
+                | RestoreState::Ready => {}
+                _ => return job,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// What people do, of every kind.
+async fn work(client: &mongodb::Client) {
+    let app = client.database("work");
+    let things = app.collection::<Document>("things");
+    things.insert_many((0..500).map(|n| doc! { "_id": n, "n": n, "list": [n, n + 1] })).await.unwrap();
+    things
+        .update_many(doc! { "n": { "$lt": 100 } }, doc! { "$push": { "list": 7 }, "$inc": { "n": 1000 } })
+        .await
+        .unwrap();
+    things.delete_many(doc! { "_id": { "$mod": [9, 1] } }).await.unwrap();
+    app.run_command(
+        doc! { "createIndexes": "things", "indexes": [{ "key": { "n": -1 }, "name": "n", "unique": false }] },
+    )
+    .await
+    .unwrap();
+    app.run_command(doc! { "create": "ring", "capped": true, "size": 4096, "max": 10 }).await.unwrap();
+    app.collection::<Document>("ring").insert_many((0..25).map(|n| doc! { "_id": n })).await.unwrap();
+    app.run_command(doc! { "create": "series", "timeseries": { "timeField": "t", "metaField": "m" } })
+        .await
+        .unwrap();
+    let points = (0..50).map(|n| doc! { "t": bson::DateTime::from_millis(n * 1000), "m": n % 3, "v": n });
+    app.collection::<Document>("series").insert_many(points).await.unwrap();
+    app.run_command(doc! { "create": "view", "viewOn": "things", "pipeline": [{ "$match": { "n": 5 } }] })
+        .await
+        .unwrap();
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    for n in 0..20 {
+        things.insert_one(doc! { "_id": format!("t{n}") }).session(&mut session).await.unwrap();
+    }
+    session.commit_transaction().await.unwrap();
+}
+
+async fn to_a_point(version: &str) {
+    let captured = Captured::start(version).await;
+    let bench = &captured.bench;
+    work(&bench.client).await;
+    let before = data(&bench.client).await;
+    let at = captured.now().await;
+    damage(&bench.client).await;
+    bench.client.database("work").collection::<Document>("things").drop().await.unwrap();
+    bench
+        .client
+        .database("work")
+        .collection::<Document>("ring")
+        .insert_one(doc! { "_id": "late" })
+        .await
+        .unwrap();
+    assert!(!oracle::diff(&before, &data(&bench.client).await).is_empty());
+
+    let other = server(Options::version(version), &[Set::Views]).await;
+    let client = other.client().await.unwrap();
+    let target = register(bench, "other", &other.uri()).await;
+    let job = captured.restore(PointInTime::Operation(at), target).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    oracle::assert_same(&before, &data(&client).await);
+    assert_no_staging(&client).await;
+    assert_eq!(job.receipt.unwrap()["pointInTime"], at.to_string());
+
+    // Onto itself; and what was there before that is restorable afterwards.
+    let damaged = data(&bench.client).await;
+    let undo = captured.now().await;
+    let job = captured.restore(PointInTime::Operation(at), bench.deployment).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    oracle::assert_same(&before, &data(&bench.client).await);
+    let job = captured.restore(PointInTime::Operation(undo), bench.deployment).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    oracle::assert_same(&damaged, &data(&bench.client).await);
+    captured.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn into_another_deployment_and_onto_itself_and_back_on_6_0() {
+    to_a_point("6.0.5").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn into_another_deployment_and_onto_itself_and_back_on_5_0() {
+    to_a_point("5.0.4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_operation_that_is_named_is_in_the_state_and_the_next_one_is_not() {
+    let captured = Captured::start("6.0.5").await;
+    let bench = &captured.bench;
+    let steps = bench.client.database("app").collection::<Document>("steps");
+    steps.insert_many((0..10).map(|n| doc! { "_id": n })).await.unwrap();
+    captured.now().await;
+    // Several inserts in one second, each with a time of its own.
+    let oplog = bench.client.database("local").collection::<Document>("oplog.rs");
+    let entry = oplog.find_one(doc! { "ns": "app.steps", "o._id": 4 }).await.unwrap().unwrap();
+    let time = entry.get_timestamp("ts").unwrap();
+    let other = server(Options::version("6.0.5"), &[]).await;
+    let client = other.client().await.unwrap();
+    let target = register(bench, "other", &other.uri()).await;
+    let restored = client.database("app").collection::<Document>("steps");
+    let operation = ClusterTime { seconds: time.time, increment: time.increment };
+    let job = captured.restore(PointInTime::Operation(operation), target).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert_eq!(restored.count_documents(doc! {}).await.unwrap(), 5);
+    // The beginning of that second is before all of them, and before the collection.
+    let job = captured.restore(PointInTime::Second(time.time), target).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert_eq!(restored.count_documents(doc! {}).await.unwrap(), 0);
+    captured.stop().await;
+}

@@ -9,6 +9,7 @@ mod collect;
 mod expiry;
 mod leftovers;
 mod reaper;
+mod slices;
 mod unaccounted;
 
 use std::{
@@ -69,6 +70,7 @@ impl Reconcilers {
             ("reaper", |s| Box::pin(reaper::activate(s))),
             ("collector", |s| Box::pin(collect::activate(s))),
             ("leftovers", |s| Box::pin(leftovers::activate(s))),
+            ("slices", |s| Box::pin(slices::activate(s))),
         ];
         let all = all.into_iter().map(|(name, activate)| Reconciler::new(name, activate)).collect();
         Self { services, all }

@@ -39,7 +39,7 @@ pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
         bail!(
             "{} manifests cannot be read; the first is {}: {}",
             rebuilt.unreadable.len(),
-            first.manifest,
+            first.object,
             first.why
         );
     }

@@ -1,7 +1,7 @@
 //! Rebuilding a lost catalog from the manifests in the vault.
 //!
 //! Comes back: projects, deployments (without their connection strings, which are never in the vault: add them again
-//! under their names and they have their snapshots) and completed snapshots. Does not come back: API keys and service
+//! under their names and they have their snapshots), completed snapshots and timelines. Does not come back: API keys and service
 //! accounts, jobs, schedules, the audit log, and that somebody deleted a snapshot whose manifest was not collected yet.
 //!
 //! A manifest says when its snapshot was to expire when it was asked for, and not what somebody has changed that to since.
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use vault::{CollectionKind, Manifest, ManifestHeader, ObjectName, Order, Vault};
 
 use crate::lease::JobError;
+
+mod timelines;
 
 /// What a rebuild brings back is kept for so many days at least.
 pub const GRACE_DAYS: u32 = 30;
@@ -41,16 +43,19 @@ pub struct Rebuilt {
     pub prolonged: u64,
     /// Nothing that was entered expires before.
     pub kept_until: String,
-    /// Manifests that cannot be read, and why.
+    /// Timelines entered that were not known.
+    pub timelines: u64,
+    /// Manifests and slices that cannot be read, and why.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A manifest that cannot be read.
+/// A manifest or a slice that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unreadable {
     /// Its name.
-    pub manifest: String,
+    #[serde(rename = "manifest")]
+    pub object: String,
     /// Why.
     pub why: String,
 }
@@ -64,6 +69,7 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
     let mut rebuilt = Rebuilt { kept_until: kept_until.to_rfc3339(), ..Rebuilt::default() };
     let mut projects = std::collections::BTreeSet::new();
     let mut deployments = std::collections::BTreeSet::new();
+    let recorded = timelines::find(vault, &mut rebuilt).await?;
     let mut found = vec![];
     let mut listed = vault.list_manifests();
     while let Some(next) = listed.next().await {
@@ -72,7 +78,7 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
         match Manifest::open(vault, &name).await {
             Ok(manifest) => found.push((manifest.header().cluster_time, name)),
             Err(error) if error.is_damage() || matches!(error, vault::Error::NewerFormat { .. }) => {
-                rebuilt.unreadable.push(Unreadable { manifest: name.to_string(), why: error.to_string() });
+                rebuilt.unreadable.push(Unreadable { object: name.to_string(), why: error.to_string() });
             }
             Err(error) => return Err(error.into()),
         }
@@ -87,7 +93,8 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
             catalog.import_project(&project(&header)).await?;
         }
         if deployments.insert(header.deployment_id) {
-            catalog.import_deployment(&deployment(&header, now)?).await?;
+            let is_recorded = recorded.is_of(header.deployment_id);
+            catalog.import_deployment(&deployment(&header, is_recorded, now)?).await?;
         }
         let mut snapshot = snapshot(&manifest, &name).await?;
         let prolonged = snapshot.expires_at.is_some_and(|at| at < kept_until);
@@ -99,6 +106,7 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
             rebuilt.prolonged += u64::from(prolonged);
         }
     }
+    rebuilt.timelines = recorded.enter(catalog, |id| deployments.contains(&id), now).await?;
     rebuilt.projects = projects.len() as u64;
     rebuilt.deployments = deployments.len() as u64;
     Ok(rebuilt)
@@ -112,7 +120,12 @@ fn project(header: &ManifestHeader) -> catalog::Project {
     }
 }
 
-fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deployment, JobError> {
+/// A deployment whose operations were recorded goes on being recorded when it is added again.
+fn deployment(
+    header: &ManifestHeader,
+    is_recorded: bool,
+    now: WallTime,
+) -> Result<catalog::Deployment, JobError> {
     Ok(catalog::Deployment {
         id: header.deployment_id,
         project_id: header.project_id,
@@ -127,7 +140,7 @@ fn deployment(header: &ManifestHeader, now: WallTime) -> Result<catalog::Deploym
             details: Value::Null,
             checked_at: None,
         },
-        continuous: ContinuousBackup { pit_enabled: false, restore_window_days: GRACE_WINDOW },
+        continuous: ContinuousBackup { pit_enabled: is_recorded, restore_window_days: GRACE_WINDOW },
         created_at: header.created_at,
         removed_at: Some(now),
     })

@@ -1,0 +1,129 @@
+//! Timelines out of the slices in the vault.
+//!
+//! A capture that died may have left two slices with one number: the chain is read backwards, from the slice that ends last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catalog::{Catalog, Ended, ImportedTimeline, NewSlice};
+use futures::StreamExt as _;
+use model::{
+    WallTime,
+    chain::SliceSpan,
+    id::{DeploymentId, TimelineId},
+    timeline::TimelineEnd,
+};
+use vault::{ObjectName, Slice, SliceHeader, Vault};
+
+use super::{Rebuilt, Unreadable};
+use crate::lease::JobError;
+
+/// What an ended timeline's end is told by, when only its slices are left.
+const UNKNOWN_END: &str = "another timeline of the deployment follows; why is not in the vault";
+
+/// One slice and its size in the store.
+struct Found {
+    header: SliceHeader,
+    stored_bytes: u64,
+}
+
+type Slices = BTreeMap<ObjectName, Found>;
+
+/// The slices that the vault has, by timeline.
+pub(super) struct Recorded(BTreeMap<TimelineId, Slices>);
+
+/// Looks which slices there are.
+pub(super) async fn find(vault: &Vault, rebuilt: &mut Rebuilt) -> Result<Recorded, JobError> {
+    let mut found: BTreeMap<TimelineId, Slices> = BTreeMap::new();
+    let mut listed = vault.list_slices();
+    while let Some(listed) = listed.next().await {
+        let listed = listed?;
+        match Slice::open(vault, &listed.name).await {
+            Ok(slice) => {
+                let header = slice.header().clone();
+                let slices = found.entry(header.timeline_id).or_default();
+                slices.insert(listed.name, Found { header, stored_bytes: listed.stored_bytes });
+            }
+            Err(error) if error.is_damage() || matches!(error, vault::Error::NewerFormat { .. }) => {
+                rebuilt
+                    .unreadable
+                    .push(Unreadable { object: listed.name.to_string(), why: error.to_string() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Recorded(found))
+}
+
+impl Recorded {
+    /// Whether operations of a deployment were recorded.
+    pub(super) fn is_of(&self, deployment: DeploymentId) -> bool {
+        self.0.values().flat_map(BTreeMap::values).any(|found| found.header.deployment_id == deployment)
+    }
+
+    /// Enters the timelines of the deployments that are `known`; without a snapshot nothing on one can be restored. The
+    /// newest one of each is open, all others have ended. How many were new.
+    pub(super) async fn enter(
+        self,
+        catalog: &Catalog,
+        known: impl Fn(DeploymentId) -> bool,
+        now: WallTime,
+    ) -> Result<u64, JobError> {
+        let mut chains: Vec<Vec<(ObjectName, Found)>> = self.0.into_values().map(chain).collect();
+        // The newest first: the others of its deployment have ended.
+        chains.sort_by_key(|chain| std::cmp::Reverse(chain.last().map(|(_, last)| last.header.last.time)));
+        let (mut open, mut entered) = (BTreeSet::new(), 0);
+        for chain in chains {
+            let Some((_, first)) = chain.first() else { continue };
+            let header = first.header.clone();
+            if !known(header.deployment_id) {
+                continue;
+            }
+            let is_newest = open.insert(header.deployment_id);
+            let ended = Ended { at: now, reason: TimelineEnd::SwitchedOff, detail: UNKNOWN_END.to_owned() };
+            let timeline = ImportedTimeline {
+                id: header.timeline_id,
+                project_id: header.project_id,
+                deployment_id: header.deployment_id,
+                replica_set_name: header.replica_set_name,
+                ended: (!is_newest).then_some(ended),
+                slices: chain.into_iter().map(|(name, found)| row(&name, found)).collect(),
+            };
+            entered += u64::from(catalog.import_timeline(&timeline).await?);
+        }
+        Ok(entered)
+    }
+}
+
+/// The slices of one timeline in order, from the oldest that there is without a gap up to the one that ends last.
+fn chain(mut slices: Slices) -> Vec<(ObjectName, Found)> {
+    let last = slices
+        .iter()
+        .max_by_key(|(_, found)| (found.header.sequence, found.header.last.time))
+        .map(|(name, _)| *name);
+    let mut chain = vec![];
+    let mut next = last;
+    while let Some((name, found)) = next.and_then(|name| slices.remove(&name).map(|found| (name, found))) {
+        next = found.header.previous;
+        chain.push((name, found));
+    }
+    chain.reverse();
+    chain
+}
+
+fn row(name: &ObjectName, Found { header, stored_bytes }: Found) -> NewSlice {
+    NewSlice {
+        name: name.to_string(),
+        sequence: header.sequence,
+        previous: header.previous.map(|name| name.to_string()),
+        span: SliceSpan {
+            after: header.after,
+            first: header.first,
+            last: header.last,
+            read_from: header.read_from,
+        },
+        entries: header.entries,
+        bytes: header.bytes,
+        stored_bytes,
+        created_at: header.created_at,
+    }
+}

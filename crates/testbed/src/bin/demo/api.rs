@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use bson::Timestamp;
 use serde_json::{Value, json};
 
 use crate::http::Api;
@@ -77,6 +78,34 @@ impl Cluster<'_> {
             "targetClusterName": self.name, "targetGroupId": self.project,
         });
         self.job("restore", &body, |job| job["finishedAt"].as_str().map(|_| true))
+    }
+
+    /// Creates a restore job to the state after an operation, into a deployment of the project, and waits for it.
+    pub(crate) fn restore_to_point(&self, operation: Timestamp, target: &str) -> anyhow::Result<Value> {
+        let body = json!({
+            "deliveryType": "pointInTime", "oplogTs": operation.time, "oplogInc": operation.increment,
+            "targetClusterName": target, "targetGroupId": self.project,
+        });
+        self.job("restore", &body, |job| job["finishedAt"].as_str().map(|_| true))
+    }
+
+    /// Waits until operations are recorded.
+    pub(crate) fn wait_for_timeline(&self) -> anyhow::Result<()> {
+        let path = format!("{}/timeline", self.own_path());
+        let started = Instant::now();
+        loop {
+            let answer = self.get(&path)?;
+            let open = answer["timelines"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one["state"] == "open"));
+            if open {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("no timeline has begun after {PATIENCE:?}: {answer}");
+            }
+            sleep(POLL);
+        }
     }
 
     /// Creates a download job and waits for its URL.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::Context;
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, Timestamp, doc};
 use mongodb::{Client, Collection, Database};
 
 use crate::screen::Bar;
@@ -162,4 +162,21 @@ pub(crate) async fn stage_accident(client: &Client) -> anyhow::Result<Damage> {
     let deleted =
         database.collection::<Document>("flights").delete_many(tenth).await.context("delete flights")?;
     Ok(Damage { flights: deleted.deleted_count })
+}
+
+/// The time of the last operation that there was: a note that says nothing.
+pub(crate) async fn last_operation(client: &Client) -> anyhow::Result<Timestamp> {
+    let note = doc! {
+        "appendOplogNote": 1, "data": { "msg": "before the update" }, "writeConcern": { "w": "majority" },
+    };
+    let reply =
+        client.database("admin").run_command(note).await.context("mark the time before the update")?;
+    reply.get_timestamp("operationTime").context("the server tells no time")
+}
+
+/// An update that forgot its filter; how many documents it changed.
+pub(crate) async fn stage_bad_update(client: &Client) -> anyhow::Result<u64> {
+    let flights = client.database(DATABASE).collection::<Document>("flights");
+    let done = flights.update_many(doc! {}, doc! { "$set": { "arr_delay": 0 } }).await;
+    Ok(done.context("update all flights")?.modified_count)
 }

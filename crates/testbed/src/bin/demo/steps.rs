@@ -16,8 +16,10 @@ use crate::program::{self, Ebbtide};
 use crate::screen::{say, step};
 use crate::{account, archive, dataset};
 
-const STEPS: usize = 9;
+const STEPS: usize = 11;
 const CLUSTER: &str = "newyork";
+/// A second one, to look at a point in time.
+const OTHER_CLUSTER: &str = "newyork-test";
 
 /// Runs everything; on an error whatever was started is stopped again, unless it is to be kept.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
@@ -81,7 +83,9 @@ async fn work(
 ) -> anyhow::Result<()> {
     step(4, STEPS, "register the replica set");
     say("with an account that may do what docs/privileges.md says, and no more");
-    register(ebbtide, cluster, &server.uri_for(account::USER, account::PASSWORD))?;
+    register(ebbtide, cluster, CLUSTER, &server.uri_for(account::USER, account::PASSWORD), &["--pit"])?;
+    cluster.wait_for_timeline()?;
+    say("every operation is recorded from now on");
 
     step(5, STEPS, "take a snapshot");
     say(&format!("$ PUBLIC={} PRIVATE={}", cluster.api.public_key, cluster.api.private_key));
@@ -106,17 +110,64 @@ async fn work(
     say(&format!("equal: {collections} collections and views, {} users", after.users.len()));
 
     step(9, STEPS, "download the snapshot as an archive");
-    download(cluster, server, before, &snapshot, directory).await
+    download(cluster, server, before, &snapshot, directory).await?;
+    undo(ebbtide, cluster, server, client, before).await
 }
 
-fn register(ebbtide: &Ebbtide, cluster: &Cluster<'_>, uri: &str) -> anyhow::Result<()> {
-    let url = format!("http://{}", cluster.api.address);
+/// A bad update, and the way back to the operation before it.
+async fn undo(
+    ebbtide: &Ebbtide,
+    cluster: &Cluster<'_>,
+    server: &Server,
+    client: &Client,
+    before: &State,
+) -> anyhow::Result<()> {
+    step(10, STEPS, "a bad updateMany, and what was there before it, in a second replica set");
+    let good = dataset::last_operation(client).await?;
+    let updated = dataset::stage_bad_update(client).await?;
     say(&format!(
-        "$ ebbtide cluster add {CLUSTER} --project {} --url {url} --uri 'mongodb://…'",
+        "db.flights.updateMany({{}}, {{$set: {{arr_delay: 0}}}}): {updated} flights are on time now"
+    ));
+    let binary = server.binary().map(PathBuf::from);
+    let other = Server::start(Options { binary, auth: true, ..Options::default() }).await?;
+    let other_client = other.client().await?;
+    account::create(&other_client).await?;
+    register(ebbtide, cluster, OTHER_CLUSTER, &other.uri_for(account::USER, account::PASSWORD), &[])?;
+    cluster.restore_to_point(good, OTHER_CLUSTER)?;
+    let looked_at = oracle::state(&other_client).await.context("read the second replica set")?;
+    let part = |state: &State| state.databases.get(dataset::DATABASE).cloned();
+    ensure!(
+        part(before) == part(&looked_at),
+        "the second replica set differs from what was there before the update"
+    );
+    say("equal there to what was there before");
+
+    step(11, STEPS, "back to the operation before it, in place");
+    cluster.restore_to_point(good, CLUSTER)?;
+    let after = oracle::state(client).await.context("read what was restored")?;
+    let differences = oracle::diff(before, &after);
+    if !differences.is_empty() {
+        bail!("the restored deployment differs from the original:\n{}", differences.join("\n"));
+    }
+    say("equal again, and so would be any other moment: the restore itself can be undone");
+    Ok(())
+}
+
+fn register(
+    ebbtide: &Ebbtide,
+    cluster: &Cluster<'_>,
+    name: &str,
+    uri: &str,
+    more: &[&str],
+) -> anyhow::Result<()> {
+    let url = format!("http://{}", cluster.api.address);
+    let flags: String = more.iter().map(|flag| format!(" {flag}")).collect();
+    say(&format!(
+        "$ ebbtide cluster add {name} --project {} --url {url} --uri 'mongodb://…'{flags}",
         cluster.project
     ));
     let mut command = Command::new(&ebbtide.program);
-    command.args(["cluster", "add", CLUSTER, "--project", cluster.project, "--output", "json"]);
+    command.args(["cluster", "add", name, "--project", cluster.project, "--output", "json"]).args(more);
     // Secrets by the environment: arguments show in process lists.
     command.env("EBBTIDE_CLUSTER_URI", uri).env("EBBTIDE_URL", url);
     command.env("EBBTIDE_PUBLIC_KEY", &cluster.api.public_key);

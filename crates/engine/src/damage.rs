@@ -12,6 +12,13 @@ pub(crate) async fn noted(catalog: &Catalog, error: vault::Error) -> JobError {
     if let Err(hindrance) = catalog.objects().report_damage(std::slice::from_ref(&name)).await {
         tracing::warn!(object = %name, error = %hindrance, "{name} is damaged, and the catalog cannot be told: {hindrance}");
     }
+    if object.kind == vault::ObjectKind::Slice {
+        return JobError::failed_by(
+            "a slice of the record of operations is damaged in the vault: times after its beginning can be restored from the \
+             next snapshot on, times before it from those before",
+            error,
+        );
+    }
     JobError::failed_by(
         "an object of the snapshot is damaged in the vault; restore another snapshot, or take one: where the source \
          still holds the same data it is stored anew, and this snapshot is whole again",

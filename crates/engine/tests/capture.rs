@@ -374,3 +374,72 @@ async fn a_rebuilt_catalog_goes_on_with_the_timeline() {
     assert_eq!(timeline.id, before.id);
     assert_whole(&bench, &timeline).await;
 }
+
+/// The vault is away until the guard is dropped: a file lies where its directory of slices was.
+struct VaultAway {
+    place: std::path::PathBuf,
+    aside: std::path::PathBuf,
+}
+
+impl VaultAway {
+    fn of(bench: &Bench) -> Self {
+        let (place, aside) =
+            (bench.dir.path().join("vault/v1/slices"), bench.dir.path().join("slices-aside"));
+        std::fs::rename(&place, &aside).unwrap();
+        std::fs::write(&place, b"").unwrap();
+        Self { place, aside }
+    }
+}
+
+impl Drop for VaultAway {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.place).unwrap();
+        std::fs::rename(&self.aside, &self.place).unwrap();
+    }
+}
+
+/// Lets two slices wait in the spool, does something to the last one's file, and lets capture go on.
+async fn after_harm_to_the_spool(harm: impl Fn(&std::path::Path)) {
+    let bench = captured_bench(Options::default()).await;
+    let running = Running::start(bench.engine(settings(&bench)));
+    caught_up(&bench).await;
+    let away = VaultAway::of(&bench);
+    for name in ["one", "two"] {
+        bench.fill("app", name, documents(50, 100, |n| Bson::Int64(n as i64))).await;
+        let now = majority_now(&bench).await;
+        until(&bench, "the slice is recorded as waiting", || async {
+            current(&bench).await.filter(|timeline| timeline.end.time >= now)
+        })
+        .await;
+    }
+    running.kill();
+    let waiting = bench.catalog.timelines().spooled(current(&bench).await.unwrap().id).await.unwrap();
+    let (first, last) = (waiting.first().unwrap(), waiting.last().unwrap());
+    assert_ne!(first.name, last.name);
+    let hex = last.name.strip_prefix("slice/").unwrap();
+    harm(&bench.dir.path().join("spool").join(bench.deployment.to_string()).join(hex));
+    drop(away);
+
+    let running = Running::start(bench.engine(settings(&bench)));
+    let timeline = caught_up(&bench).await;
+    running.stop().await;
+    assert_whole(&bench, &timeline).await;
+    let kept = slices(&bench, &timeline).await.into_iter().any(|slice| slice.name == first.name);
+    assert!(kept, "what was good in the spool was thrown away");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_before_a_lost_slice_is_kept() {
+    after_harm_to_the_spool(|file| std::fs::remove_file(file).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slice_that_was_damaged_while_it_waited_is_read_from_the_oplog_again() {
+    after_harm_to_the_spool(|file| {
+        let mut bytes = std::fs::read(file).unwrap();
+        let last = bytes.last_mut().unwrap();
+        *last ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    })
+    .await;
+}

@@ -170,3 +170,63 @@ async fn what_cannot_be_folded_is_read_and_the_snapshot_says_why() {
     bench.assert_exact(&next, "app.things").await;
     working.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_slice_costs_one_reading_of_the_deployment_and_no_more() {
+    let working = Working::start(Options::default()).await;
+    let bench = &working.bench;
+    let things = bench.client.database("app").collection::<Document>("things");
+    things.insert_one(doc! { "_id": "before" }).await.unwrap();
+    working.folded().await;
+    // What follows the last snapshot in the record.
+    things.insert_one(doc! { "_id": "after" }).await.unwrap();
+    let timelines = bench.catalog.timelines();
+    let known = timelines.current(bench.deployment).await.unwrap().unwrap().next_sequence;
+    let damaged = loop {
+        let timeline = timelines.current(bench.deployment).await.unwrap().unwrap();
+        let last = timeline.durable.time;
+        if timeline.durable_sequence > known {
+            break timelines.slices(timeline.id, last, last).await.unwrap().pop().unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let hex = damaged.name.strip_prefix("slice/").unwrap();
+    let file = bench.dir.path().join("vault/v1/slices").join(&hex[..2]).join(hex);
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let snapshot = working.snapshot().await;
+    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+    let reason = snapshot.notes["notFolded"].as_str().expect("a reason");
+    assert!(reason.contains("damaged"), "{reason}");
+    bench.assert_exact(&snapshot, "app.things").await;
+    things.insert_one(doc! { "_id": "later" }).await.unwrap();
+    let next = working.folded().await;
+    bench.assert_exact(&next, "app.things").await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_that_goes_soon_does_not_stand_in_for_a_base() {
+    let working = Working::start(Options::default()).await;
+    let bench = &working.bench;
+    let base = working.base().await;
+    // It is kept for a day; the window is seven.
+    let short = working.folded().await;
+    bench.catalog.snapshots().delete(base.id, wall_clock()).await.unwrap();
+    loop {
+        let all = bench
+            .catalog
+            .snapshots()
+            .list(catalog::SnapshotFilter::of(bench.deployment), catalog::Page::default())
+            .await
+            .unwrap();
+        let another = all.items.iter().find(|one| one.id != short.id && one.id != base.id);
+        if another.is_some_and(|one| one.expires_at > short.expires_at) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    working.stop().await;
+}

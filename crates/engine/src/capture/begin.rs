@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use catalog::{CaptureLease, NewTimeline, PAGE_SIZE_MAX, Page, SliceState, Timeline};
 use history::{entry::Entry, transaction::OpenTransactions};
-use model::timeline::TimelineEnd;
+use model::{ClusterTime, timeline::TimelineEnd};
 use mongo::oplog;
 use vault::{ObjectName, Slice, SliceSource};
 
 use super::{
-    chain::{Chain, Standing},
+    chain::{Brought, Chain, Standing, bring},
     error::CaptureError,
     follow::of_oplog,
     spool::Spool,
@@ -68,37 +68,68 @@ pub(super) async fn waiting(
     current: Option<&Timeline>,
 ) -> Result<VecDeque<ObjectName>, CaptureError> {
     let timelines = services.catalog.timelines();
+    let present = spool.present().await?;
     let mut waiting = VecDeque::new();
+    for timeline in all(services, lease).await? {
+        let is_open = current.is_some_and(|current| current.id == timeline.id);
+        let mut here = vec![];
+        for slice in timelines.spooled(timeline.id).await? {
+            let name = named(&slice.name)?;
+            if is_there(services, spool, name).await? {
+                here.push(name);
+                continue;
+            }
+            if is_open {
+                tracing::warn!(timeline.id = %timeline.id, slice = %name, "{name} is not in the spool of this machine: from there on it is read from the oplog again");
+                rewind(services, lease, spool, &timeline, std::mem::take(&mut here)).await?;
+            } else {
+                tracing::error!(timeline.id = %timeline.id, slice = %name, "{name} is in no spool and not in the vault: the timeline {} can be restored up to {} only", timeline.id, timeline.durable);
+            }
+            break;
+        }
+        waiting.extend(here);
+    }
+    spool.keep_only(present, waiting.make_contiguous()).await?;
+    Ok(waiting)
+}
+
+/// All timelines of the deployment, oldest first.
+async fn all(services: &Services, lease: &CaptureLease) -> Result<Vec<Timeline>, CaptureError> {
     let mut all = vec![];
     for page in 1.. {
-        let listed = timelines.list(lease.deployment_id, Page::new(page, PAGE_SIZE_MAX)).await?.items;
+        let page = Page::new(page, PAGE_SIZE_MAX);
+        let listed = services.catalog.timelines().list(lease.deployment_id, page).await?.items;
         let whole = listed.len() < PAGE_SIZE_MAX as usize;
         all.extend(listed);
         if whole {
             break;
         }
     }
-    for timeline in all.into_iter().rev() {
-        for slice in timelines.spooled(timeline.id).await? {
-            let name = named(&slice.name)?;
-            if spool.get(name).await?.is_some()
-                || services.vault.contains(&name).await.map_err(CaptureError::Vault)?
-            {
-                waiting.push_back(name);
-            } else if current.is_some_and(|current| current.id == timeline.id) {
-                tracing::warn!(timeline.id = %timeline.id, slice = %name, "{name} is not in the spool of this machine: what the vault does not have is read from the oplog again");
-                let back = timelines.rewind(lease, timeline.id).await?;
-                let left = timelines.spooled(back.id).await?;
-                waiting.retain(|name| left.iter().any(|slice| slice.name == name.to_string()));
-                break;
-            } else {
-                tracing::error!(timeline.id = %timeline.id, slice = %name, "{name} is in no spool and not in the vault: the timeline {} can be restored up to {} only", timeline.id, timeline.durable);
-                break;
-            }
+    all.reverse();
+    Ok(all)
+}
+
+/// Whether a slice is in the spool, or was put into the vault by an attempt that died before it could say so. While the
+/// vault is away that is not known, and nothing is given up for it.
+async fn is_there(services: &Services, spool: &Spool, name: ObjectName) -> Result<bool, CaptureError> {
+    Ok(spool.has(name).await? || services.vault.contains(&name).await.unwrap_or(true))
+}
+
+/// Takes back what the open timeline has after `here`, which are brought into the vault first.
+async fn rewind(
+    services: &Services,
+    lease: &CaptureLease,
+    spool: &Spool,
+    timeline: &Timeline,
+    here: Vec<ObjectName>,
+) -> Result<(), CaptureError> {
+    for name in here {
+        if bring(services, lease, spool, name).await? != Brought::Stored {
+            return Err(CaptureError::SpoolGone { slice: name });
         }
     }
-    spool.keep_only(waiting.make_contiguous()).await?;
-    Ok(waiting)
+    services.catalog.timelines().rewind(lease, timeline.id).await?;
+    Ok(())
 }
 
 async fn standing(
@@ -111,6 +142,7 @@ async fn standing(
     let project = services.catalog.projects().get(connected.row.project_id).await?;
     let project_name = project.map(|project| project.name.to_string()).unwrap_or_default();
     let previous = timeline.last_slice.as_deref().map(named).transpose()?;
+    let OpenAtEnd { open, since } = open_at_end(services, spool, timeline).await?;
     Ok(Standing {
         timeline: timeline.id,
         source: SliceSource {
@@ -125,45 +157,73 @@ async fn standing(
         sequence: timeline.next_sequence,
         previous,
         position: timeline.end,
-        open: open_at_end(services, spool, timeline).await?,
+        open,
+        open_since: since,
         waiting,
     })
 }
 
-/// The transactions that are open where the timeline stands, by reading again what may have begun them.
+/// The transactions that are open where the timeline stands.
+struct OpenAtEnd {
+    /// Those that were found.
+    open: OpenTransactions,
+    /// There may be others, which began at this time at the earliest.
+    since: Option<ClusterTime>,
+}
+
+/// Finds them by reading again what may have begun them. Where the vault is away, the last slice tells how far back they
+/// may reach, and capture goes on: it must not wait for the vault.
 async fn open_at_end(
     services: &Services,
     spool: &Spool,
     timeline: &Timeline,
-) -> Result<OpenTransactions, CaptureError> {
+) -> Result<OpenAtEnd, CaptureError> {
     let mut open = OpenTransactions::new();
-    if timeline.read_from >= timeline.end.time || timeline.last_slice.is_none() {
-        return Ok(open);
+    // The time of the last entry may be that of a transaction that begins there, or stand for none.
+    if timeline.last_slice.is_none() {
+        return Ok(OpenAtEnd { open, since: None });
     }
-    let vault = &services.vault;
     let rows =
         services.catalog.timelines().slices(timeline.id, timeline.read_from, timeline.end.time).await?;
     for row in rows {
         let name = named(&row.name)?;
-        let waiting = match row.state {
-            SliceState::Stored => None,
-            SliceState::Spooled => spool.get(name).await?,
-        };
-        let slice = match waiting {
-            Some(object) => Slice::from_sealed(vault, &name, object.bytes),
-            None => Slice::open(vault, &name).await,
-        };
-        let slice = slice.map_err(CaptureError::Vault)?;
-        for block in 0..slice.blocks().len() {
-            let block = slice.read_block(block).await.map_err(CaptureError::Vault)?;
-            for entry in history::raw::documents(&block).map_while(Result::ok) {
-                if let Ok(entry) = Entry::read(entry) {
-                    open.feed(&entry);
-                }
+        match feed(services, spool, name, row.state, &mut open).await {
+            Ok(()) => {}
+            Err(CaptureError::Vault(error)) => {
+                tracing::warn!(slice = %name, error = %error, "{name} cannot be read, and with it which transactions are open: {error}");
+                return Ok(OpenAtEnd { open: OpenTransactions::new(), since: Some(timeline.read_from) });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(OpenAtEnd { open, since: None })
+}
+
+async fn feed(
+    services: &Services,
+    spool: &Spool,
+    name: ObjectName,
+    state: SliceState,
+    open: &mut OpenTransactions,
+) -> Result<(), CaptureError> {
+    let waiting = match state {
+        SliceState::Stored => None,
+        SliceState::Spooled => spool.get(name).await?,
+    };
+    let slice = match waiting {
+        Some(object) => Slice::from_sealed(&services.vault, &name, object.bytes),
+        None => Slice::open(&services.vault, &name).await,
+    };
+    let slice = slice.map_err(CaptureError::Vault)?;
+    for block in 0..slice.blocks().len() {
+        let block = slice.read_block(block).await.map_err(CaptureError::Vault)?;
+        for entry in history::raw::documents(&block).map_while(Result::ok) {
+            if let Ok(entry) = Entry::read(entry) {
+                open.feed(&entry);
             }
         }
     }
-    Ok(open)
+    Ok(())
 }
 
 pub(super) fn named(text: &str) -> Result<ObjectName, CaptureError> {

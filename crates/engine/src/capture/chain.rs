@@ -6,7 +6,7 @@ use catalog::{CaptureLease, NewSlice};
 use history::{entry::Entry, transaction::OpenTransactions};
 use model::{ClusterTime, OplogPosition, chain::SliceSpan, id::TimelineId};
 use tokio::time::Instant;
-use vault::{ObjectName, SliceBuilder, SliceLink, SliceSource};
+use vault::{ObjectName, Slice, SliceBuilder, SliceLink, SliceSource};
 
 use super::{due::Filling, error::CaptureError, spool::Spool};
 use crate::{crash, engine::Services, pipeline::on_processor};
@@ -30,6 +30,8 @@ pub(super) struct Standing {
     pub(super) position: OplogPosition,
     /// The transactions that are open there.
     pub(super) open: OpenTransactions,
+    /// There may be others, which began at this time at the earliest.
+    pub(super) open_since: Option<ClusterTime>,
     /// Slices that wait in the spool, oldest first.
     pub(super) waiting: VecDeque<ObjectName>,
 }
@@ -127,7 +129,8 @@ impl<'a> Chain<'a> {
     pub(super) async fn close(&mut self) -> Result<(), CaptureError> {
         let Some((builder, _)) = self.filling.take() else { return Ok(()) };
         let standing = &mut self.standing;
-        let read_from = standing.open.oldest_start().map_or(builder.last().time, to_model);
+        let oldest = standing.open.oldest_start().map_or(builder.last().time, to_model);
+        let read_from = standing.open_since.map_or(oldest, |since| since.min(oldest));
         let (vault, now) = (self.services.vault.clone(), self.services.now());
         let sealing = on_processor(&self.services.budget.processors, move || {
             let sealed = builder.seal(&vault, read_from, now);
@@ -213,6 +216,17 @@ pub(super) async fn bring(
     name: ObjectName,
 ) -> Result<Brought, CaptureError> {
     if let Some(object) = spool.get(name).await? {
+        // What a disk has spoiled is not to become the only copy: the oplog may have it still.
+        let slice = Slice::from_sealed(&services.vault, &name, object.bytes.clone());
+        let checked = match slice {
+            Ok(slice) => slice.verify().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = checked {
+            tracing::error!(slice = %name, error = %error, "{name} is damaged in the spool: {error}");
+            spool.remove(name).await?;
+            return Ok(Brought::Gone);
+        }
         if !put(services, &object).await {
             return Ok(Brought::VaultIsAway);
         }

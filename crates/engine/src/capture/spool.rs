@@ -42,7 +42,7 @@ impl Spool {
     pub(super) async fn put(&self, object: SealedObject) -> Result<(), SpoolError> {
         let (dir, path) = (self.dir.clone(), self.path(&object.name));
         self.blocking("written", move || {
-            fs::create_dir_all(&dir)?;
+            make_durably(&dir)?;
             let unfinished = path.with_extension(UNFINISHED.trim_start_matches('.'));
             let mut file = fs::File::create(&unfinished)?;
             io::Write::write_all(&mut file, &object.bytes)?;
@@ -70,22 +70,32 @@ impl Spool {
         self.blocking("cleared", move || gone_is_fine(fs::remove_file(path))).await
     }
 
-    /// Removes everything but these.
-    pub(super) async fn keep_only(&self, names: &[ObjectName]) -> Result<(), SpoolError> {
-        let keep: HashSet<PathBuf> = names.iter().map(|name| self.path(name)).collect();
+    /// Whether a slice waits here. Its content is not looked at.
+    pub(super) async fn has(&self, name: ObjectName) -> Result<bool, SpoolError> {
+        let path = self.path(&name);
+        self.blocking("read", move || path.try_exists()).await
+    }
+
+    /// What lies here. To be asked before the catalog is asked what is needed: what another holder puts here later is
+    /// not among it, so it is not removed by [`Spool::keep_only`].
+    pub(super) async fn present(&self) -> Result<Present, SpoolError> {
         let dir = self.dir.clone();
+        let listed = self.blocking("read", move || match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+            entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect(),
+        });
+        listed.await.map(Present)
+    }
+
+    /// Removes what was here, but for these.
+    pub(super) async fn keep_only(&self, present: Present, names: &[ObjectName]) -> Result<(), SpoolError> {
+        let keep: HashSet<PathBuf> = names.iter().map(|name| self.path(name)).collect();
         self.blocking("cleared", move || {
-            let entries = match fs::read_dir(&dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                entries => entries?,
-            };
-            for entry in entries {
-                let path = entry?.path();
-                if !keep.contains(&path) {
-                    gone_is_fine(fs::remove_file(path))?;
-                }
-            }
-            Ok(())
+            present
+                .0
+                .into_iter()
+                .filter(|path| !keep.contains(path))
+                .try_for_each(|path| gone_is_fine(fs::remove_file(path)))
         })
         .await
     }
@@ -102,6 +112,22 @@ impl Spool {
         let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
         done.map_err(|source| SpoolError { action, path: self.dir.clone(), source })
     }
+}
+
+/// Files that lay in a spool.
+#[derive(Debug)]
+pub(super) struct Present(Vec<PathBuf>);
+
+/// Makes a directory that is there after a loss of power as well.
+fn make_durably(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing {
+        if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn gone_is_fine(removed: io::Result<()>) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::{collections::HashSet, time::Duration};
 
 use catalog::Timeline;
 use futures::StreamExt as _;
+use model::ClusterTime;
 use serde_json::{Value, json};
 use vault::{ObjectName, Slice, SliceHeader};
 
@@ -84,12 +85,22 @@ async fn is_leftover(services: &Services, name: &ObjectName) -> Result<bool, Job
     let header = slice.header();
     let old_enough = services.now().0.saturating_sub(header.created_at.0)
         >= i64::try_from(services.settings.garbage_grace.as_millis()).unwrap_or(i64::MAX);
-    let timeline = services.catalog.timelines().get(header.timeline_id).await?;
-    Ok(old_enough && timeline.is_some_and(|timeline| is_behind(&timeline, header)))
+    let Some(timeline) = services.catalog.timelines().get(header.timeline_id).await? else {
+        return Ok(false);
+    };
+    let Some(deployment) = services.catalog.deployments().get(timeline.deployment_id).await? else {
+        return Ok(false);
+    };
+    let window_begins = deployment.continuous.restore_window_days.begins(services.now());
+    Ok(old_enough && is_behind(&timeline, header, window_begins))
 }
 
-/// Whether the timeline has another slice in its place, or has had it and let it go.
-fn is_behind(timeline: &Timeline, header: &SliceHeader) -> bool {
+/// Whether the timeline has another slice in its place, or has had it and let it go. A rebuilt timeline may begin after a
+/// slice that could not be read: what is before that goes when its time is over.
+fn is_behind(timeline: &Timeline, header: &SliceHeader, window_begins: ClusterTime) -> bool {
+    if header.sequence < timeline.first_sequence {
+        return header.last.time < window_begins;
+    }
     header.sequence < timeline.next_sequence
 }
 

@@ -31,10 +31,11 @@ pub(super) async fn manifest(
     }
     let base = open_manifest(ctx, row).await?;
     ctx.progress().phase("capture");
-    let timeline = timeline_of(ctx, row, at).await?;
     let snapshot = ctx.catalog().snapshots().get(row.snapshot_id).await?;
     let snapshot =
         snapshot.ok_or_else(|| JobError::failed(format!("the snapshot {} is gone", row.snapshot_id)))?;
+    let timeline = timeline_of(ctx, row, at).await?;
+    require_on(ctx, &snapshot, &timeline).await?;
     ctx.progress().phase("fold");
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
@@ -63,6 +64,23 @@ pub(super) async fn manifest(
     ctx.checkpoint(state).await?;
     ctx.progress().restart();
     Ok(manifest)
+}
+
+/// Cluster times of two histories may overlap: what was recorded of one says nothing of a snapshot of the other.
+async fn require_on(
+    ctx: &JobContext,
+    snapshot: &catalog::Snapshot,
+    timeline: &catalog::Timeline,
+) -> Result<(), JobError> {
+    let complete_at = snapshot.last_as_of.or(snapshot.cluster_time).unwrap_or_default();
+    let found = ctx.catalog().timelines().base_for(snapshot.deployment_id, complete_at).await?;
+    if found.is_some_and(|(of, _)| of.id == timeline.id) {
+        return Ok(());
+    }
+    Err(JobError::failed(format!(
+        "the snapshot {} is not on the timeline {}, which has begun since the restore was asked for; ask for it again",
+        snapshot.id, timeline.id
+    )))
 }
 
 /// The timeline that has the time, once it has it.

@@ -66,13 +66,15 @@ pub(super) async fn take(
         Ok(reached) => reached,
         Err(reason) => return Ok(Err(Instead::Because(reason))),
     };
-    let Some(base) = base_on(ctx, &current).await? else { return Ok(Err(Instead::NoBase)) };
+    let base = timelines.base_for(id, at).await?.filter(|(of, _)| of.id == current.id);
+    let Some((_, base)) = base else { return Ok(Err(Instead::NoBase)) };
     crash::point("fold.snapshot-before");
     ctx.progress().phase("fold");
     let folded = fold(ctx, &current, &base, at, header, store).await;
     let folded = match folded {
         Ok(folded) => folded,
-        Err(FoldFailure::Job(error)) => return Err(error),
+        // What is damaged or missing in the vault stays so, and the deployment still has all of it.
+        Err(FoldFailure::Job(error)) if !matches!(error, JobError::Failed { .. }) => return Err(error),
         Err(failure) => return Ok(Err(Instead::Because(failure_text(failure)))),
     };
     let (counters, principals) = (folded.counters, folded.principals);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::{Slice as SliceRow, SliceState, Snapshot, Timeline};
+use catalog::{NewSlice, Slice as SliceRow, SliceState, Snapshot, Timeline};
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use model::ClusterTime;
+use model::{ClusterTime, chain::SliceSpan};
 use tokio::time::Instant;
-use vault::{ObjectName, Slice};
+use vault::{ObjectName, Slice, SliceHeader};
 
 use crate::{
     damage,
@@ -44,6 +44,25 @@ pub(crate) async fn record(
         to: fold_time(timeline.durable.time),
         blocks: blocks(services, slices),
     })
+}
+
+/// What the catalog keeps of a slice.
+pub(crate) fn row(name: &ObjectName, header: &SliceHeader, stored_bytes: u64) -> NewSlice {
+    NewSlice {
+        name: name.to_string(),
+        sequence: header.sequence,
+        previous: header.previous.map(|name| name.to_string()),
+        span: SliceSpan {
+            after: header.after,
+            first: header.first,
+            last: header.last,
+            read_from: header.read_from,
+        },
+        entries: header.entries,
+        bytes: header.bytes,
+        stored_bytes,
+        created_at: header.created_at,
+    }
 }
 
 /// Waits until everything up to `at` is in the vault; the timeline then. Or why that will not be.

@@ -46,6 +46,29 @@ impl Running {
     }
 }
 
+/// The vault is away until the guard is dropped: a file lies where its directory of slices was.
+struct VaultAway {
+    place: std::path::PathBuf,
+    aside: std::path::PathBuf,
+}
+
+impl VaultAway {
+    fn of(bench: &Bench) -> Self {
+        let (place, aside) =
+            (bench.dir.path().join("vault/v1/slices"), bench.dir.path().join("slices-aside"));
+        std::fs::rename(&place, &aside).unwrap();
+        std::fs::write(&place, b"").unwrap();
+        Self { place, aside }
+    }
+}
+
+impl Drop for VaultAway {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.place).unwrap();
+        std::fs::rename(&self.aside, &self.place).unwrap();
+    }
+}
+
 async fn captured_bench(options: Options) -> Bench {
     let bench = Bench::start(options).await;
     bench.fill("app", "things", documents(500, 100, |n| Bson::Int64(n as i64))).await;
@@ -191,11 +214,7 @@ async fn slices_wait_on_disk_while_the_vault_is_away_and_survive_a_crash_there()
     let bench = captured_bench(Options::default()).await;
     let running = Running::start(bench.engine(settings(&bench)));
     caught_up(&bench).await;
-    // The vault goes away: a file lies where its directory of slices was.
-    let (slices_dir, aside) =
-        (bench.dir.path().join("vault/v1/slices"), bench.dir.path().join("slices-aside"));
-    std::fs::rename(&slices_dir, &aside).unwrap();
-    std::fs::write(&slices_dir, b"").unwrap();
+    let away = VaultAway::of(&bench);
     bench.fill("app", "meanwhile", documents(200, 100, |n| Bson::Int64(n as i64))).await;
     let now = majority_now(&bench).await;
     until(&bench, "the slice is recorded as waiting", || async {
@@ -208,8 +227,7 @@ async fn slices_wait_on_disk_while_the_vault_is_away_and_survive_a_crash_there()
     running.kill();
 
     let running = Running::start(bench.engine(settings(&bench)));
-    std::fs::remove_file(&slices_dir).unwrap();
-    std::fs::rename(&aside, &slices_dir).unwrap();
+    drop(away);
     let timeline = caught_up(&bench).await;
     running.stop().await;
     assert_eq!(bench.catalog.timelines().spooled(timeline.id).await.unwrap(), []);
@@ -225,10 +243,7 @@ async fn what_only_a_lost_disk_had_is_read_from_the_deployment_again() {
     let bench = captured_bench(Options::default()).await;
     let running = Running::start(bench.engine(settings(&bench)));
     caught_up(&bench).await;
-    let (slices_dir, aside) =
-        (bench.dir.path().join("vault/v1/slices"), bench.dir.path().join("slices-aside"));
-    std::fs::rename(&slices_dir, &aside).unwrap();
-    std::fs::write(&slices_dir, b"").unwrap();
+    let away = VaultAway::of(&bench);
     bench.fill("app", "meanwhile", documents(200, 100, |n| Bson::Int64(n as i64))).await;
     let now = majority_now(&bench).await;
     until(&bench, "the slice is recorded as waiting", || async {
@@ -237,8 +252,7 @@ async fn what_only_a_lost_disk_had_is_read_from_the_deployment_again() {
     .await;
     running.kill();
     std::fs::remove_dir_all(bench.dir.path().join("spool")).unwrap();
-    std::fs::remove_file(&slices_dir).unwrap();
-    std::fs::rename(&aside, &slices_dir).unwrap();
+    drop(away);
 
     let running = Running::start(bench.engine(settings(&bench)));
     let timeline = caught_up(&bench).await;
@@ -373,29 +387,6 @@ async fn a_rebuilt_catalog_goes_on_with_the_timeline() {
     running.stop().await;
     assert_eq!(timeline.id, before.id);
     assert_whole(&bench, &timeline).await;
-}
-
-/// The vault is away until the guard is dropped: a file lies where its directory of slices was.
-struct VaultAway {
-    place: std::path::PathBuf,
-    aside: std::path::PathBuf,
-}
-
-impl VaultAway {
-    fn of(bench: &Bench) -> Self {
-        let (place, aside) =
-            (bench.dir.path().join("vault/v1/slices"), bench.dir.path().join("slices-aside"));
-        std::fs::rename(&place, &aside).unwrap();
-        std::fs::write(&place, b"").unwrap();
-        Self { place, aside }
-    }
-}
-
-impl Drop for VaultAway {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.place).unwrap();
-        std::fs::rename(&self.aside, &self.place).unwrap();
-    }
 }
 
 /// Lets two slices wait in the spool, does something to the last one's file, and lets capture go on.

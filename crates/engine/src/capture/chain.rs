@@ -2,14 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use catalog::{CaptureLease, NewSlice};
+use catalog::CaptureLease;
 use history::{entry::Entry, transaction::OpenTransactions};
-use model::{ClusterTime, OplogPosition, chain::SliceSpan, id::TimelineId};
+use model::{ClusterTime, OplogPosition, id::TimelineId};
 use tokio::time::Instant;
 use vault::{ObjectName, Slice, SliceBuilder, SliceLink, SliceSource};
 
 use super::{due::Filling, error::CaptureError, spool::Spool};
-use crate::{crash, engine::Services, pipeline::on_processor};
+use crate::{crash, engine::Services, pipeline::on_processor, timeline};
 
 /// How long the vault is given to take a slice before it goes to the spool instead.
 const PUT_PATIENCE: Duration = Duration::from_secs(10);
@@ -150,21 +150,7 @@ impl<'a> Chain<'a> {
         }
         crash::point("capture.durable");
         let header = sealed.header;
-        let slice = NewSlice {
-            name: name.to_string(),
-            sequence: header.sequence,
-            previous: header.previous.map(|name| name.to_string()),
-            span: SliceSpan {
-                after: header.after,
-                first: header.first,
-                last: header.last,
-                read_from: header.read_from,
-            },
-            entries: header.entries,
-            bytes: header.bytes,
-            stored_bytes,
-            created_at: header.created_at,
-        };
+        let slice = timeline::row(&name, &header, stored_bytes);
         let timelines = self.services.catalog.timelines();
         timelines.append(self.lease, standing.timeline, &slice).await?;
         crash::point("capture.recorded");

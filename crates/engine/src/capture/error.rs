@@ -3,7 +3,7 @@
 use model::timeline::TimelineEnd;
 
 use super::spool::SpoolError;
-use crate::lease::JobError;
+use crate::lease::{JobError, with_causes};
 
 /// Why the oplog is not followed at present.
 #[derive(Debug, thiserror::Error)]
@@ -45,17 +45,7 @@ pub(super) enum CaptureError {
 impl CaptureError {
     /// The message with all that it came from.
     pub(super) fn full_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        text
+        with_causes(self)
     }
 }
 

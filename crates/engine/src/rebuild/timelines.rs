@@ -4,18 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Catalog, Ended, ImportedTimeline, NewSlice};
+use catalog::{Catalog, Ended, ImportedTimeline};
 use futures::StreamExt as _;
 use model::{
     WallTime,
-    chain::SliceSpan,
     id::{DeploymentId, TimelineId},
     timeline::TimelineEnd,
 };
 use vault::{ObjectName, Slice, SliceHeader, Vault};
 
 use super::{Rebuilt, Unreadable};
-use crate::lease::JobError;
+use crate::{lease::JobError, timeline};
 
 /// What an ended timeline's end is told by, when only its slices are left.
 const UNKNOWN_END: &str = "another timeline of the deployment follows; why is not in the vault";
@@ -86,7 +85,10 @@ impl Recorded {
                 deployment_id: header.deployment_id,
                 replica_set_name: header.replica_set_name,
                 ended: (!is_newest).then_some(ended),
-                slices: chain.into_iter().map(|(name, found)| row(&name, found)).collect(),
+                slices: chain
+                    .into_iter()
+                    .map(|(name, found)| timeline::row(&name, &found.header, found.stored_bytes))
+                    .collect(),
             };
             entered += u64::from(catalog.import_timeline(&timeline).await?);
         }
@@ -108,22 +110,4 @@ fn chain(mut slices: Slices) -> Vec<(ObjectName, Found)> {
     }
     chain.reverse();
     chain
-}
-
-fn row(name: &ObjectName, Found { header, stored_bytes }: Found) -> NewSlice {
-    NewSlice {
-        name: name.to_string(),
-        sequence: header.sequence,
-        previous: header.previous.map(|name| name.to_string()),
-        span: SliceSpan {
-            after: header.after,
-            first: header.first,
-            last: header.last,
-            read_from: header.read_from,
-        },
-        entries: header.entries,
-        bytes: header.bytes,
-        stored_bytes,
-        created_at: header.created_at,
-    }
 }

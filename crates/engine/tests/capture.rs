@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{ObjectName, Slice};
 
 /// What anything here may take on a busy machine before the test says that it hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// An engine that runs until it is stopped.
 struct Running {

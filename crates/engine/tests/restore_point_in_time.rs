@@ -4,8 +4,6 @@
 mod restore_support;
 mod support;
 
-use std::time::Duration;
-
 use bson::{Document, doc};
 use catalog::{Delivery, NewRestore, RestoreJob};
 use model::{ClusterTime, ContinuousBackup, id::DeploymentId, restore::RestoreState, timeline::PointInTime};
@@ -17,6 +15,15 @@ use support::{
 };
 use testbed::{Options, data::Set, oracle};
 use tokio_util::sync::CancellationToken;
+
+/// What anything here may take on a busy machine before the test says that it hangs.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// A moment's wait in a loop that began then.
+async fn pause(begun: std::time::Instant) {
+    assert!(begun.elapsed() < PATIENCE, "it hangs");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
 
 struct Captured {
     bench: Bench,
@@ -36,8 +43,9 @@ impl Captured {
         let (engine, shutdown) = (bench.engine(settings), CancellationToken::new());
         let until = shutdown.clone();
         let task = tokio::spawn(async move { engine.run(until).await });
+        let begun = std::time::Instant::now();
         while bench.catalog.timelines().ranges(bench.deployment).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            pause(begun).await;
         }
         Self { bench, shutdown, task }
     }
@@ -54,12 +62,13 @@ impl Captured {
     /// Restores to a point into a deployment.
     async fn restore(&self, at: PointInTime, target: DeploymentId) -> RestoreJob {
         let (catalog, source) = (&self.bench.catalog, self.bench.deployment);
+        let begun = std::time::Instant::now();
         let base = loop {
             // Capture may be a moment behind.
             if let Some((_, base)) = catalog.timelines().base_for(source, at.time()).await.unwrap() {
                 break base;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            pause(begun).await;
         };
         let new = NewRestore {
             snapshot_id: base.id,
@@ -67,6 +76,7 @@ impl Captured {
             options: json!({}),
         };
         let id = catalog.restores().request(new, wall_clock()).await.unwrap().id;
+        let begun = std::time::Instant::now();
         loop {
             let job = catalog.restores().get(id).await.unwrap().unwrap();
             match job.state {
@@ -77,7 +87,7 @@ impl Captured {
                 | RestoreState::Ready => {}
                 _ => return job,
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            pause(begun).await;
         }
     }
 

@@ -13,6 +13,15 @@ use support::{
 use testbed::Options;
 use tokio_util::sync::CancellationToken;
 
+/// What anything here may take on a busy machine before the test says that it hangs.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// A moment's wait in a loop that began then.
+async fn pause(begun: std::time::Instant) {
+    assert!(begun.elapsed() < PATIENCE, "it hangs");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
 /// An engine that captures and works until the end of the test.
 struct Working {
     bench: Bench,
@@ -38,6 +47,7 @@ impl Working {
 
     /// The snapshot that capture asks for by itself.
     async fn base(&self) -> Snapshot {
+        let begun = std::time::Instant::now();
         loop {
             let timelines = self.bench.catalog.timelines();
             let ranges = timelines.ranges(self.bench.deployment).await.unwrap();
@@ -46,20 +56,21 @@ impl Working {
                 assert!(timeline.start.time <= range.from);
                 return base;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            pause(begun).await;
         }
     }
 
     /// Asks for a snapshot and waits for it.
     async fn snapshot(&self) -> Snapshot {
         let id = self.bench.request().await;
+        let begun = std::time::Instant::now();
         loop {
             let snapshot = self.bench.catalog.snapshots().get(id).await.unwrap().unwrap();
             match snapshot.state {
                 SnapshotState::Queued | SnapshotState::InProgress => {}
                 _ => return snapshot,
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            pause(begun).await;
         }
     }
 
@@ -182,13 +193,14 @@ async fn a_damaged_slice_costs_one_reading_of_the_deployment_and_no_more() {
     things.insert_one(doc! { "_id": "after" }).await.unwrap();
     let timelines = bench.catalog.timelines();
     let known = timelines.current(bench.deployment).await.unwrap().unwrap().next_sequence;
+    let begun = std::time::Instant::now();
     let damaged = loop {
         let timeline = timelines.current(bench.deployment).await.unwrap().unwrap();
         let last = timeline.durable.time;
         if timeline.durable_sequence > known {
             break timelines.slices(timeline.id, last, last).await.unwrap().pop().unwrap();
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        pause(begun).await;
     };
     let hex = damaged.name.strip_prefix("slice/").unwrap();
     let file = bench.dir.path().join("vault/v1/slices").join(&hex[..2]).join(hex);
@@ -215,6 +227,7 @@ async fn a_snapshot_that_goes_soon_does_not_stand_in_for_a_base() {
     // It is kept for a day; the window is seven.
     let short = working.folded().await;
     bench.catalog.snapshots().delete(base.id, wall_clock()).await.unwrap();
+    let begun = std::time::Instant::now();
     loop {
         let all = bench
             .catalog
@@ -226,7 +239,7 @@ async fn a_snapshot_that_goes_soon_does_not_stand_in_for_a_base() {
         if another.is_some_and(|one| one.expires_at > short.expires_at) {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        pause(begun).await;
     }
     working.stop().await;
 }

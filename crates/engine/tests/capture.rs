@@ -123,6 +123,16 @@ async fn caught_up(bench: &Bench) -> Timeline {
     .await
 }
 
+/// Waits until everything up to now is recorded, in the vault or not; which time that is.
+async fn recorded(bench: &Bench) -> ClusterTime {
+    let now = majority_now(bench).await;
+    until(bench, "the slice is recorded as waiting", || async {
+        current(bench).await.filter(|timeline| timeline.end.time >= now)
+    })
+    .await;
+    now
+}
+
 async fn majority_now(bench: &Bench) -> ClusterTime {
     let note = doc! { "appendOplogNote": 1, "data": { "msg": "test" }, "writeConcern": { "w": "majority" } };
     let reply = bench.server.admin(note).await.unwrap();
@@ -216,11 +226,7 @@ async fn slices_wait_on_disk_while_the_vault_is_away_and_survive_a_crash_there()
     caught_up(&bench).await;
     let away = VaultAway::of(&bench);
     bench.fill("app", "meanwhile", documents(200, 100, |n| Bson::Int64(n as i64))).await;
-    let now = majority_now(&bench).await;
-    until(&bench, "the slice is recorded as waiting", || async {
-        current(&bench).await.filter(|timeline| timeline.end.time >= now)
-    })
-    .await;
+    let now = recorded(&bench).await;
     let timeline = current(&bench).await.unwrap();
     assert!(timeline.durable.time < now, "the vault has what it cannot have");
     assert!(!bench.catalog.timelines().spooled(timeline.id).await.unwrap().is_empty());
@@ -245,11 +251,7 @@ async fn what_only_a_lost_disk_had_is_read_from_the_deployment_again() {
     caught_up(&bench).await;
     let away = VaultAway::of(&bench);
     bench.fill("app", "meanwhile", documents(200, 100, |n| Bson::Int64(n as i64))).await;
-    let now = majority_now(&bench).await;
-    until(&bench, "the slice is recorded as waiting", || async {
-        current(&bench).await.filter(|timeline| timeline.end.time >= now)
-    })
-    .await;
+    recorded(&bench).await;
     running.kill();
     std::fs::remove_dir_all(bench.dir.path().join("spool")).unwrap();
     drop(away);
@@ -397,11 +399,7 @@ async fn after_harm_to_the_spool(harm: impl Fn(&std::path::Path)) {
     let away = VaultAway::of(&bench);
     for name in ["one", "two"] {
         bench.fill("app", name, documents(50, 100, |n| Bson::Int64(n as i64))).await;
-        let now = majority_now(&bench).await;
-        until(&bench, "the slice is recorded as waiting", || async {
-            current(&bench).await.filter(|timeline| timeline.end.time >= now)
-        })
-        .await;
+        recorded(&bench).await;
     }
     running.kill();
     let waiting = bench.catalog.timelines().spooled(current(&bench).await.unwrap().id).await.unwrap();

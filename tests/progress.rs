@@ -11,10 +11,12 @@ use support::{Ebbtide, PATIENCE, text};
 use testbed::{Options, Server};
 
 const DOCUMENTS: u64 = 100_000;
+/// The server waits so long at each insert: however fast the machine is, the load is seen in the middle.
+const INSERT_TAKES_MS: i32 = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_tells_how_far_it_is() {
-    let server = Server::start(Options::default()).await.unwrap();
+    let server = Server::start(Options::default().set_parameter("enableTestCommands", "1")).await.unwrap();
     let shop = server.client().await.unwrap().database("shop");
     let orders = shop.collection::<Document>("orders");
     for batch in 0..DOCUMENTS as i64 / 1_000 {
@@ -27,6 +29,11 @@ async fn a_job_tells_how_far_it_is() {
     let ebbtide = Ebbtide::start();
     ebbtide.add("main", &server.uri());
     let snapshot = ebbtide.snapshot("main");
+    let data = doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": INSERT_TAKES_MS };
+    server
+        .admin(doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data })
+        .await
+        .unwrap();
     let job =
         text(&ebbtide.cli(&["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"]), "id");
 

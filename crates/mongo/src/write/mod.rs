@@ -8,6 +8,7 @@
 
 pub mod collections;
 pub(crate) mod command;
+pub mod documents;
 pub mod indexes;
 pub mod load;
 mod pool;

@@ -54,6 +54,40 @@ impl ParkedTtl {
     }
 }
 
+/// The lifetimes that the indexes of a collection have, by their specifications, as far as parking would change them on
+/// this server.
+///
+/// # Errors
+/// When a specification is no BSON, or the server does not tell its time.
+pub async fn lifetimes(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    specs: &[Vec<u8>],
+) -> Result<Vec<ParkedTtl>> {
+    let mut found = Vec::new();
+    for spec in specs {
+        let (Some(seconds), Some(name)) = (lifetime(spec)?, raw::text_field(spec, "name")) else { continue };
+        if seconds < parked_seconds(deployment).await?.into() {
+            found.push(ParkedTtl {
+                namespace: namespace.clone(),
+                index: Some(name),
+                field: super::indexes::first_key(spec)?,
+                expire_after_seconds: seconds,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Puts the lifetime of an index that is there aside: nothing expires until [`unpark`] gives it back. Done twice is done.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn park(deployment: &Deployment, ttl: &ParkedTtl) -> Result<()> {
+    let parked = ParkedTtl { expire_after_seconds: parked_seconds(deployment).await?.into(), ..ttl.clone() };
+    unpark(deployment, &parked).await
+}
+
 /// Gives an index or a collection its own lifetime back. Done twice is done.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! From the vault back to documents, everything checked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use history::{ContentSum, SortKey, raw};
+use history::{ContentSum, SortKey, key::push_document_key, raw};
 
 use super::{Order, SEGMENT_BYTES_MAX, SegmentEntry, index::Index};
 use crate::{
@@ -84,6 +86,48 @@ impl Vault {
         Ok(None)
     }
 
+    /// Reads those documents of a sorted segment whose sort keys are `keys`, which ascend: only the blocks that may hold
+    /// one of them. Also tells how many bytes of the store were read.
+    ///
+    /// # Errors
+    /// As [`Vault::read_document`].
+    pub async fn read_documents(
+        &self,
+        entry: &SegmentEntry,
+        keys: &[Vec<u8>],
+    ) -> Result<(Vec<Option<Vec<u8>>>, u64)> {
+        if entry.order != Order::Sorted {
+            let why = "its documents are in natural order".to_owned();
+            return Err(Error::Refused { what: "a search by key in a segment", why });
+        }
+        let name = entry.name;
+        let (seal, index) = self.read_index(&name).await?;
+        let (index, seal) = (Arc::new(index), Arc::new(seal));
+        let ranges: Vec<_> = index.ranges().collect();
+        let mut read_bytes = ranges.first().map_or(0, |first| first.start);
+        let mut found = vec![None; keys.len()];
+        let mut at = 0;
+        while at < keys.len() {
+            // Keys that may lie in the same blocks are looked for together.
+            let blocks = index.candidates(&keys[at]);
+            let together = keys[at..].iter().take_while(|key| index.candidates(key) == blocks).count();
+            for block in blocks.rev() {
+                let sealed = self.get_range(&name, ranges[block].clone()).await?;
+                read_bytes += ranges[block].end - ranges[block].start;
+                let (vault, index, seal) = (self.clone(), Arc::clone(&index), Arc::clone(&seal));
+                let wanted = keys[at..at + together].to_vec();
+                let in_block = off_the_runtime(move || {
+                    search_block(&vault, &seal, &index, &name, block, &sealed, &wanted)
+                });
+                for (place, document) in in_block.await? {
+                    found[at + place] = Some(document);
+                }
+            }
+            at += together;
+        }
+        Ok((found, read_bytes))
+    }
+
     /// The size of a segment in the store, when it is there and whole as far as its index and its length tell: enough to
     /// find out that it was cut short or is another object, and not that a bit of its documents has flipped.
     ///
@@ -105,6 +149,37 @@ impl Vault {
         let index = open_index(self.keys(), &seal, name, &header, &front)?;
         Ok((seal, index))
     }
+}
+
+/// The documents of one block whose keys are among `wanted`, which ascend; each with the place of its key.
+fn search_block(
+    vault: &Vault,
+    seal: &ObjectSeal,
+    index: &Index,
+    name: &ObjectName,
+    block: usize,
+    sealed: &[u8],
+    wanted: &[Vec<u8>],
+) -> Result<Vec<(usize, Vec<u8>)>> {
+    let mut opener = Opener::new(vault.keys(), seal, name)?;
+    let mut plain = vec![0; index.blocks[block].plain_bytes as usize];
+    opener.open(block, index, sealed, &mut plain)?;
+    let (mut found, mut place) = (Vec::new(), 0);
+    let mut key = Vec::new();
+    for document in raw::documents(&plain) {
+        let document = document.map_err(|e| Error::damaged_block(*name, block_number(block), e.0))?;
+        key.clear();
+        push_document_key(&mut key, document).map_err(|e| Error::damaged(*name, e.0))?;
+        while wanted.get(place).is_some_and(|next| *next < key) {
+            place += 1;
+        }
+        match wanted.get(place) {
+            Some(next) if *next == key => found.push((place, document.to_vec())),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(found)
 }
 
 /// The number of a block of documents: the index is block 0.

@@ -37,6 +37,16 @@ proptest! {
                 let found = vault.read_document(&entry, &key(document)).await.unwrap();
                 assert_eq!(found.as_ref(), Some(document));
             }
+            // Some that are there, and between them some that are not.
+            let wanted: Vec<_> = ids.iter().zip(&documents).step_by(3).flat_map(|(&id, there)| {
+                let beside = id.checked_add(1).filter(|beside| !ids.contains(beside));
+                let beside = beside.map(|beside| (key(&document(beside, "")), None));
+                [Some((key(there), Some(there.clone()))), beside].into_iter().flatten()
+            }).collect();
+            let (keys, expected): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+            let (found, read_bytes) = vault.read_documents(&entry, &keys).await.unwrap();
+            assert_eq!(found, expected);
+            assert!(read_bytes <= entry.stored_bytes);
         });
     }
 }
@@ -60,6 +70,7 @@ async fn equal_content_has_one_name_and_never_the_same_bytes() {
     vault.put(&natural.seal(&vault).unwrap()).await.unwrap();
     vault.verify_segment(&natural.entry).await.unwrap();
     assert!(matches!(vault.read_document(&natural.entry, b"").await, Err(Error::Refused { .. })));
+    assert!(matches!(vault.read_documents(&natural.entry, &[]).await, Err(Error::Refused { .. })));
 }
 
 #[tokio::test]
@@ -188,6 +199,7 @@ async fn one_object_cannot_stand_in_for_another() {
         assert!(matches!(error, Error::Damaged { object, block: Some(0), .. } if object == entry.name));
         assert!(error.to_string().contains("another object was put in its place"), "{error}");
         assert!(vault.read_document(entry, &entry.first_key).await.is_err());
+        assert!(vault.read_documents(entry, std::slice::from_ref(&entry.first_key)).await.is_err());
     }
 }
 

@@ -190,7 +190,7 @@ fn with_explicit_collation(spec: Vec<u8>) -> Result<Vec<u8>> {
     Ok(explicit.document("collation", &simple).finish())
 }
 
-fn first_key(spec: &[u8]) -> Result<Option<String>> {
+pub(super) fn first_key(spec: &[u8]) -> Result<Option<String>> {
     let Some(key) = history::raw::field(spec, "key").map_err(malformed)? else { return Ok(None) };
     let first = history::raw::elements(key.value).next().transpose().map_err(malformed)?;
     Ok(first.map(|element| String::from_utf8_lossy(element.name).into_owned()))

@@ -27,9 +27,9 @@ use tokio::{
 pub use barrier::Barrier;
 pub use session::session_prefix;
 
+pub(super) use self::session::Session;
 use self::{
     batch::Batch,
-    session::Session,
     worker::{Tally, Worker},
 };
 use super::ConnectionPool;

@@ -19,13 +19,13 @@ pub fn session_prefix(job: &str) -> [u8; PREFIX_BYTES] {
 
 /// One session: its id and the number of its last retryable write. Only those carry the session into the oplog.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(in crate::write) struct Session {
     id: [u8; 16],
     number: i64,
 }
 
 impl Session {
-    pub(super) fn new(job: &str) -> Self {
+    pub(in crate::write) fn new(job: &str) -> Self {
         let mut id = [0; 16];
         id[..PREFIX_BYTES].copy_from_slice(&session_prefix(job));
         // A repeated id would only make the server refuse an old transaction number, and the load fail loudly.
@@ -34,7 +34,7 @@ impl Session {
     }
 
     /// For the next write.
-    pub(super) fn next(&mut self) -> ([u8; 16], i64) {
+    pub(in crate::write) fn next(&mut self) -> ([u8; 16], i64) {
         self.number += 1;
         (self.id, self.number)
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::{NewSlice, Slice as SliceRow, SliceState, Snapshot, Timeline};
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use model::{ClusterTime, chain::SliceSpan};
+use model::{
+    ClusterTime,
+    chain::{Base, SliceSpan},
+};
 use tokio::time::Instant;
 use vault::{ObjectName, Slice, SliceHeader};
 
@@ -37,6 +40,31 @@ pub(crate) async fn record(
             timeline.id, base.id
         ))
     })?;
+    read_from(services, timeline, from).await
+}
+
+/// What has to be known of the timeline by whoever knows the state at `time`; none when the timeline no longer reaches
+/// back so far.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub(crate) async fn record_since(
+    services: &Services,
+    timeline: &Timeline,
+    time: ClusterTime,
+) -> Result<Option<Record<'static>>, JobError> {
+    let base = Base { at: time, complete_at: time };
+    match services.catalog.timelines().needed_from_base(timeline, &base).await? {
+        Some(from) => read_from(services, timeline, from).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn read_from(
+    services: &Services,
+    timeline: &Timeline,
+    from: ClusterTime,
+) -> Result<Record<'static>, JobError> {
     let slices = services.catalog.timelines().slices(timeline.id, from, timeline.durable.time).await?;
     let begins = slices.first().map_or(timeline.durable, |first| first.span.after);
     Ok(Record {

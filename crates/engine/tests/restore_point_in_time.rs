@@ -5,96 +5,17 @@ mod restore_support;
 mod support;
 
 use bson::{Document, doc};
-use catalog::{Delivery, NewRestore, RestoreJob};
-use model::{ClusterTime, ContinuousBackup, id::DeploymentId, restore::RestoreState, timeline::PointInTime};
-use restore_support::{assert_no_staging, damage, data, register, server};
+use model::{ClusterTime, restore::RestoreState, timeline::PointInTime};
+use restore_support::{assert_no_staging, captured::Captured, damage, data, register, server};
 use serde_json::json;
-use support::{
-    Bench,
-    engine::{Settings, engine::wall_clock},
-};
+use support::Bench;
 use testbed::{Options, data::Set, oracle};
-use tokio_util::sync::CancellationToken;
 
-/// What anything here may take on a busy machine before the test says that it hangs.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
-
-/// A moment's wait in a loop that began then.
-async fn pause(begun: std::time::Instant) {
-    assert!(begun.elapsed() < PATIENCE, "it hangs");
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-}
-
-struct Captured {
-    bench: Bench,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
-}
-
-impl Captured {
-    /// A deployment with data of all kinds, captured and with its base.
-    async fn start(version: &str) -> Self {
-        let server = server(Options::version(version), &Set::ALL).await;
-        let uri = server.uri();
-        let bench = Bench::over(server, &uri).await;
-        let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
-        bench.catalog.timelines().set_continuous_backup(bench.deployment, wanted).await.unwrap();
-        let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..bench.settings() };
-        let (engine, shutdown) = (bench.engine(settings), CancellationToken::new());
-        let until = shutdown.clone();
-        let task = tokio::spawn(async move { engine.run(until).await });
-        let begun = std::time::Instant::now();
-        while bench.catalog.timelines().ranges(bench.deployment).await.unwrap().is_empty() {
-            pause(begun).await;
-        }
-        Self { bench, shutdown, task }
-    }
-
-    /// The time of the last operation that was acknowledged.
-    async fn now(&self) -> ClusterTime {
-        let note =
-            doc! { "appendOplogNote": 1, "data": { "msg": "test" }, "writeConcern": { "w": "majority" } };
-        let reply = self.bench.server.admin(note).await.unwrap();
-        let time = reply.get_timestamp("operationTime").unwrap();
-        ClusterTime { seconds: time.time, increment: time.increment }
-    }
-
-    /// Restores to a point into a deployment.
-    async fn restore(&self, at: PointInTime, target: DeploymentId) -> RestoreJob {
-        let (catalog, source) = (&self.bench.catalog, self.bench.deployment);
-        let begun = std::time::Instant::now();
-        let base = loop {
-            // Capture may be a moment behind.
-            if let Some((_, base)) = catalog.timelines().base_for(source, at.time()).await.unwrap() {
-                break base;
-            }
-            pause(begun).await;
-        };
-        let new = NewRestore {
-            snapshot_id: base.id,
-            delivery: Delivery::PointInTime { target, at },
-            options: json!({}),
-        };
-        let id = catalog.restores().request(new, wall_clock()).await.unwrap().id;
-        let begun = std::time::Instant::now();
-        loop {
-            let job = catalog.restores().get(id).await.unwrap().unwrap();
-            match job.state {
-                RestoreState::Queued
-                | RestoreState::Running
-                | RestoreState::Cancelling
-                | RestoreState::CutOver
-                | RestoreState::Ready => {}
-                _ => return job,
-            }
-            pause(begun).await;
-        }
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
-    }
+/// A deployment with data of all kinds, captured and with its base.
+async fn captured(version: &str) -> Captured {
+    let server = server(Options::version(version), &Set::ALL).await;
+    let uri = server.uri();
+    Captured::over(Bench::over(server, &uri).await, None).await
 }
 
 /// What people do, of every kind.
@@ -131,7 +52,7 @@ async fn work(client: &mongodb::Client) {
 }
 
 async fn to_a_point(version: &str) {
-    let captured = Captured::start(version).await;
+    let captured = captured(version).await;
     let bench = &captured.bench;
     work(&bench.client).await;
     let before = data(&bench.client).await;
@@ -150,7 +71,7 @@ async fn to_a_point(version: &str) {
     let other = server(Options::version(version), &[Set::Views]).await;
     let client = other.client().await.unwrap();
     let target = register(bench, "other", &other.uri()).await;
-    let job = captured.restore(PointInTime::Operation(at), target).await;
+    let job = captured.restore(PointInTime::Operation(at), target, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     oracle::assert_same(&before, &data(&client).await);
     assert_no_staging(&client).await;
@@ -159,10 +80,10 @@ async fn to_a_point(version: &str) {
     // Onto itself; and what was there before that is restorable afterwards.
     let damaged = data(&bench.client).await;
     let undo = captured.now().await;
-    let job = captured.restore(PointInTime::Operation(at), bench.deployment).await;
+    let job = captured.restore(PointInTime::Operation(at), bench.deployment, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     oracle::assert_same(&before, &data(&bench.client).await);
-    let job = captured.restore(PointInTime::Operation(undo), bench.deployment).await;
+    let job = captured.restore(PointInTime::Operation(undo), bench.deployment, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     oracle::assert_same(&damaged, &data(&bench.client).await);
     captured.stop().await;
@@ -180,7 +101,7 @@ async fn into_another_deployment_and_onto_itself_and_back_on_5_0() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_operation_that_is_named_is_in_the_state_and_the_next_one_is_not() {
-    let captured = Captured::start("6.0.5").await;
+    let captured = captured("6.0.5").await;
     let bench = &captured.bench;
     let steps = bench.client.database("app").collection::<Document>("steps");
     steps.insert_many((0..10).map(|n| doc! { "_id": n })).await.unwrap();
@@ -194,11 +115,11 @@ async fn the_operation_that_is_named_is_in_the_state_and_the_next_one_is_not() {
     let target = register(bench, "other", &other.uri()).await;
     let restored = client.database("app").collection::<Document>("steps");
     let operation = ClusterTime { seconds: time.time, increment: time.increment };
-    let job = captured.restore(PointInTime::Operation(operation), target).await;
+    let job = captured.restore(PointInTime::Operation(operation), target, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     assert_eq!(restored.count_documents(doc! {}).await.unwrap(), 5);
     // The beginning of that second is before all of them, and before the collection.
-    let job = captured.restore(PointInTime::Second(time.time), target).await;
+    let job = captured.restore(PointInTime::Second(time.time), target, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     assert_eq!(restored.count_documents(doc! {}).await.unwrap(), 0);
     captured.stop().await;

@@ -47,7 +47,7 @@ pub enum RestoreState {
     /// Asked for; no worker has it. Leaves by `Claimed`, `Cancelled` (acknowledged at once: nobody writes), `Failed`.
     Queued,
     /// A worker stages the data (or builds the archive); the target is as it was.
-    /// Leaves by `CutOver`, `Ready`, `CancelRequested`, `Failed`.
+    /// Leaves by `CutOver`, `Ready`, `Planned`, `CancelRequested`, `Failed`.
     Running,
     /// Cancel was asked for in time; a worker may still be cleaning up. Leaves by `Cancelled`.
     Cancelling,
@@ -60,7 +60,7 @@ pub enum RestoreState {
     Finished,
     /// It could not be done; the reason is recorded. No exit.
     Failed,
-    /// Cancelled, and no worker can write to the target any more. No exit.
+    /// Cancelled, or asked for its plan alone, and no worker can write to the target any more. No exit.
     Cancelled,
     /// The archive was fetched once or its hour has passed. No exit.
     Expired,
@@ -79,6 +79,8 @@ pub enum RestoreEvent {
     CutOver,
     /// The archive is complete.
     Ready,
+    /// The plan that was asked for is made; nothing was restored, so nobody may see the job as finished.
+    Planned,
     /// The target was proved equal.
     Finished,
     /// It cannot be done.
@@ -151,6 +153,7 @@ impl RestoreState {
             (Self::Cancelling, E::Cancelled) => Some(Self::Cancelled),
             (Self::Running, E::CutOver) => Some(Self::CutOver),
             (Self::Running, E::Ready) => Some(Self::Ready),
+            (Self::Running, E::Planned) => Some(Self::Cancelled),
             (Self::CutOver, E::Finished) => Some(Self::Finished),
             (Self::Queued | Self::Running | Self::CutOver | Self::Cancelling, E::Failed) => {
                 Some(Self::Failed)
@@ -203,12 +206,13 @@ impl FromStr for RestoreState {
 mod tests {
     use super::*;
 
-    const EVENTS: [RestoreEvent; 8] = [
+    const EVENTS: [RestoreEvent; 9] = [
         RestoreEvent::Claimed,
         RestoreEvent::CancelRequested,
         RestoreEvent::Cancelled,
         RestoreEvent::CutOver,
         RestoreEvent::Ready,
+        RestoreEvent::Planned,
         RestoreEvent::Finished,
         RestoreEvent::Failed,
         RestoreEvent::Expired,

@@ -119,6 +119,11 @@ pub enum Outcome {
         /// What was proved.
         receipt: Value,
     },
+    /// The plan that was asked for is made, and nothing was touched.
+    RestorePlanned {
+        /// What would be done.
+        plan: Value,
+    },
     /// The archive is complete.
     DownloadReady {
         /// The archive.

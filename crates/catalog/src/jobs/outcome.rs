@@ -35,7 +35,11 @@ impl Jobs<'_> {
                 (JobState::Succeeded, None)
             }
             (Work::Restore { .. }, Outcome::RestoreFinished { receipt }) => {
-                finish_restore(&mut transaction, lease.work, &receipt, now).await?;
+                end_restore(&mut transaction, lease.work, RestoreEvent::Finished, &receipt, now).await?;
+                (JobState::Succeeded, None)
+            }
+            (Work::Restore { .. }, Outcome::RestorePlanned { plan }) => {
+                end_restore(&mut transaction, lease.work, RestoreEvent::Planned, &plan, now).await?;
                 (JobState::Succeeded, None)
             }
             (Work::Download { .. }, Outcome::DownloadReady { archive, url_token_sha256, expires_at }) => {
@@ -128,8 +132,14 @@ async fn complete_snapshot(transaction: &mut Tx, work: Work, done: &Completion, 
     moved(transaction, work, "snapshots", "Completed", rows).await
 }
 
-async fn finish_restore(transaction: &mut Tx, work: Work, receipt: &Value, now: WallTime) -> Result<()> {
-    let moves = transition::restore(RestoreEvent::Finished);
+async fn end_restore(
+    transaction: &mut Tx,
+    work: Work,
+    event: RestoreEvent,
+    receipt: &Value,
+    now: WallTime,
+) -> Result<()> {
+    let moves = transition::restore(event);
     let rows = statement(update("restore_jobs", &moves, "receipt = $2, finished_at = $3"))
         .bind(subject(work))
         .bind(to_json(receipt))
@@ -137,7 +147,7 @@ async fn finish_restore(transaction: &mut Tx, work: Work, receipt: &Value, now: 
         .execute(&mut **transaction)
         .await?
         .rows_affected();
-    moved(transaction, work, "restore_jobs", "Finished", rows).await
+    moved(transaction, work, "restore_jobs", &format!("{event:?}"), rows).await
 }
 
 async fn ready_download(
@@ -193,6 +203,7 @@ fn mismatch(work: Work, outcome: &Outcome) -> Error {
     let event = match outcome {
         Outcome::SnapshotCompleted(_) => "SnapshotCompleted",
         Outcome::RestoreFinished { .. } => "RestoreFinished",
+        Outcome::RestorePlanned { .. } => "RestorePlanned",
         Outcome::DownloadReady { .. } => "DownloadReady",
         Outcome::Failed { .. } => "Failed",
         Outcome::Cancelled => "Cancelled",

@@ -89,10 +89,20 @@ impl Timelines<'_> {
     /// # Errors
     /// When the database cannot be used.
     pub async fn needed_from(&self, timeline: &Timeline, snapshot: &Snapshot) -> Result<Option<ClusterTime>> {
-        let Some(base) = snapshot.base() else { return Ok(None) };
+        match snapshot.base() {
+            Some(base) => self.needed_from_base(timeline, &base).await,
+            None => Ok(None),
+        }
+    }
+
+    /// [`Timelines::needed_from`] for a state that is no snapshot.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn needed_from_base(&self, timeline: &Timeline, base: &Base) -> Result<Option<ClusterTime>> {
         let mut connection = self.0.database.reader().acquire().await?;
         let before = read_from_before(&mut connection, timeline, base.at).await?;
-        Ok(timeline.front().needed(&base, before))
+        Ok(timeline.front().needed(base, before))
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod base;
 mod capped;
+pub(crate) mod changed;
 mod definitions;
 mod delta;
 pub mod entries;

@@ -1,6 +1,8 @@
 //! Asking for restores and running them, on top of the support for snapshots.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
+pub mod captured;
+
 use std::time::Duration;
 
 use bson::{Document, doc};

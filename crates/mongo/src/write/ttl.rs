@@ -14,7 +14,7 @@ use super::{
 use crate::{Deployment, Namespace, Result, namespace::BUCKETS_PREFIX};
 
 const PRE_IMAGES: &str = "recordPreImages";
-const FIELD: &str = "expireAfterSeconds";
+pub(super) const FIELD: &str = "expireAfterSeconds";
 
 /// 5.0 refuses lifetimes that reach back before 1970; later versions take the longest there is.
 const FIRST_VERSION_WITH_LONGEST_LIFETIME: (u32, u32, u32) = (5, 1, 0);

@@ -8,7 +8,7 @@ use std::{
 
 use history::{
     CollectionId, SortKey,
-    change::{self, Change, Coalesced, Defect, MergedRuns, Outcome, Write},
+    change::{self, Change, Coalesced, Defect, MergedRuns, Outcome, Pending, Write},
 };
 
 use crate::{
@@ -177,6 +177,23 @@ impl SortedChanges {
     /// The key of the next change, if it is one of this collection.
     pub(in crate::fold) fn key_in(&self, collection: CollectionId) -> Option<&[u8]> {
         self.head.as_ref().filter(|head| head.collection == collection).map(|head| head.key.as_bytes())
+    }
+
+    /// Takes the changes of the document at hand, unapplied, until they hold more than a limit; whether there are more.
+    pub(in crate::fold) fn take_next(&mut self) -> Result<Option<(SortKey, Coalesced, bool)>, JobError> {
+        let Some(first) = self.advance()? else { return Ok(None) };
+        let (collection, key) = (first.collection, first.key);
+        let mut coalesced = Coalesced::new(first.write, first.position);
+        loop {
+            if !self.head.as_ref().is_some_and(|next| next.collection == collection && next.key == key) {
+                return Ok(Some((key, coalesced, false)));
+            }
+            if coalesced.bytes() > PATCH_BYTES_MAX && matches!(coalesced.pending, Pending::Patches(_)) {
+                return Ok(Some((key, coalesced, true)));
+            }
+            let Some(next) = self.advance()? else { return Ok(Some((key, coalesced, false))) };
+            coalesced.then(next.write, next.position);
+        }
     }
 
     /// Passes over the changes of all collections before this one.

@@ -31,6 +31,6 @@ fn is_loaded_in_cut_over(item: &Item, in_place: bool) -> bool {
     match item.way {
         Way::Buckets | Way::Functions => true,
         Way::Renamed => in_place,
-        Way::TimeSeries | Way::View | Way::Server => false,
+        Way::TimeSeries | Way::View | Way::Server | Way::Kept => false,
     }
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vault::DetachedManifest;
 
+use super::rewind::Decision;
+
 /// The durable state of a restore job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -18,6 +20,9 @@ pub(crate) struct Checkpoint {
     /// The state at a point in time, folded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) folded: Option<DetachedManifest>,
+    /// Whether it is a rewind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rewind: Option<Decision>,
     /// Collections that lie complete under their staging names, by namespace.
     pub(crate) staged: BTreeMap<String, Staged>,
     /// All of these were read back and found equal; what was written to them later than this cluster time (as one

@@ -337,7 +337,7 @@ fn index_error(ns: &Namespace, error: Error) -> JobError {
 }
 
 /// All lifetimes are put aside while the job runs, so that nothing is deleted between loading and proving.
-fn build_options(job: &Restore) -> BuildOptions {
+pub(crate) fn build_options(job: &Restore) -> BuildOptions {
     let commit_quorum = match &job.options.index_commit_quorum {
         None => Quorum::default(),
         Some(CommitQuorum::Members(members)) => Quorum::Members(*members),

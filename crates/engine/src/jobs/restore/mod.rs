@@ -24,6 +24,7 @@ mod point_in_time;
 mod preflight;
 mod prove;
 mod receipt;
+mod rewind;
 pub(crate) mod segments;
 mod source;
 mod specs;
@@ -44,7 +45,7 @@ use crate::{
     lease::{JobContext, JobError, Outcome},
 };
 
-pub use options::{CommitQuorum, FenceMode, RestoreOptions};
+pub use options::{CommitQuorum, FenceMode, RestoreOptions, RewindMode};
 
 pub(crate) use source::open_manifest;
 
@@ -84,7 +85,14 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     if ctx.lease().restore_state == Some(RestoreState::CutOver) {
         ctx.must_finish(WallTime(*state.decided_ms.get_or_insert(now)));
     }
-    let job = Arc::new(Restore::open(ctx, id, &mut state).await?);
+    let mut job = Restore::open(ctx, id, &mut state).await?;
+    rewind::decide(ctx, &mut job, &mut state).await?;
+    if job.options.dry_run {
+        ctx.or_stop(preflight::check(ctx, &job)).await??;
+        let plan = rewind::dry_run(ctx, &job, &state).await?;
+        return end(ctx, catalog::Outcome::RestorePlanned { plan }).await;
+    }
+    let job = Arc::new(job);
     preflight::count(ctx, &job);
 
     if job.row.state != RestoreState::CutOver {
@@ -127,7 +135,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
     let receipt = receipt::write(ctx, &job, &state, &proof);
     crash::point("restore.after-prove");
-    finish(ctx, receipt).await
+    end(ctx, catalog::Outcome::RestoreFinished { receipt }).await
 }
 
 /// The cut-over. A block that it raised is lifted when it fails; when it succeeds, that is the caller's.
@@ -158,6 +166,7 @@ async fn switch_behind(
         ctx.checkpoint(state).await?;
     }
     ctx.services().probe("restore.fenced", &job.job).await;
+    rewind::undo(ctx, job, state).await?;
     cutover::run(ctx, job, state).await?;
     ctx.services().probe("restore.switched", &job.job).await;
     ctx.check()?;
@@ -177,11 +186,8 @@ async fn switch_behind(
     ctx.checkpoint(state).await
 }
 
-async fn finish(ctx: &JobContext, receipt: serde_json::Value) -> Result<Outcome, JobError> {
-    ctx.catalog()
-        .jobs()
-        .finish(ctx.lease(), catalog::Outcome::RestoreFinished { receipt }, ctx.now())
-        .await?;
+async fn end(ctx: &JobContext, outcome: catalog::Outcome) -> Result<Outcome, JobError> {
+    ctx.catalog().jobs().finish(ctx.lease(), outcome, ctx.now()).await?;
     Ok(Outcome::Recorded)
 }
 

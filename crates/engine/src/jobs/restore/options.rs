@@ -25,6 +25,10 @@ pub struct RestoreOptions {
     pub index_deadline_seconds: u64,
     /// Whether other writers are kept out during the cut-over.
     pub fence: FenceMode,
+    /// Whether only what changed is put back, where that is possible.
+    pub rewind: RewindMode,
+    /// Find out what would be done, tell it, and do nothing.
+    pub dry_run: bool,
 }
 
 impl Default for RestoreOptions {
@@ -36,6 +40,8 @@ impl Default for RestoreOptions {
             index_commit_quorum: None,
             index_deadline_seconds: INDEX_DEADLINE_SECONDS_DEFAULT,
             fence: FenceMode::Auto,
+            rewind: RewindMode::Auto,
+            dry_run: false,
         }
     }
 }
@@ -61,6 +67,19 @@ pub enum FenceMode {
     #[default]
     Auto,
     /// Not at all.
+    Off,
+}
+
+/// Whether a deployment that is restored onto itself is rewound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RewindMode {
+    /// Where it is possible and cheaper.
+    #[default]
+    Auto,
+    /// In any case; where it is not possible, the job fails.
+    Only,
+    /// Never.
     Off,
 }
 
@@ -103,5 +122,6 @@ mod tests {
         assert_eq!(read(json!("votingMembers")), Some(CommitQuorum::VotingMembers));
         assert!(RestoreOptions::read(Some(&json!({"indexCommitQuorum": "all"}))).is_err());
         assert!(RestoreOptions::read(Some(&json!({"fence": "maybe"}))).is_err());
+        assert!(RestoreOptions::read(Some(&json!({"rewind": "maybe"}))).is_err());
     }
 }

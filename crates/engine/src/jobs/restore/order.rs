@@ -12,6 +12,8 @@ use vault::Order;
 use super::{
     checkpoint::Checkpoint,
     errors::job_error,
+    plan::Way,
+    rewind::Decision,
     segments,
     source::{Item, Restore},
 };
@@ -27,7 +29,7 @@ pub(crate) async fn prove_staged(
     state: &mut Checkpoint,
 ) -> Result<(), JobError> {
     state.sequences.clear();
-    for item in job.items.iter().filter(|item| is_ordered(item)) {
+    for item in job.going(Way::Renamed).filter(|item| is_ordered(item)) {
         if let Some(how) = differs(ctx, job, item, &item.staging(&job.job), state).await? {
             return Err(JobError::failed(format!("{} was not loaded as it should be: {how}", item.ns)));
         }
@@ -47,7 +49,10 @@ pub(crate) async fn differing_in_place(
     state: &mut Checkpoint,
 ) -> Result<Vec<(Namespace, String)>, JobError> {
     let mut differing = Vec::new();
-    for item in job.items.iter().filter(|item| is_ordered(item)) {
+    let plan = state.rewind.clone();
+    let plan = plan.as_ref().and_then(Decision::rewind);
+    let stayed = |item: &Item| plan.is_some_and(|plan| plan.changes_in_place(&item.ns.to_string()));
+    for item in job.items.iter().filter(|item| is_ordered(item) && !stayed(item)) {
         if !unchanged.contains(&item.ns) {
             let how = differs(ctx, job, item, &item.ns, state).await?;
             differing.extend(how.map(|how| (item.ns.clone(), how)));

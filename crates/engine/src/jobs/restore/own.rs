@@ -11,7 +11,7 @@ use mongo::{
 };
 use serde_json::{Value, json};
 
-use super::{checkpoint::Checkpoint, cutover, errors::job_error, plan, source::Restore};
+use super::{checkpoint::Checkpoint, cutover, errors::job_error, plan, rewind::Decision, source::Restore};
 use crate::{
     connect::{to_model, to_mongo},
     lease::JobError,
@@ -106,8 +106,11 @@ pub(crate) async fn writes_after(
     since: ClusterTime,
 ) -> Result<Others, JobError> {
     let mut ddl = BTreeSet::new();
-    let parked = state.staged.iter().chain(&state.loaded).filter(|(_, staged)| !staged.parked.is_empty());
-    for ns in parked.filter_map(|(name, _)| Namespace::parse(name)) {
+    let made = state.staged.iter().chain(&state.loaded).filter(|(_, staged)| !staged.parked.is_empty());
+    let rewind = state.rewind.as_ref().and_then(Decision::rewind);
+    let stayed = rewind.into_iter().flat_map(|plan| plan.parked.keys());
+    let parked = made.map(|(name, _)| name).chain(stayed);
+    for ns in parked.filter_map(|name| Namespace::parse(name)) {
         if let Some(series) = timeseries::series_of(&ns) {
             ddl.insert(series.to_string());
             ddl.insert(format!("{}.system.views", ns.db));

@@ -19,6 +19,8 @@ pub(crate) enum Way {
     View,
     /// Kept by the server itself.
     Server,
+    /// Stays where it is, and what changed in it is put back: a rewind.
+    Kept,
 }
 
 impl Way {
@@ -74,7 +76,7 @@ pub(crate) fn removals(wanted: &BTreeMap<Namespace, Wanted<'_>>, found: &[Collec
             Way::Buckets => {
                 series_of(ns).is_some_and(|series| names.contains(&series) || wanted.contains_key(&series))
             }
-            Way::Renamed | Way::TimeSeries | Way::Functions | Way::View => false,
+            Way::Renamed | Way::TimeSeries | Way::Functions | Way::View | Way::Kept => false,
         };
         if goes_with_another {
             continue;

@@ -10,7 +10,7 @@ use super::{
     cutover,
     errors::job_error,
     plan::{self, Way},
-    source::Restore,
+    source::{Item, Restore},
 };
 use crate::{
     lease::{JobContext, JobError},
@@ -51,6 +51,9 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
     let snapshot = ctx.catalog().snapshots().get(job.row.snapshot_id).await?;
     let at_source = snapshot.and_then(|snapshot| snapshot.notes["sourceDiskBytes"].as_u64());
     let need = disk_bytes(at_source, job.manifest.totals().stored_bytes);
+    // A rewind needs room for what is made anew.
+    let (bytes, of) = (loaded(job).map(|item| item.entry.bytes).sum::<u64>(), job.manifest.totals().bytes);
+    let need = share(need, bytes, of);
     if let Some(room) = room(deployment, job.options.in_place).await
         && room < need
     {
@@ -93,11 +96,9 @@ fn refused(name: &impl std::fmt::Display, reasons: &[String]) -> JobError {
 
 /// Sets the totals, and says what the outage will be about.
 pub(crate) fn count(ctx: &JobContext, job: &Restore) {
-    let totals = job.manifest.totals();
-    let collections =
-        job.items.iter().filter(|item| matches!(item.way, Way::Renamed | Way::Buckets | Way::Functions));
     ctx.progress().restart();
-    ctx.progress().totals(totals.documents, totals.bytes, collections.count() as u64);
+    expect(ctx, job, 0, 0);
+    let totals = job.manifest.totals();
     let series: u64 = job.going(Way::Buckets).map(|item| item.entry.bytes).sum();
     let (loaded, what) =
         if job.options.in_place { (totals.bytes, "documents") } else { (series, "time series") };
@@ -107,6 +108,21 @@ pub(crate) fn count(ctx: &JobContext, job: &Restore) {
             "{loaded} bytes of {what} are loaded inside the cut-over: an outage of about {seconds} s"
         ));
     }
+}
+
+/// Sets the totals to what is loaded, and so many documents that are put back in what stays.
+pub(crate) fn expect(ctx: &JobContext, job: &Restore, documents: u64, bytes: u64) {
+    let loaded = || loaded(job).map(|item| &item.entry);
+    ctx.progress().totals(
+        documents + loaded().map(|entry| entry.documents).sum::<u64>(),
+        bytes + loaded().map(|entry| entry.bytes).sum::<u64>(),
+        loaded().count() as u64,
+    );
+}
+
+/// What is loaded out of the vault.
+fn loaded(job: &Restore) -> impl Iterator<Item = &Item> {
+    job.items.iter().filter(|item| matches!(item.way, Way::Renamed | Way::Buckets | Way::Functions))
 }
 
 /// Data goes to the same version or a higher one: what a lower one lacks, it cannot hold.
@@ -145,6 +161,12 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
 /// to disk yet says too little.
 fn disk_bytes(at_source: Option<u64>, in_vault: u64) -> u64 {
     at_source.map_or(in_vault.saturating_mul(2), |bytes| (bytes / 4 * 3).max(in_vault))
+}
+
+/// As much of `whole` as `part` is of `of`.
+fn share(whole: u64, part: u64, of: u64) -> u64 {
+    let share = u128::from(whole) * u128::from(part) / u128::from(of.max(1));
+    u64::try_from(share).unwrap_or(whole)
 }
 
 /// Without a majority nothing that is written is ever safe.

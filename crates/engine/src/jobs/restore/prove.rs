@@ -26,6 +26,7 @@ use super::{
     errors::{job_error, passes},
     load, order, own,
     plan::Way,
+    rewind::Decision,
     source::{Item, Restore},
 };
 use crate::{
@@ -235,7 +236,7 @@ async fn settle_lifetimes(
     state: &Checkpoint,
 ) -> Result<Vec<(Namespace, Parked)>, JobError> {
     let mut kept = Vec::new();
-    for item in job.items.iter().filter(|item| holds_documents(item.way)) {
+    for item in job.items.iter().filter(|item| holds_documents(item.way) || item.way == Way::Kept) {
         for parked in parked_of(state, &item.ns) {
             ctx.check()?;
             let fail = |e| job_error("giving the lifetime back to", &item.ns, e);
@@ -261,7 +262,9 @@ async fn settle_lifetimes(
 /// What was put aside when a collection was loaded, wherever that was.
 fn parked_of<'a>(state: &'a Checkpoint, ns: &Namespace) -> &'a [Parked] {
     let name = ns.to_string();
-    state.loaded.get(&name).or_else(|| state.staged.get(&name)).map_or(&[], |staged| staged.parked.as_slice())
+    let loaded = state.loaded.get(&name).or_else(|| state.staged.get(&name));
+    let stayed = || state.rewind.as_ref().and_then(Decision::rewind)?.parked.get(&name);
+    loaded.map(|staged| &staged.parked).or_else(stayed).map_or(&[], Vec::as_slice)
 }
 
 /// Compares names, options and indexes.

@@ -11,6 +11,7 @@ use super::{
     checkpoint::{Checkpoint, Parked},
     plan::Way,
     prove::Proof,
+    rewind::Decision,
     source::Restore,
 };
 use crate::lease::JobContext;
@@ -31,6 +32,10 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                 "indexes": item.entry.meta.indexes.len(),
                 "ok": !changed,
             });
+            if item.way == Way::Kept {
+                // Of what stays, only what was touched was read back.
+                line["kept"] = true.into();
+            }
             if let Some(hash) = state.sequences.get(&item.ns.to_string()) {
                 line["sequenceHash"] = hash.as_str().into();
             }
@@ -54,6 +59,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "documents": totals.documents,
         "bytes": totals.bytes,
         "perCollection": per_collection,
+        "rewind": state.rewind.as_ref().map(Decision::to_json),
         "fence": switched.fence,
         "foreignWrites": switched.foreign,
         "parkedTtl": proof.parked.iter().map(|(ns, parked)| put_aside(job, ns, parked)).collect::<Vec<_>>(),

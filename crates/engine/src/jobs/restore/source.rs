@@ -111,6 +111,11 @@ impl Item {
         }
     }
 
+    /// How it gets there when it does not stay.
+    pub(crate) const fn own_way(&self) -> Way {
+        way_of(self.entry.meta.kind)
+    }
+
     /// The name under which it is loaded before it takes its place; the same in every attempt of the job.
     pub(crate) fn staging(&self, job: &str) -> Namespace {
         Namespace::new(&self.ns.db, staging::staging_name(job, self.ordinal))

@@ -23,6 +23,11 @@ pub(crate) fn to_build<'a>(options: &[u8], specs: &'a [Vec<u8>]) -> Result<Cow<'
     specs.iter().map(|spec| if says_enough(spec)? { Ok(spec.clone()) } else { simple(spec) }).collect()
 }
 
+/// The name of an index.
+pub(crate) fn name(spec: &[u8]) -> Option<&str> {
+    raw::field(spec, "name").ok().flatten()?.text()
+}
+
 /// The name of the index that every collection is created with, as BSON has it.
 const ID_NAME: &[u8] = b"\x05\0\0\0_id_\0";
 

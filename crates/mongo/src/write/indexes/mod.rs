@@ -7,6 +7,7 @@
 
 mod parts;
 mod quorum;
+mod repair;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bson::{RawDocumentBuf, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use quorum::CommitQuorum;
+pub use repair::{Repair, repair};
 
 use super::{
     collections::{self, OUTDATED_INDEX_FIELDS},

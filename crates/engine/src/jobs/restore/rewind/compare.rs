@@ -1,0 +1,197 @@
+//! From a record to differences: each document that was written to is looked up as it was, in the vault, and the record
+//! tells what it is now. Only the blocks are read that may hold one of them.
+
+use std::sync::Arc;
+
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesOrdered},
+};
+use history::{CollectionId, SortKey, change::Outcome};
+use mongo::write::documents::can_be_named;
+use tokio::sync::OwnedSemaphorePermit;
+use vault::{Manifest, SegmentEntry};
+
+use super::{
+    super::source::Item,
+    decision::id_of,
+    differences::{Difference, Differences, Writer},
+};
+use crate::{
+    damage,
+    fold::changed::{Changed, ChangedDocument},
+    lease::{JobContext, JobError},
+    spill::SpillWriter,
+};
+
+/// Segments that are searched at a time.
+const SEARCHES_MAX: usize = 4;
+/// Changes that are held for one search.
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// Why a collection cannot stay, in words.
+pub(super) type Refused = String;
+
+/// Finds what is different in one collection. `changed` stands at it, and behind it afterwards, unless it is refused.
+pub(super) async fn compare(
+    ctx: &JobContext,
+    manifest: &Manifest,
+    item: &Item,
+    changed: &mut Changed,
+    spill: &mut SpillWriter,
+) -> Result<Result<Differences, Refused>, JobError> {
+    let Some(id) = id_of(item) else { return Ok(Err("it has no identity".to_owned())) };
+    let (writer, searches) = (Writer::new(spill), FuturesOrdered::new());
+    let mut comparing = Comparing { ctx, id, changed, writer, searches };
+    match comparing.all(manifest, item).await {
+        Ok(()) => Ok(Ok(comparing.writer.finish()?)),
+        Err(Ended::Refused(reason)) => {
+            // What was written of it belongs to nothing.
+            comparing.writer.finish()?;
+            Ok(Err(reason))
+        }
+        Err(Ended::Job(error)) => Err(error),
+    }
+}
+
+enum Ended {
+    Refused(Refused),
+    Job(JobError),
+}
+
+impl<E: Into<JobError>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+/// Changed documents, each with what it was.
+type Found = Vec<(ChangedDocument, Option<Vec<u8>>)>;
+
+/// What a search has come to, with the permit for the memory that it takes.
+struct Searched {
+    found: Found,
+    read_bytes: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Comparing<'a> {
+    ctx: &'a JobContext,
+    id: CollectionId,
+    changed: &'a mut Changed,
+    writer: Writer<'a>,
+    searches: FuturesOrdered<BoxFuture<'static, Result<Searched, JobError>>>,
+}
+
+impl Comparing<'_> {
+    async fn all(&mut self, manifest: &Manifest, item: &Item) -> Result<(), Ended> {
+        let mut segments = manifest.segments(&item.entry);
+        let mut current = next(self.ctx, &mut segments).await?;
+        while let Some(segment) = current {
+            let following = next(self.ctx, &mut segments).await?;
+            let bound = following.as_ref().map(|following| following.first_key.clone());
+            self.below(Some(segment), bound).await?;
+            current = following;
+        }
+        // Of a collection that was empty.
+        self.below(None, None).await?;
+        while !self.searches.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything that changed below `bound` was in this segment, if anywhere.
+    async fn below(&mut self, segment: Option<SegmentEntry>, bound: Option<Vec<u8>>) -> Result<(), Ended> {
+        loop {
+            let next = self.changed.next_key(self.id);
+            if next.is_none_or(|next| bound.as_deref().is_some_and(|bound| next >= bound)) {
+                return Ok(());
+            }
+            let changes = self.changed.take(self.id, bound.clone(), SEARCH_BYTES).await?;
+            let is_cut = changes.last().is_some_and(|last| last.more);
+            let permit = self.permit().await?;
+            self.searches.push_back(search(self.ctx.clone(), segment.clone(), changes, permit).boxed());
+            while self.searches.len() >= SEARCHES_MAX || (is_cut && !self.searches.is_empty()) {
+                self.settle_one().await?;
+            }
+        }
+    }
+
+    /// Memory for what one search finds.
+    async fn permit(&mut self) -> Result<OwnedSemaphorePermit, Ended> {
+        let budget = Arc::clone(&self.ctx.services().budget.segments);
+        // What is under way holds some: whoever waited for more without letting go of it might wait for himself.
+        while !self.searches.is_empty() {
+            match Arc::clone(&budget).try_acquire_owned() {
+                Ok(permit) => return Ok(permit),
+                Err(_) => self.settle_one().await?,
+            }
+        }
+        let permit = self.ctx.or_stop(budget.acquire_owned()).await?;
+        Ok(permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?)
+    }
+
+    /// Takes what the first search under way has found.
+    async fn settle_one(&mut self) -> Result<(), Ended> {
+        let Some(searched) = self.ctx.or_stop(self.searches.next()).await? else { return Ok(()) };
+        let Searched { found, read_bytes, _permit } = searched?;
+        self.writer.read(read_bytes);
+        for (change, want) in found {
+            let key = change.key.as_bytes().to_vec();
+            let mut after = Vec::new();
+            let now = match change.changes.onto(want.as_deref(), &mut after) {
+                Ok(Outcome::Document) => Some(after),
+                Ok(Outcome::Absent) => None,
+                Err(defect) => return Err(contradicted(&change.key, &defect.to_string())),
+            };
+            let now = if change.more {
+                let rest = self.changed.go_on(now).await?;
+                rest.map_err(|defect| contradicted(&change.key, &defect))?
+            } else {
+                now
+            };
+            if !want.iter().chain(&now).all(|document| can_be_named(document)) {
+                return Err(Ended::Refused(
+                    "the _id of a document that changed cannot be named in a query".to_owned(),
+                ));
+            }
+            self.writer.push(&Difference { key, want, now })?;
+        }
+        Ok(())
+    }
+}
+
+async fn next(
+    ctx: &JobContext,
+    segments: &mut BoxStream<'static, vault::Result<SegmentEntry>>,
+) -> Result<Option<SegmentEntry>, JobError> {
+    match ctx.or_stop(segments.try_next()).await? {
+        Ok(next) => Ok(next),
+        Err(error) => Err(damage::noted(ctx.catalog(), error).await),
+    }
+}
+
+fn contradicted(key: &SortKey, defect: &str) -> Ended {
+    Ended::Refused(format!("the record contradicts the document with the key {key:?}: {defect}"))
+}
+
+async fn search(
+    ctx: JobContext,
+    segment: Option<SegmentEntry>,
+    changes: Vec<ChangedDocument>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Searched, JobError> {
+    let (found, read_bytes) = match segment {
+        None => (vec![None; changes.len()], 0),
+        Some(segment) => {
+            let keys: Vec<_> = changes.iter().map(|change| change.key.as_bytes().to_vec()).collect();
+            match ctx.vault().read_documents(&segment, &keys).await {
+                Ok(found) => found,
+                Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
+            }
+        }
+    };
+    Ok(Searched { found: changes.into_iter().zip(found).collect(), read_bytes, _permit: permit })
+}

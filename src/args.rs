@@ -467,6 +467,21 @@ pub(crate) struct Choices {
     /// command that gives each its lifetime back. Default: true.
     #[arg(long, value_name = "true|false")]
     pub(crate) park_ttl: Option<bool>,
+    /// Whether a captured deployment that is restored onto itself is rewound: only what changed since is put back.
+    /// Default: auto.
+    #[arg(long, value_enum)]
+    pub(crate) rewind: Option<Rewind>,
+}
+
+/// Whether only what changed is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rewind {
+    /// Where that is possible and cheaper.
+    Auto,
+    /// In any case: where it is not possible, nothing is done.
+    Only,
+    /// Never.
+    Off,
 }
 
 /// Whether other writers are kept out during the cut-over.
@@ -493,7 +508,9 @@ fn parse_quorum(text: &str) -> Result<serde_json::Value, String> {
 pub(crate) enum Restore {
     /// Restore a snapshot or a point in time into a deployment, replacing what is there.
     #[command(after_help = "\
-Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was.
+Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was. A
+deployment with continuous backup that is restored onto itself is rewound where that is cheaper: what changed since is put
+back, and nothing else is touched.
 
 WHEN is a time (RFC 3339, or seconds since the epoch): what was there at the beginning of that second, nothing that
 happened in it. Or it is SECONDS,INCREMENT, the `ts` of an operation: what was there after it. To undo an operation, take
@@ -504,7 +521,8 @@ Examples:
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --index-commit-quorum 2 --fence off
   ebbtide restore start orders --project 68a7… --at 2026-01-02T03:04:05Z --target orders-test --watch
-  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --dry-run")]
+  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --dry-run
+  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --rewind only --watch")]
     Start {
         #[command(flatten)]
         target: Target,
@@ -528,7 +546,8 @@ Examples:
         in_place: bool,
         #[command(flatten)]
         choices: Choices,
-        /// Say what would be done and how long the target would be out of use, and do nothing.
+        /// Say what would be done and how long the target would be out of use, and do nothing. Onto itself it is also
+        /// looked what has changed since, and whether that can be put back alone.
         #[arg(long, conflicts_with = "watch")]
         dry_run: bool,
         /// Wait until it has ended.

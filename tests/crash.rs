@@ -93,7 +93,7 @@ async fn a_restore_survives_a_crash_at_every_point() {
     ebbtide.serve(&[]);
     ebbtide.add("main", &server.uri());
     let snapshot = ebbtide.snapshot("main");
-    for point in without(points("restore."), ".cancel.") {
+    for point in without(without(points("restore."), ".cancel."), ".rewind.") {
         let shop = client.database("shop");
         shop.collection::<Document>("one").delete_many(doc! { "n": 1 }).await.unwrap();
         shop.collection::<Document>("two").drop().await.unwrap();
@@ -111,6 +111,46 @@ async fn a_restore_survives_a_crash_at_every_point() {
         assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");
         let differences = oracle::diff(&before, &oracle::state(&client).await.unwrap());
         assert!(differences.is_empty(), "after a crash at {point}: {differences:#?}");
+    }
+}
+
+/// A rewind that is interrupted is finished by the next attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_survives_a_crash_at_every_point() {
+    let server = source().await;
+    let client = server.client().await.unwrap();
+    let shop = client.database("shop");
+    let one = shop.collection::<Document>("one");
+    let lasting = doc! { "key": { "t": 1 }, "name": "t", "expireAfterSeconds": 1_000_000 };
+    shop.run_command(doc! { "createIndexes": "one", "indexes": [lasting] }).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut ebbtide = captured(place.path(), &server);
+    for point in points("restore.rewind.") {
+        let before = oracle::state(&client).await.unwrap();
+        let note = doc! { "appendOplogNote": 1, "data": { "at": &point } };
+        let time = client.database("admin").run_command(note).await.unwrap();
+        let time = time.get_timestamp("operationTime").unwrap();
+        one.delete_many(doc! { "n": 1 }).await.unwrap();
+        one.update_many(doc! { "n": 2 }, doc! { "$set": { "bad": true } }).await.unwrap();
+        one.insert_one(doc! { "_id": "new" }).await.unwrap();
+        let index = doc! { "key": { "bad": 1 }, "name": "bad" };
+        shop.run_command(doc! { "createIndexes": "one", "indexes": [index] }).await.unwrap();
+        shop.run_command(doc! { "dropIndexes": "one", "index": "n_1" }).await.unwrap();
+        shop.collection::<Document>("two").drop().await.unwrap();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        let at = format!("{},{}", time.time, time.increment);
+        let start = ["restore", "start", "main", "--at", &at, "--target", "main", "--rewind", "only"];
+        let job = text(&ebbtide.cli(&start), "id");
+        ebbtide.wait_for_death();
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
+        assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");
+        let differences = oracle::diff(&before, &oracle::state(&client).await.unwrap());
+        assert!(differences.is_empty(), "after a crash at {point}: {differences:#?}");
+        let told = &ended["receipt"]["rewind"]["documents"];
+        let counts = ["inserted", "replaced", "removed"].map(|name| told[name].as_u64().unwrap());
+        assert_eq!(counts, [50, 50, 1], "after a crash at {point}: {told}");
+        ebbtide.stop();
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     print, watch,
 };
 use crate::{
-    args::{Choices, Fence, Output, Restore, Server, Target},
+    args::{Choices, Fence, Output, Restore, Rewind, Server, Target},
     exit,
 };
 
@@ -32,16 +32,17 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
             watch,
         } => {
             let mut body = what(snapshot.as_deref(), at);
+            let target_project = target_project.as_deref().unwrap_or(&target.project);
+            let onto_itself = into == target.cluster && target_project == target.project && !in_place;
             body["targetClusterName"] = into.into();
-            body["targetGroupId"] = target_project.as_deref().unwrap_or(&target.project).into();
+            body["targetGroupId"] = target_project.into();
             for (name, flag) in [("withUsers", with_users), ("inPlace", in_place), ("dryRun", dry_run)] {
                 body[name] = flag.into();
             }
             choose(&mut body, &choices);
             let answer = client.post(&jobs(&target), &body).await?;
             if dry_run {
-                print::said(output, &planned(&answer), &answer);
-                return Ok(ExitCode::SUCCESS);
+                return dry(&client, &target, answer, body, onto_itself, output).await;
             }
             let id = print::field(&answer, "id");
             if watch {
@@ -83,6 +84,66 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tells what would be done. Onto itself a job finds out what has changed since; it changes nothing.
+async fn dry(
+    client: &Client,
+    target: &Target,
+    mut answer: Value,
+    mut body: Value,
+    onto_itself: bool,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let mut text = planned(&answer);
+    if onto_itself && is_captured(client, target).await? {
+        body["dryRun"] = false.into();
+        body["planOnly"] = true.into();
+        let id = print::field(&client.post(&jobs(target), &body).await?, "id");
+        let Some(ended) = watch::until(client, &path(target, &id), has_ended).await? else {
+            return Ok(ExitCode::from(exit::INTERRUPTED));
+        };
+        if !ended.answer["receipt"]["planOnly"].is_boolean() {
+            print::said(output, &ended.sentence("the plan"), &ended.answer);
+            return Ok(ended.code());
+        }
+        answer["plan"] = ended.answer["receipt"].clone();
+        text.push_str(&rewind_planned(&answer["plan"]["rewind"]));
+    }
+    print::said(output, &text, &answer);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn is_captured(client: &Client, target: &Target) -> anyhow::Result<bool> {
+    let shown = client.get(&cluster::path(target)).await?;
+    Ok(shown["continuousBackup"]["pitEnabled"].as_bool().unwrap_or(false))
+}
+
+/// What a rewind would do, or why it is none, in sentences.
+fn rewind_planned(rewind: &Value) -> String {
+    if rewind["mode"] != "rewind" {
+        return format!("\nno rewind: {}", print::field(rewind, "reason"));
+    }
+    let documents = &rewind["documents"];
+    let count = |name: &str| documents[name].as_u64().unwrap_or(0);
+    let of = |name: &str| rewind[name].as_array().map_or(0, Vec::len);
+    let mut text = format!(
+        "\nas a rewind: {} documents come back, {} become what they were, {} go ({} written, in {} collections); {} \
+         collections are made anew; {} indexes go and {} are built; {} collections stay",
+        count("inserted"),
+        count("replaced"),
+        count("removed"),
+        print::bytes(count("bytes")),
+        of("collectionsChanged"),
+        of("collectionsRebuilt"),
+        of("indexesDropped"),
+        of("indexesBuilt"),
+        print::field(rewind, "collectionsKept"),
+    );
+    for line in rewind["collectionsRebuilt"].as_array().into_iter().flatten() {
+        text.push_str(&format!("\n  {}: {}", print::field(line, "ns"), print::field(line, "reason")));
+    }
+    text
+}
+
 /// What is to be restored. The command line takes care that it is one or the other.
 fn what(snapshot: Option<&str>, at: Option<PointInTime>) -> Value {
     match at {
@@ -107,7 +168,12 @@ fn point_in_time(job: &Value) -> Option<String> {
 
 /// Adds the choices that were made.
 fn choose(body: &mut Value, choices: &Choices) {
-    let Choices { index_commit_quorum, index_deadline, fence, park_ttl } = choices;
+    let Choices { index_commit_quorum, index_deadline, fence, park_ttl, rewind } = choices;
+    let rewind = rewind.map(|rewind| match rewind {
+        Rewind::Auto => "auto",
+        Rewind::Only => "only",
+        Rewind::Off => "off",
+    });
     let fence = fence.map(|fence| match fence {
         Fence::Auto => "auto",
         Fence::Off => "off",
@@ -117,6 +183,7 @@ fn choose(body: &mut Value, choices: &Choices) {
         ("indexDeadlineSeconds", index_deadline.map(Value::from)),
         ("fence", fence.map(Value::from)),
         ("parkTtl", park_ttl.map(Value::from)),
+        ("rewind", rewind.map(Value::from)),
     ];
     for (name, value) in made {
         if let Some(value) = value {
@@ -206,6 +273,21 @@ mod tests {
             "snapshotId": "68a8", "oplogTs": 1_767_323_045, "oplogInc": 7,
         }));
         assert!(text.contains("at 1767323045,7: snapshot 68a8, 10 documents (2.0 KiB)"), "{text}");
+    }
+
+    #[test]
+    fn a_plan_tells_what_a_rewind_would_do_or_why_it_is_none() {
+        let text = rewind_planned(&json!({
+            "mode": "rewind", "documents": {"inserted": 1, "removed": 2, "replaced": 3, "bytes": 2048},
+            "collectionsChanged": [{}], "collectionsRebuilt": [{"ns": "a.b", "reason": "it was dropped"}],
+            "indexesDropped": [], "indexesBuilt": ["a.c x"], "collectionsKept": 4,
+        }));
+        assert!(text.contains("1 documents come back, 3 become what they were, 2 go (2.0 KiB"), "{text}");
+        assert!(
+            text.contains("0 indexes go and 1 are built; 4 collections stay\n  a.b: it was dropped"),
+            "{text}"
+        );
+        assert_eq!(rewind_planned(&json!({"mode": "full", "reason": "a gap"})), "\nno rewind: a gap");
     }
 
     #[test]

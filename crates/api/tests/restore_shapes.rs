@@ -156,8 +156,18 @@ async fn own_paths_show_progress_and_take_choices() {
     assert!(plan.get("expectedOutageSeconds").is_none(), "a download keeps nobody out");
     assert_eq!(app.get(&path).await.expect(200)["totalCount"], 0, "a dry run writes nothing");
     body["dryRun"] = json!(false);
+    for (name, value) in [("rewind", json!("maybe")), ("rewind", json!(1)), ("planOnly", json!("yes"))] {
+        let mut wrong = body.clone();
+        wrong[name] = value;
+        app.post(&path, wrong).await.expect(400);
+    }
+    body["rewind"] = json!("only");
+    body["planOnly"] = json!(true);
     let job = app.post(&path, body.clone()).await.expect(201);
-    assert_eq!(job["options"], json!({"inPlace": true, "indexCommitQuorum": "majority", "withUsers": true}));
+    let options = json!({
+        "inPlace": true, "indexCommitQuorum": "majority", "planOnly": true, "rewind": "only", "withUsers": true,
+    });
+    assert_eq!(job["options"], options);
     assert_eq!(job["state"], "queued");
     let lease = app.claim(&["restore"]).await;
     let progress =

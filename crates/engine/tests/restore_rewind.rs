@@ -263,7 +263,7 @@ async fn a_plan_is_told_and_nothing_is_done() {
     // What is not in the vault yet is not in the plan.
     let begun = std::time::Instant::now();
     let plan = loop {
-        let options = json!({ "rewind": "only", "dryRun": true });
+        let options = json!({ "rewind": "only", "planOnly": true });
         let job = captured.restore(point, own, options).await;
         assert_eq!(job.state, RestoreState::Cancelled, "{:?}", job.error);
         let plan = job.receipt.unwrap();
@@ -274,7 +274,7 @@ async fn a_plan_is_told_and_nothing_is_done() {
     };
     oracle::assert_same(&wrong, &data(client).await);
     assert_no_staging(client).await;
-    assert_eq!(plan["dryRun"], true);
+    assert_eq!(plan["planOnly"], true);
     assert_eq!(plan["removed"]["databases"], json!(["unwanted"]));
     let receipt = rewound(&captured, at).await;
     let same = |name: &str| assert_eq!(plan["rewind"][name], receipt["rewind"][name], "{name}");
@@ -282,7 +282,7 @@ async fn a_plan_is_told_and_nothing_is_done() {
         .into_iter()
         .for_each(same);
 
-    let full = captured.restore(point, own, json!({ "rewind": "off", "dryRun": true })).await;
+    let full = captured.restore(point, own, json!({ "rewind": "off", "planOnly": true })).await;
     let full = full.receipt.unwrap();
     assert_eq!(full["rewind"]["mode"], "full");
     assert!(full["loaded"]["collections"].as_array().unwrap().contains(&json!("work.things")));

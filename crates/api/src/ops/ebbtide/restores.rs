@@ -25,8 +25,17 @@ use crate::{
 const COLLECTION: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs";
 const ONE: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs/{restoreJobId}";
 /// Fields beside those of Atlas.
-const OWN_FIELDS: [&str; 7] =
-    ["dryRun", "fence", "inPlace", "indexCommitQuorum", "indexDeadlineSeconds", "parkTtl", "withUsers"];
+const OWN_FIELDS: [&str; 9] = [
+    "dryRun",
+    "fence",
+    "inPlace",
+    "indexCommitQuorum",
+    "indexDeadlineSeconds",
+    "parkTtl",
+    "planOnly",
+    "rewind",
+    "withUsers",
+];
 /// A week.
 const INDEX_DEADLINE_SECONDS_MAX: i32 = 7 * 24 * 3_600;
 /// A replica set has 50 members at most.
@@ -134,16 +143,21 @@ fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
 /// The choices, checked, in the form that the worker reads.
 fn options(fields: &mut Fields) -> Answer<Value> {
     let mut options = Map::new();
-    for name in ["inPlace", "parkTtl", "withUsers"] {
+    for name in ["inPlace", "parkTtl", "planOnly", "withUsers"] {
         if let Some(flag) = fields.flag(name)? {
             options.insert(name.to_owned(), flag.into());
         }
     }
-    match fields.text("fence")?.as_deref() {
-        None => {}
-        Some(mode @ ("auto" | "off")) => drop(options.insert("fence".to_owned(), mode.into())),
-        Some(other) => {
-            return Err(Problem::new(Code::InvalidEnumValue).with(other.chars().take(64).collect::<String>()));
+    for (name, modes) in [("fence", &["auto", "off"][..]), ("rewind", &["auto", "only", "off"])] {
+        match fields.text(name)? {
+            None => {}
+            Some(mode) if modes.contains(&mode.as_str()) => {
+                options.insert(name.to_owned(), mode.into());
+            }
+            Some(other) => {
+                let shown: String = other.chars().take(64).collect();
+                return Err(Problem::new(Code::InvalidEnumValue).with(shown));
+            }
         }
     }
     match fields.int32("indexDeadlineSeconds")? {

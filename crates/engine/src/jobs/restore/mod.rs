@@ -87,9 +87,9 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     }
     let mut job = Restore::open(ctx, id, &mut state).await?;
     rewind::decide(ctx, &mut job, &mut state).await?;
-    if job.options.dry_run {
+    if job.options.plan_only {
         ctx.or_stop(preflight::check(ctx, &job)).await??;
-        let plan = rewind::dry_run(ctx, &job, &state).await?;
+        let plan = rewind::plan_only(ctx, &job, &state).await?;
         return end(ctx, catalog::Outcome::RestorePlanned { plan }).await;
     }
     let job = Arc::new(job);

@@ -28,7 +28,7 @@ pub struct RestoreOptions {
     /// Whether only what changed is put back, where that is possible.
     pub rewind: RewindMode,
     /// Find out what would be done, tell it, and do nothing.
-    pub dry_run: bool,
+    pub plan_only: bool,
 }
 
 impl Default for RestoreOptions {
@@ -41,7 +41,7 @@ impl Default for RestoreOptions {
             index_deadline_seconds: INDEX_DEADLINE_SECONDS_DEFAULT,
             fence: FenceMode::Auto,
             rewind: RewindMode::Auto,
-            dry_run: false,
+            plan_only: false,
         }
     }
 }

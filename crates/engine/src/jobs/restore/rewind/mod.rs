@@ -78,7 +78,7 @@ pub(crate) async fn decide(
         }
         tracing::info!(job.id = %job.job, rewind = decision.rewind().is_some(), "decided how {} is restored", job.target.name);
         state.rewind = Some(decision);
-        if !job.options.dry_run {
+        if !job.options.plan_only {
             ctx.checkpoint(state).await?;
         }
     }
@@ -96,7 +96,11 @@ pub(crate) async fn decide(
 ///
 /// # Errors
 /// [`JobError`] when it cannot be found out.
-pub(crate) async fn dry_run(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Result<Value, JobError> {
+pub(crate) async fn plan_only(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &Checkpoint,
+) -> Result<Value, JobError> {
     let decided = match state.rewind.as_ref() {
         Some(Decision::Rewind(plan)) => {
             let (timeline, until) = match current(ctx, job).await? {
@@ -120,7 +124,7 @@ pub(crate) async fn dry_run(ctx: &JobContext, job: &Restore, state: &Checkpoint)
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
     let removals = super::plan::removals(&job.wanted(), &found);
     Ok(json!({
-        "dryRun": true,
+        "planOnly": true,
         "snapshotId": job.row.snapshot_id,
         "pointInTime": job.row.point_in_time.map(|point| point.time().to_string()),
         "target": job.target.name,

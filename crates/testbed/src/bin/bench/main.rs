@@ -9,6 +9,7 @@ mod load;
 mod process;
 mod report;
 mod requests;
+mod timeline;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,6 +39,8 @@ struct Plan {
     segments: u64,
     /// Reads a second that the disk gives to the server with random `_id`s; no limit where none is said.
     disk_reads: Option<u64>,
+    /// Operations that are recorded and restored over.
+    operations: u64,
     directory: PathBuf,
 }
 
@@ -47,6 +50,9 @@ async fn main() -> anyhow::Result<()> {
     let mut report = Report::new();
     if plan.wants("snapshot") || plan.wants("restore") {
         snapshot_and_restore(&plan, &mut report).await?;
+    }
+    if plan.wants("timeline") {
+        timeline::measure(&plan, &mut report).await?;
     }
     if plan.wants("scattered") {
         scattered(&plan, &mut report).await?;
@@ -79,6 +85,7 @@ fn plan() -> anyhow::Result<Plan> {
         many_segments: None,
         segments: 1_000_000,
         disk_reads: None,
+        operations: 1_000_000,
         directory: std::env::temp_dir().join(format!("ebbtide-bench-{}", std::process::id())),
     };
     let mut arguments = std::env::args().skip(1);
@@ -95,6 +102,7 @@ fn plan() -> anyhow::Result<Plan> {
             "--many-segments" => plan.many_segments = Some(value()?.into()),
             "--segments" => plan.segments = value()?.parse().context("--segments")?,
             "--disk-reads" => plan.disk_reads = Some(value()?.parse().context("--disk-reads")?),
+            "--operations" => plan.operations = value()?.parse().context("--operations")?,
             "--directory" => plan.directory = value()?.into(),
             other => bail!("unknown argument {other}; see cargo xtask bench --help"),
         }

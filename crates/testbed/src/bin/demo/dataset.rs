@@ -174,9 +174,12 @@ pub(crate) async fn last_operation(client: &Client) -> anyhow::Result<Timestamp>
     reply.get_timestamp("operationTime").context("the server tells no time")
 }
 
-/// An update that forgot its filter; how many documents it changed.
+/// The filter of the bad update.
+pub(crate) const BAD_FILTER: &str = "{dest: \"HNL\"}";
+
+/// An update that should have been another; how many documents it changed.
 pub(crate) async fn stage_bad_update(client: &Client) -> anyhow::Result<u64> {
     let flights = client.database(DATABASE).collection::<Document>("flights");
-    let done = flights.update_many(doc! {}, doc! { "$set": { "arr_delay": 0 } }).await;
-    Ok(done.context("update all flights")?.modified_count)
+    let done = flights.update_many(doc! { "dest": "HNL" }, doc! { "$set": { "arr_delay": 0 } }).await;
+    Ok(done.context("update the flights to Honolulu")?.modified_count)
 }

@@ -126,7 +126,8 @@ async fn undo(
     let good = dataset::last_operation(client).await?;
     let updated = dataset::stage_bad_update(client).await?;
     say(&format!(
-        "db.flights.updateMany({{}}, {{$set: {{arr_delay: 0}}}}): {updated} flights are on time now"
+        "db.flights.updateMany({}, {{$set: {{arr_delay: 0}}}}): {updated} flights are on time now",
+        dataset::BAD_FILTER
     ));
     let binary = server.binary().map(PathBuf::from);
     let other = Server::start(Options { binary, auth: true, ..Options::default() }).await?;
@@ -142,8 +143,15 @@ async fn undo(
     );
     say("equal there to what was there before");
 
-    step(11, STEPS, "back to the operation before it, in place");
-    cluster.restore_to_point(good, CLUSTER)?;
+    step(11, STEPS, "back to the operation before it, in place: only what changed is put back");
+    let job = cluster.restore_to_point(good, CLUSTER)?;
+    let details = cluster.job_details(&text(&job, "id")?)?;
+    let rewind = &details["receipt"]["rewind"];
+    ensure!(rewind["mode"] == "rewind", "everything was restored: {rewind}");
+    say(&format!(
+        "a rewind: {} documents replaced, {} collections stayed",
+        rewind["documents"]["replaced"], rewind["collectionsKept"]
+    ));
     let after = oracle::state(client).await.context("read what was restored")?;
     let differences = oracle::diff(before, &after);
     if !differences.is_empty() {

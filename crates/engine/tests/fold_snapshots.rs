@@ -10,7 +10,7 @@ use history::change::Reason;
 use support::{
     Bench,
     engine::{
-        fold::{FoldFailure, Obstacle, Record, fold_manifest},
+        fold::{FoldFailure, Hindered, Obstacle, Record, fold_manifest},
         pipeline::SegmentStore,
     },
 };
@@ -83,7 +83,9 @@ async fn at_times_between(bench: &Bench, manifests: &[vault::Manifest], store: &
     for n in 1..6 {
         let at = inside[inside.len() * n / 6];
         let record = Record::of_entries(history::ClusterTime::NONE, last, entries.clone());
-        let folded = fold_manifest(store, &manifests[2], record, at, manifests[2].header().clone()).await;
+        let folded =
+            fold_manifest(store, &manifests[2], record, at, manifests[2].header().clone(), Hindered::Fail)
+                .await;
         let folded = folded.unwrap_or_else(|failure| panic!("{failure}"));
         for name in ["docs", "large", "strict", "collated", "system.js", "system.buckets.weather"] {
             let found =
@@ -113,7 +115,8 @@ async fn a_record_with_a_hole(bench: &Bench, base: &vault::Manifest, store: &Seg
     let (lost, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_lost);
     assert_eq!(lost.len(), 1);
     let record = Record::of_entries(history::ClusterTime::NONE, end, others);
-    let Err(failure) = fold_manifest(store, base, record, at, base.header().clone()).await else {
+    let Err(failure) = fold_manifest(store, base, record, at, base.header().clone(), Hindered::Fail).await
+    else {
         panic!("a lost insert was not noticed");
     };
     let FoldFailure::Unfoldable(found) = failure else { panic!("{failure}") };

@@ -3,12 +3,20 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use bson::{Bson, Document, doc};
 use catalog::Snapshot;
 use model::{ContinuousBackup, snapshot::SnapshotState};
 use support::{
     Bench, documents,
-    engine::{Settings, engine::wall_clock},
+    engine::{
+        Settings,
+        engine::{Probe, wall_clock},
+    },
 };
 use testbed::Options;
 use tokio_util::sync::CancellationToken;
@@ -31,13 +39,19 @@ struct Working {
 
 impl Working {
     async fn start(options: Options) -> Self {
-        let bench = Bench::start(options).await;
+        Self::over(Bench::start(options).await, None).await
+    }
+
+    async fn over(bench: Bench, probe: Option<Probe>) -> Self {
         bench.fill("app", "things", documents(20_000, 300, |n| Bson::Int64(n as i64))).await;
         bench.fill("app", "others", documents(100, 300, |n| Bson::String(format!("{n:03}")))).await;
         let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
         bench.catalog.timelines().set_continuous_backup(bench.deployment, wanted).await.unwrap();
         let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..bench.settings() };
-        let (engine, shutdown) = (bench.engine(settings), CancellationToken::new());
+        let (mut engine, shutdown) = (bench.engine(settings), CancellationToken::new());
+        if let Some(probe) = probe {
+            engine = engine.with_probe(probe);
+        }
         let until = shutdown.clone();
         let task = tokio::spawn(async move { engine.run(until).await });
         let working = Self { bench, shutdown, task };
@@ -170,15 +184,56 @@ async fn what_cannot_be_folded_is_read_and_the_snapshot_says_why() {
         "op": "i", "ns": "app.things", "o": { "_id": "x", "t": bson::Timestamp { time: 0, increment: 0 } },
     };
     bench.server.admin(doc! { "applyOps": [operation] }).await.unwrap();
-    let snapshot = working.snapshot().await;
-    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
-    let reason = snapshot.notes["notFolded"].as_str().expect("a reason").to_owned();
-    assert!(reason.contains("app.things"), "{reason}");
+    let (things, others) = (working.reads("app.things").await, working.reads("app.others").await);
+    let snapshot = working.folded().await;
+    let reread = &snapshot.notes["reread"];
+    assert_eq!(reread["collections"], serde_json::json!(["app.things"]));
+    assert!(reread["reason"].as_str().unwrap().contains("app.things since "), "{reread}");
+    // Nothing else was read.
+    assert!(working.reads("app.things").await > things);
+    assert_eq!(working.reads("app.others").await, others);
     bench.assert_exact(&snapshot, "app.things").await;
+    bench.assert_exact(&snapshot, "app.others").await;
+    bench.assert_verifies(&snapshot).await;
     // From there on it is folded again.
     bench.client.database("app").collection("things").insert_one(doc! { "_id": "y" }).await.unwrap();
     let next = working.folded().await;
+    assert_eq!(next.notes.get("reread"), None);
     bench.assert_exact(&next, "app.things").await;
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_can_be_neither_folded_nor_read_alone_has_everything_read() {
+    let server = testbed::Server::start(Options::default()).await.unwrap();
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let (client, armed) = (bench.client.clone(), Arc::new(AtomicBool::new(false)));
+    let at_once = Arc::clone(&armed);
+    let dropping = support::probe(move |moment, namespace| {
+        // Behind the read of what cannot be folded.
+        let now = moment == "snapshot.collection-read" && namespace == "app.things";
+        let now = now && at_once.swap(false, Ordering::SeqCst);
+        let client = client.clone();
+        async move {
+            if now {
+                client.database("app").collection::<Document>("things").drop().await.unwrap();
+            }
+        }
+    });
+    let working = Working::over(bench, Some(dropping)).await;
+    let bench = &working.bench;
+    let operation = doc! {
+        "op": "i", "ns": "app.things", "o": { "_id": "x", "t": bson::Timestamp { time: 0, increment: 0 } },
+    };
+    bench.server.admin(doc! { "applyOps": [operation] }).await.unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let snapshot = working.snapshot().await;
+    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+    let reason = snapshot.notes["notFolded"].as_str().expect("a reason");
+    assert!(reason.contains("app.things since ") && reason.contains("it was dropped"), "{reason}");
+    assert!(!bench.collections(&snapshot).await.contains_key("app.things"));
+    bench.assert_exact(&snapshot, "app.others").await;
     working.stop().await;
 }
 

@@ -7,7 +7,7 @@
 //!    changed, else what `rewrite` and `capped` make of it. The lists are those that a fresh snapshot would have.
 //! 3. What comes out is not written yet: [`Folded`] has what a manifest needs, everything in it durable and pinned.
 //!
-//! Nothing is guessed. Collections that cannot be folded end the fold, all of them named.
+//! Nothing is guessed. Collections that cannot be folded end the fold, or are left aside; all of them are named.
 
 mod base;
 mod capped;
@@ -92,8 +92,19 @@ pub struct Folded {
     pub collections: Vec<FoldedCollection>,
     /// None when the base has none.
     pub principals: Option<Principals>,
+    /// Collections that are there and could not be folded: they are not among the others.
+    pub aside: Vec<Unfoldable>,
     /// What was done.
     pub counters: Counters,
+}
+
+/// What becomes of a fold in which single collections cannot be folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindered {
+    /// It fails, and names all of them.
+    Fail,
+    /// They are left out, and told.
+    LeaveAside,
 }
 
 impl Folded {
@@ -132,6 +143,7 @@ pub async fn fold_manifest(
     record: Record<'_>,
     at: ClusterTime,
     header: ManifestHeader,
+    hindered: Hindered,
 ) -> Result<Folded, FoldFailure> {
     let ctx = store.ctx();
     let until = of_model(at);
@@ -140,18 +152,28 @@ pub async fn fold_manifest(
     // Whoever waits here holds nothing that another needs.
     let _memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
     let delta = delta::gather(ctx, &base, record, until).await?;
-    let Plan { collections, views, principals } = plan(&base, &delta, at)?;
+    let Plan { collections, views, principals, mut aside } = plan(&base, &delta, at)?;
+    fail_on(&aside, hindered)?;
 
     let pinner = Pinner::new(store);
     let header = ManifestHeader { cluster_time: at, ..header };
     let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
     let counters = Counters { entries: delta.entries, writes: delta.writes, ..Counters::default() };
     let mut folding = Folding { store, base: &base, manifest: &manifest, at, counters };
-    let mut folded = folding.all(collections, delta).await?;
+    let (mut folded, obstacles) = folding.all(collections, delta).await?;
     let counters = folding.counters;
+    fail_on(&obstacles, hindered)?;
+    aside.extend(obstacles);
     folded.extend(views.into_iter().map(|meta| FoldedCollection { meta, pages: SegmentPages::default() }));
     folded.sort_by_cached_key(|collection| Namespace::new(&collection.meta.db, &collection.meta.name));
-    Ok(Folded { manifest, pinner, at, collections: folded, principals, counters })
+    Ok(Folded { manifest, pinner, at, collections: folded, principals, aside, counters })
+}
+
+fn fail_on(obstacles: &[Unfoldable], hindered: Hindered) -> Result<(), FoldFailure> {
+    match hindered {
+        Hindered::Fail if !obstacles.is_empty() => Err(FoldFailure::Unfoldable(obstacles.to_vec())),
+        _ => Ok(()),
+    }
 }
 
 /// What is there at the time of the fold.
@@ -159,14 +181,16 @@ struct Plan {
     collections: BTreeMap<CollectionId, CollectionMeta>,
     views: Vec<CollectionMeta>,
     principals: Option<Principals>,
+    /// Collections that cannot be folded.
+    aside: Vec<Unfoldable>,
 }
 
-/// Everything that is there, unless something of it cannot be folded as far as is known by now.
+/// Everything that is there, as far as is known by now. Views, users and roles are folded or nothing is.
 fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure> {
     if let Some(everything) = delta.obstacles.everything() {
         return Err(FoldFailure::Unfoldable(vec![everything]));
     }
-    let mut obstacles = Vec::new();
+    let (mut obstacles, mut aside) = (Vec::new(), Vec::new());
     let mut collections = BTreeMap::new();
     let lists_views = lists_system_views(base);
     for (id, collection) in delta.catalog.iter() {
@@ -177,7 +201,8 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
         let found = delta.obstacles.find(Some(id), &collection.namespace);
         let found = found.or_else(|| definitions::doubt(collection));
         match found.or_else(|| disorder(base, id, &meta)) {
-            Some(obstacle) => obstacles.push(obstacle),
+            Some(obstacle) if meta.kind == CollectionKind::SystemViews => obstacles.push(obstacle),
+            Some(obstacle) => aside.push(obstacle),
             None => {
                 let as_of = base.documents_at(id).map_or(at, |as_of| as_of.max(at));
                 collections.insert(id, CollectionMeta { as_of, ..meta });
@@ -191,8 +216,9 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
         None
     });
     if obstacles.is_empty() {
-        Ok(Plan { collections, views, principals })
+        Ok(Plan { collections, views, principals, aside })
     } else {
+        obstacles.extend(aside);
         Err(FoldFailure::Unfoldable(obstacles))
     }
 }
@@ -233,7 +259,7 @@ impl Folding<'_> {
         &mut self,
         collections: BTreeMap<CollectionId, CollectionMeta>,
         delta: Delta,
-    ) -> Result<Vec<FoldedCollection>, FoldFailure> {
+    ) -> Result<(Vec<FoldedCollection>, Vec<Unfoldable>), FoldFailure> {
         let (mut changes, mut capped) = (Some(delta.changes), delta.capped);
         let (mut folded, mut obstacles) = (Vec::new(), Vec::new());
         for (id, meta) in collections {
@@ -257,7 +283,7 @@ impl Folding<'_> {
             }
             self.store.ctx().progress().collection_done();
         }
-        if obstacles.is_empty() { Ok(folded) } else { Err(FoldFailure::Unfoldable(obstacles)) }
+        Ok((folded, obstacles))
     }
 
     async fn capped(

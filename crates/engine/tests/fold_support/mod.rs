@@ -17,7 +17,7 @@ use crate::support::{
     engine::{
         JobContext,
         engine::wall_clock,
-        fold::{FoldFailure, Folded, Record, fold_manifest},
+        fold::{FoldFailure, Folded, Hindered, Record, fold_manifest},
         lease::Asking,
         pipeline::SegmentStore,
     },
@@ -56,7 +56,7 @@ pub async fn try_fold(
 ) -> Result<Folded, FoldFailure> {
     let (entries, last) = oplog(&bench.client).await;
     let record = Record::of_entries(history::ClusterTime::NONE, last, entries);
-    fold_manifest(store, base, record, at, base.header().clone()).await
+    fold_manifest(store, base, record, at, base.header().clone(), Hindered::Fail).await
 }
 
 /// Folds, writes the manifest and opens it.

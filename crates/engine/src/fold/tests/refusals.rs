@@ -6,7 +6,7 @@ use history::{ClusterTime, change::Reason};
 use vault::CollectionKind;
 
 use super::bench::{AT, BASE_AT, Bench, ID, document, meta};
-use crate::fold::{FoldFailure, Folded, Obstacle, Record, Unfoldable, fold_manifest};
+use crate::fold::{FoldFailure, Folded, Hindered, Obstacle, Record, Unfoldable, fold_manifest};
 
 const NAMESPACE: &str = "app.c";
 
@@ -55,7 +55,7 @@ fn time(seconds: u32) -> ClusterTime {
 async fn folded(bench: &Bench, entries: Vec<Vec<u8>>) -> Result<Folded, FoldFailure> {
     let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10), document(2, 0, 10)]).await;
     let record = Record::of_entries(time(50), time(300), entries);
-    fold_manifest(&bench.store, &base, record, AT, Bench::header(AT)).await
+    fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Hindered::Fail).await
 }
 
 async fn refused(entries: Vec<Vec<u8>>) -> FoldFailure {
@@ -184,12 +184,13 @@ async fn a_record_that_does_not_reach_is_refused() {
     for (from, to, at) in [(101, 300, 200), (50, 199, 200), (50, 300, 99)] {
         let at = model::ClusterTime { seconds: at, increment: 0 };
         let record = Record::of_entries(time(from), time(to), vec![]);
-        let ended = fold_manifest(&bench.store, &base, record, at, Bench::header(at)).await;
+        let ended = fold_manifest(&bench.store, &base, record, at, Bench::header(at), Hindered::Fail).await;
         let Err(FoldFailure::OutOfRecord { .. }) = ended else { panic!("{from} to {to} is enough for {at}") };
     }
     // At the time of the base nothing is needed.
     let record = Record::of_entries(time(0), time(0), vec![]);
-    let folded = fold_manifest(&bench.store, &base, record, BASE_AT, Bench::header(BASE_AT)).await;
+    let folded =
+        fold_manifest(&bench.store, &base, record, BASE_AT, Bench::header(BASE_AT), Hindered::Fail).await;
     assert_eq!(folded.unwrap_or_else(|failure| panic!("{failure}")).collections.len(), 1);
 }
 
@@ -201,12 +202,12 @@ async fn a_damaged_base_is_told_by_its_object() {
     let segment = base.segments(&entry_of).try_next().await.unwrap().unwrap();
     bench.vault.delete(&segment.name).await.unwrap();
     let record = || Record::of_entries(time(50), time(300), vec![entry(150, &set(1, 1))]);
-    let ended = fold_manifest(&bench.store, &base, record(), AT, Bench::header(AT)).await;
+    let ended = fold_manifest(&bench.store, &base, record(), AT, Bench::header(AT), Hindered::Fail).await;
     let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was folded") };
     assert_eq!(object, segment.name);
     // It is known as damaged from now on, so it is not kept by reference either.
     let record = Record::of_entries(time(50), time(300), vec![]);
-    let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT)).await;
+    let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Hindered::Fail).await;
     let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was kept") };
     assert_eq!(object, segment.name);
 }

@@ -10,7 +10,7 @@ use vault::Manifest;
 use super::{checkpoint::Checkpoint, source::open_manifest};
 use crate::{
     crash,
-    fold::{Folded, FoldedCollection, fold_manifest},
+    fold::{Folded, FoldedCollection, Hindered, fold_manifest},
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
@@ -39,7 +39,7 @@ pub(super) async fn manifest(
     ctx.progress().phase("fold");
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
-    let folded = fold_manifest(&store, &base, record, at, base.header().clone()).await?;
+    let folded = fold_manifest(&store, &base, record, at, base.header().clone(), Hindered::Fail).await?;
     let Folded { mut manifest, pinner, collections, principals, counters, .. } = folded;
     tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");
     for FoldedCollection { meta, pages } in collections {

@@ -103,14 +103,9 @@ impl Attempt<'_> {
             let size = sizes.get(&info.namespace).copied().unwrap_or_default();
             (info, size)
         };
-        let mut planned: Vec<(CollectionInfo, Size)> = with_documents.into_iter().map(sized).collect();
+        let planned: Vec<(CollectionInfo, Size)> = with_documents.into_iter().map(sized).collect();
         self.set_totals(&planned);
-        planned.sort_by_cached_key(|(info, size)| (self.heat(info), size.bytes, info.namespace.clone()));
-        // The largest may have one reader for itself, and would keep everybody waiting if it came last.
-        let cold = planned.partition_point(|(info, _)| self.heat(info) < usize::MAX);
-        if let Some(rest) = planned.get_mut(cold..).filter(|rest| !rest.is_empty()) {
-            rest.rotate_right(1);
-        }
+        let planned = self.in_order(planned);
         let pinner = Pinner::new(self.store);
         let header = ManifestHeader { cluster_time: at, ..self.header.clone() };
         let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
@@ -123,6 +118,35 @@ impl Attempt<'_> {
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
         Ok(Everything { manifest, pinner, at, collections, excluded: pinned.excluded, principals })
+    }
+
+    /// Reads some collections at a time that was pinned in this term of the primary.
+    pub(super) async fn read_some(
+        &self,
+        term: i64,
+        at: mongo::ClusterTime,
+        some: Vec<CollectionInfo>,
+        manifest: &ManifestWriter,
+    ) -> Result<Vec<CollectionRead>, Again> {
+        let (ctx, began) = (self.ctx, Instant::now());
+        let source = Arc::new(Source::new(&self.connected.deployment, term, at, self.cache_bytes));
+        let mut sizes = HashMap::new();
+        let learnt = ctx.or_stop(collection::learn_sizes(&source, &some, &mut sizes)).await?;
+        learnt.map_err(|error| later(Namespace::new("admin", "$cmd.collStats"), error, began))?;
+        let size = |info: &CollectionInfo| sizes.get(&info.namespace).copied().unwrap_or_default();
+        let planned = some.into_iter().map(|info| (info.clone(), size(&info))).collect();
+        self.read_all(&source, self.in_order(planned), manifest, began).await
+    }
+
+    /// The order in which collections are begun.
+    fn in_order(&self, mut planned: Vec<(CollectionInfo, Size)>) -> Vec<(CollectionInfo, Size)> {
+        planned.sort_by_cached_key(|(info, size)| (self.heat(info), size.bytes, info.namespace.clone()));
+        // The largest may have one reader for itself, and would keep everybody waiting if it came last.
+        let cold = planned.partition_point(|(info, _)| self.heat(info) < usize::MAX);
+        if let Some(rest) = planned.get_mut(cold..).filter(|rest| !rest.is_empty()) {
+            rest.rotate_right(1);
+        }
+        planned
     }
 
     /// Reads the collections in the order given, some at a time, and looks behind each.

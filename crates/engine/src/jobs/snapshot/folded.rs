@@ -4,11 +4,13 @@
 //! 2. Capture is waited for until everything up to T is in the vault.
 //! 3. The newest snapshot on the timeline is folded up to T.
 //! 4. Names, options and indexes that come of it are compared with the listing, byte for byte. A difference is a defect of
-//!    the record or of the base; nothing that has one becomes a snapshot.
+//!    the record or of the base; nothing that has one becomes part of a snapshot.
+//! 5. Collections that cannot be folded, or have a defect, are read from the deployment at T. Why is recorded on the
+//!    snapshot.
 //!
-//! What stands in the way is recorded on the snapshot, and the deployment is read as a whole instead.
+//! Where that does not do, the deployment is read as a whole instead, and the snapshot says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Completion, Timeline};
 use mongo::{CollectionInfo, Namespace, listing::Pinned};
@@ -16,14 +18,14 @@ use serde_json::json;
 use vault::{CollectionMeta, Manifest, ManifestHeader, ObjectName, SegmentPages};
 
 use super::{
-    attempt::Everything,
+    attempt::{Again, Attempt, Everything},
     collection::CollectionRead,
     manifest::{self, meta_of_info},
 };
 use crate::{
     connect::{Connected, to_model},
     crash,
-    fold::{FoldFailure, FoldedCollection, fold_manifest},
+    fold::{FoldFailure, FoldedCollection, Hindered, Unfoldable, fold_manifest},
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
@@ -45,6 +47,7 @@ pub(super) async fn take(
     ctx: &JobContext,
     connected: &Connected,
     header: &ManifestHeader,
+    cache_bytes: u64,
     store: &SegmentStore,
 ) -> Result<Result<Completion, Instead>, JobError> {
     let id = connected.row.id;
@@ -56,8 +59,13 @@ pub(super) async fn take(
         return Ok(Err(Instead::NoBase));
     }
     ctx.progress().phase("list");
-    let pinned = ctx.or_stop(mongo::listing::pin(&connected.deployment)).await?;
-    let pinned =
+    let pinned = ctx
+        .or_stop(async {
+            let term = connected.deployment.term().await?;
+            Ok::<_, mongo::Error>((term, mongo::listing::pin(&connected.deployment).await?))
+        })
+        .await?;
+    let (term, pinned) =
         pinned.map_err(|e| JobError::retry_by(format!("{} cannot be listed", connected.row.name), e))?;
     let at = to_model(pinned.at);
     ctx.services().probe("snapshot.pinned", "").await;
@@ -77,14 +85,32 @@ pub(super) async fn take(
         Err(FoldFailure::Job(error)) if !matches!(error, JobError::Failed { .. }) => return Err(error),
         Err(failure) => return Ok(Err(Instead::Because(failure_text(failure)))),
     };
+    let mut reread = serde_json::Value::Null;
     let (counters, principals) = (folded.counters, folded.principals);
     let Some(principals) = principals else {
         return Ok(Err(Instead::Because("the snapshot that is the base has no users and roles".to_owned())));
     };
-    let collections = match compare(&pinned, folded.collections) {
-        Ok(collections) => collections,
-        Err(defects) => return Ok(Err(Instead::Because(defects))),
-    };
+    let Compared { mut collections, missing, defects } = compare(&pinned, folded.collections, at);
+    let why = reasons(&folded.aside, &defects);
+    if !missing.is_empty() {
+        let names: BTreeSet<_> = missing.iter().map(|info| info.namespace.to_string()).collect();
+        tracing::warn!(collections = ?names, why, "{} collections are read, because they cannot be folded: {why}", names.len());
+        ctx.progress().phase("read");
+        let attempt = Attempt { ctx, connected, store, header, cache_bytes, hot: &[] };
+        match attempt.read_some(term, pinned.at, missing, &folded.manifest).await {
+            Ok(read) => collections.extend(read),
+            Err(Again::Stop(error)) => return Err(error),
+            Err(Again::Later(later)) => {
+                let why =
+                    format!("{why}; and {} could not be read at {at}: {}", later.namespace, later.cause);
+                return Ok(Err(Instead::Because(why)));
+            }
+        }
+        collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
+        reread = json!({ "collections": names, "reason": why });
+    } else if !defects.is_empty() {
+        reread = json!({ "collections": [], "reason": why });
+    }
     let everything = Everything {
         manifest: folded.manifest,
         pinner: folded.pinner,
@@ -103,6 +129,9 @@ pub(super) async fn take(
         "segmentsNew": counters.segments_new,
         "vaultBytesRead": counters.bytes_read,
     });
+    if !reread.is_null() {
+        completion.notes["reread"] = reread;
+    }
     if let Some(bytes) = base.notes.get("sourceDiskBytes") {
         completion.notes["sourceDiskBytes"] = bytes.clone();
     }
@@ -129,46 +158,65 @@ async fn fold(
     })?;
     let manifest = Manifest::open(ctx.vault(), &name).await.map_err(JobError::from)?;
     let record = timeline::record(ctx.services(), current, base).await?;
-    fold_manifest(store, &manifest, record, at, header.clone()).await
+    fold_manifest(store, &manifest, record, at, header.clone(), Hindered::LeaveAside).await
 }
 
 fn failure_text(failure: FoldFailure) -> String {
     JobError::from(failure).full_text()
 }
 
-/// The folded collections as the listing has them; or what is not as it is listed.
-fn compare(pinned: &Pinned, folded: Vec<FoldedCollection>) -> Result<Vec<CollectionRead>, String> {
+/// The folded collections beside the listing.
+struct Compared {
+    /// Those that agree; and views, which are what is listed.
+    collections: Vec<CollectionRead>,
+    /// Those with documents that are listed and did not come of the fold as they are listed.
+    missing: Vec<CollectionInfo>,
+    /// What does not agree, in words.
+    defects: Vec<String>,
+}
+
+fn compare(pinned: &Pinned, folded: Vec<FoldedCollection>, at: model::ClusterTime) -> Compared {
     let mut by_name: BTreeMap<Namespace, (CollectionMeta, SegmentPages)> = folded
         .into_iter()
         .map(|FoldedCollection { meta, pages }| (Namespace::new(&meta.db, &meta.name), (meta, pages)))
         .collect();
-    let (mut collections, mut defects) = (Vec::with_capacity(by_name.len()), Vec::new());
+    let mut compared = Compared { collections: Vec::new(), missing: Vec::new(), defects: Vec::new() };
     for info in &pinned.collections {
-        let Some((meta, pages)) = by_name.remove(&info.namespace) else {
-            defects.push(format!("{} is listed and does not come of the fold", info.namespace));
-            continue;
-        };
-        match difference(info, &meta) {
-            Some(what) => defects.push(format!("{} has {what} listed than come of the fold", info.namespace)),
-            None => collections.push(CollectionRead {
-                info: info.clone(),
-                as_of: meta.as_of,
-                order: meta.order,
-                pages,
-            }),
+        match by_name.remove(&info.namespace) {
+            None => {}
+            Some((meta, pages)) => match difference(info, &meta) {
+                Some(what) => {
+                    let defect = format!("{} has {what} listed than come of the fold", info.namespace);
+                    compared.defects.push(defect);
+                }
+                None => {
+                    let (info, as_of, order) = (info.clone(), meta.as_of, meta.order);
+                    compared.collections.push(CollectionRead { info, as_of, order, pages });
+                    continue;
+                }
+            },
+        }
+        if info.kind.has_documents() {
+            compared.missing.push(info.clone());
+        } else {
+            compared.collections.push(CollectionRead::empty(info.clone(), at));
         }
     }
-    defects
-        .extend(by_name.keys().map(|namespace| format!("{namespace} comes of the fold and is not listed")));
-    if defects.is_empty() {
-        return Ok(collections);
+    let left = by_name.keys().map(|namespace| format!("{namespace} comes of the fold and is not listed"));
+    compared.defects.extend(left);
+    compared
+}
+
+/// Why collections are not folded.
+fn reasons(aside: &[Unfoldable], defects: &[String]) -> String {
+    let mut named: Vec<String> =
+        aside.iter().map(ToString::to_string).chain(defects.iter().cloned()).collect();
+    let more = named.len().saturating_sub(DEFECTS_NAMED_MAX);
+    named.truncate(DEFECTS_NAMED_MAX);
+    if more > 0 {
+        named.push(format!("and {more} more"));
     }
-    let named: Vec<_> = defects.iter().take(DEFECTS_NAMED_MAX).map(String::as_str).collect();
-    Err(format!(
-        "the record of operations and the deployment do not agree ({} times): {}",
-        defects.len(),
-        named.join("; ")
-    ))
+    named.join("; ")
 }
 
 fn difference(info: &CollectionInfo, meta: &CollectionMeta) -> Option<&'static str> {

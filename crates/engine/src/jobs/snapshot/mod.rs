@@ -102,7 +102,7 @@ async fn take(
     observed::record(ctx.services(), connected.row.id, &facts).await?;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);
-    let mut completion = match folded::take(ctx, connected, &header, &store).await? {
+    let mut completion = match folded::take(ctx, connected, &header, facts.cache_bytes, &store).await? {
         Ok(completion) => completion,
         Err(Instead::NoBase) => read(ctx, snapshot, connected, &header, facts.cache_bytes, &store).await?,
         Err(Instead::Because(reason)) => {

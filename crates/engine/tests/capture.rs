@@ -263,6 +263,39 @@ async fn what_only_a_lost_disk_had_is_read_from_the_deployment_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_ends_on_a_lost_disk_is_left_alone() {
+    let bench = captured_bench(Options::default()).await;
+    let running = Running::start(bench.engine(settings(&bench)));
+    caught_up(&bench).await;
+    let away = VaultAway::of(&bench);
+    bench.fill("app", "meanwhile", documents(200, 100, |n| Bson::Int64(n as i64))).await;
+    recorded(&bench).await;
+    switch(&bench, false).await;
+    let timelines = bench.catalog.timelines();
+    until(&bench, "the end of the timeline", || async {
+        timelines.current(bench.deployment).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    running.kill();
+    std::fs::remove_dir_all(bench.dir.path().join("spool")).unwrap();
+    drop(away);
+
+    let running = Running::start(bench.engine(settings(&bench)));
+    // Long enough to be claimed again and again, if it were.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let lease = until(&bench, "the lease", || async {
+        timelines.claim(bench.deployment, "test", wall_clock(), 1).await.unwrap()
+    })
+    .await;
+    assert!(lease.epoch <= 6, "it was claimed and given back again and again: {}", lease.epoch);
+    // Whoever has the disk may still bring it; and who switches it on again does not wait.
+    timelines.release(&lease, wall_clock()).await.unwrap();
+    switch(&bench, true).await;
+    caught_up(&bench).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_oplog_that_rolled_over_ends_the_timeline_and_a_new_one_begins_with_a_base() {
     let bench = captured_bench(Options { oplog_mb: Some(1), ..Options::default() }).await;
     let running = Running::start(bench.engine(settings(&bench)));

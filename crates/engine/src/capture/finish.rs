@@ -17,12 +17,28 @@ use crate::engine::Services;
 /// Wait before it is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// What is left to do of a record that is not wanted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing, or somebody else does it.
+    Nothing,
+    /// What the vault does not take now.
+    Here,
+    /// What waits on another disk, if it still does: nothing can be done about it here.
+    Elsewhere,
+}
+
 /// Brings what waits into the vault and ends the timeline of a deployment whose continuous backup was switched off.
-pub(super) async fn switched_off(services: &Services, lease: &CaptureLease, shutdown: &CancellationToken) {
+pub(super) async fn switched_off(
+    services: &Services,
+    lease: &CaptureLease,
+    shutdown: &CancellationToken,
+) -> Left {
     while !shutdown.is_cancelled() {
         match end(services, lease).await {
-            Ok(true) | Err(CaptureError::Lost) => return,
-            Ok(false) => {}
+            Ok(Left::Here) => {}
+            Ok(left) => return left,
+            Err(CaptureError::Lost) => return Left::Nothing,
             Err(error) => {
                 let text = error.full_text();
                 tracing::warn!(deployment.id = %lease.deployment_id, error = text, "the timeline of {} cannot be ended: {text}", lease.deployment_id);
@@ -33,10 +49,10 @@ pub(super) async fn switched_off(services: &Services, lease: &CaptureLease, shut
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+    Left::Here
 }
 
-/// Whether nothing is left to do.
-async fn end(services: &Services, lease: &CaptureLease) -> Result<bool, CaptureError> {
+async fn end(services: &Services, lease: &CaptureLease) -> Result<Left, CaptureError> {
     let timelines = services.catalog.timelines();
     let spool = Spool::of(&services.settings.spool_dir, lease.deployment_id);
     let current = timelines.current(lease.deployment_id).await?;
@@ -47,8 +63,9 @@ async fn end(services: &Services, lease: &CaptureLease) -> Result<bool, CaptureE
     }
     for name in waiting {
         if bring(services, lease, &spool, name).await? == Brought::VaultIsAway {
-            return Ok(false);
+            return Ok(Left::Here);
         }
     }
-    Ok(true)
+    let unfinished = timelines.unfinished().await?;
+    Ok(if unfinished.contains(&lease.deployment_id) { Left::Elsewhere } else { Left::Nothing })
 }

@@ -22,7 +22,11 @@ mod spool;
 mod status;
 mod waiters;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use catalog::{CaptureLease, Renewal};
 use model::id::DeploymentId;
@@ -33,10 +37,13 @@ pub use due::{SLICE_AGE, SLICE_BYTES};
 pub use waiters::Waiters;
 
 use crate::engine::Services;
+use finish::Left;
 use status::Status;
 
 /// How often it is looked whether a deployment wants capture.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a record is left alone whose end waits on another disk: whoever has that disk brings it.
+const ELSEWHERE_LOOK_EVERY: Duration = Duration::from_secs(600);
 /// How long a shutdown waits for slices to be closed.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
@@ -44,17 +51,19 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
     let mut following = JoinSet::new();
     let mut held: HashSet<DeploymentId> = HashSet::new();
+    let mut left_alone: HashMap<DeploymentId, Instant> = HashMap::new();
     while !shutdown.is_cancelled() {
         match to_do(services).await {
-            Ok(ids) => {
-                for id in ids.into_iter().filter(|id| !held.contains(id)).collect::<Vec<_>>() {
+            Ok(to_do) => {
+                left_alone.retain(|_, since| since.elapsed() < ELSEWHERE_LOOK_EVERY);
+                let ToDo { wanted, unfinished } = to_do;
+                let unfinished = unfinished.into_iter().filter(|id| !left_alone.contains_key(id));
+                let free = |id: &DeploymentId| !held.contains(id);
+                for id in wanted.into_iter().chain(unfinished).filter(free).collect::<Vec<_>>() {
                     if let Some(lease) = claim(services, id).await {
                         held.insert(id);
                         let (services, shutdown) = (services.clone(), shutdown.child_token());
-                        following.spawn(async move {
-                            hold(&services, lease, &shutdown).await;
-                            id
-                        });
+                        following.spawn(async move { (id, hold(&services, lease, &shutdown).await) });
                     }
                 }
             }
@@ -66,7 +75,12 @@ pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
             Some(ended) = following.join_next(), if !following.is_empty() => match ended {
-                Ok(id) => { held.remove(&id); }
+                Ok((id, left)) => {
+                    held.remove(&id);
+                    if left == Left::Elsewhere {
+                        left_alone.insert(id, Instant::now());
+                    }
+                }
                 // Whose it was is not told; those that go on are claimed by nobody else, and the lost one again.
                 Err(panicked) => {
                     tracing::error!(error = %panicked, "a bug in Ebbtide stopped a capture: {panicked}");
@@ -81,12 +95,16 @@ pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
     }
 }
 
-/// Deployments that are to be recorded, and those whose record has to be brought to its end.
-async fn to_do(services: &Services) -> catalog::Result<Vec<DeploymentId>> {
+struct ToDo {
+    /// Deployments that are to be recorded.
+    wanted: Vec<DeploymentId>,
+    /// Those whose record has to be brought to its end.
+    unfinished: Vec<DeploymentId>,
+}
+
+async fn to_do(services: &Services) -> catalog::Result<ToDo> {
     let timelines = services.catalog.timelines();
-    let mut ids = timelines.wanted().await?;
-    ids.extend(timelines.unfinished().await?);
-    Ok(ids)
+    Ok(ToDo { wanted: timelines.wanted().await?, unfinished: timelines.unfinished().await? })
 }
 
 async fn claim(services: &Services, id: DeploymentId) -> Option<CaptureLease> {
@@ -103,19 +121,21 @@ async fn claim(services: &Services, id: DeploymentId) -> Option<CaptureLease> {
 }
 
 /// Follows one deployment for as long as the lease is ours and capture is wanted.
-async fn hold(services: &Services, lease: CaptureLease, shutdown: &CancellationToken) {
+async fn hold(services: &Services, lease: CaptureLease, shutdown: &CancellationToken) -> Left {
     let stop = shutdown.child_token();
     let status = Arc::new(Status::default());
     let beating = keep_alive(services.clone(), lease.clone(), Arc::clone(&status), stop.clone());
     let beating = AbortOnDropHandle::new(tokio::spawn(beating));
     follow::until_stopped(services, &lease, &status, &stop).await;
+    let mut left = Left::Nothing;
     if status.is_unwanted() && !shutdown.is_cancelled() {
-        finish::switched_off(services, &lease, shutdown).await;
+        left = finish::switched_off(services, &lease, shutdown).await;
     }
     drop(beating);
     if let Err(error) = services.catalog.timelines().release(&lease, services.now()).await {
         tracing::warn!(deployment.id = %lease.deployment_id, error = %error, "the lease of a capture cannot be given back: {error}; it will run out");
     }
+    left
 }
 
 /// Renews the lease, writes down how the capture is, and stops it when it is not ours or not wanted any more.

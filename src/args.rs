@@ -228,7 +228,7 @@ pub(crate) struct Verify {
     /// The snapshot to read.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) snapshot: Option<String>,
-    /// Read every completed snapshot.
+    /// Read every completed snapshot, and everything that was recorded of the deployments.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]

@@ -290,6 +290,46 @@ async fn verify_names_a_damaged_object() {
 }
 
 #[tokio::test]
+async fn verify_names_a_damaged_slice_and_a_missing_one() {
+    let server = source("6.0.5").await;
+    let mut ebbtide = Ebbtide::start();
+    ebbtide.cli(&["cluster", "add", "main", "--uri", &server.uri(), "--pit"]);
+    let began = std::time::Instant::now();
+    let slices = loop {
+        let place = ebbtide.directory.join("vault/v1/slices");
+        let slices = if place.exists() { support::files(&place) } else { vec![] };
+        if slices.len() >= 2 {
+            break slices;
+        }
+        assert!(began.elapsed() < support::PATIENCE, "nothing is recorded");
+        server.admin(doc! { "appendOplogNote": 1, "data": { "n": 1 } }).await.unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    // Without another slice meanwhile.
+    ebbtide.stop();
+    let verify = || support::program().args(["verify", "--all"]).args(ebbtide.data_flags()).output().unwrap();
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let good = verify();
+    assert!(good.status.success(), "{}", stderr(&good));
+    assert!(said(&good).contains("timeline ") && said(&good).contains(" slices, "), "{}", said(&good));
+    let slice = &slices[0];
+    let name = slice.file_name().unwrap().to_str().unwrap();
+    let whole = std::fs::read(slice).unwrap();
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(slice, bytes).unwrap();
+    let bad = verify();
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(said(&bad).contains("DAMAGED: 1 faults") && said(&bad).contains(name), "{}", said(&bad));
+    std::fs::remove_file(slice).unwrap();
+    let gone = verify();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(said(&gone).contains(name), "{}", said(&gone));
+    std::fs::write(slice, whole).unwrap();
+    assert!(verify().status.success());
+}
+
+#[tokio::test]
 async fn a_stolen_catalog_lets_nobody_in() {
     let server = Server::start(Options::default().with_auth()).await.unwrap();
     let mut ebbtide = Ebbtide::start();

@@ -1,10 +1,16 @@
-//! `ebbtide verify`: read snapshots back and check every byte. Works beside a running server.
+//! `ebbtide verify`: read snapshots and recorded operations back and check every byte. Works beside a running server.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use engine::{progress::Counters, verify::Report};
-use model::id::SnapshotId;
+use engine::{
+    progress::Counters,
+    verify::{Report, TimelineReport, verify_timeline},
+};
+use model::{
+    ClusterTime,
+    id::{SnapshotId, TimelineId},
+};
 use serde_json::json;
 use vault::{ObjectName, Vault};
 
@@ -14,7 +20,7 @@ use crate::{
     datadir, exit,
 };
 
-/// Verifies one snapshot or all of them; exit code 1 when anything is wrong.
+/// Verifies one snapshot, or all of them and all that was recorded; exit code 1 when anything is wrong.
 pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode> {
     let config = Config::read(&args.data)?;
     let catalog = datadir::open_catalog(&config).await?;
@@ -37,15 +43,41 @@ pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode
         }
         reports.push((id, report));
     }
-    let good = reports.iter().all(|(_, report)| report.is_good());
+    let recorded = if args.all { recorded(&catalog, &vault, output).await? } else { vec![] };
+    let good = reports.iter().all(|(_, report)| report.is_good())
+        && recorded.iter().all(|(_, report)| report.is_good());
     if output == Output::Json {
-        let rows: Vec<_> = reports
+        let snapshots = reports
             .iter()
-            .map(|(id, report)| json!({ "snapshotId": id, "good": report.is_good(), "report": report }))
-            .collect();
-        println!("{}", json!(rows));
+            .map(|(id, report)| json!({ "snapshotId": id, "good": report.is_good(), "report": report }));
+        let timelines = recorded
+            .iter()
+            .map(|(id, report)| json!({ "timelineId": id, "good": report.is_good(), "report": report }));
+        println!("{}", json!(snapshots.chain(timelines).collect::<Vec<_>>()));
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Verifies the timelines of all deployments.
+async fn recorded(
+    catalog: &catalog::Catalog,
+    vault: &Vault,
+    output: Output,
+) -> anyhow::Result<Vec<(TimelineId, TimelineReport)>> {
+    let mut reports = vec![];
+    for timeline in catalog.timelines().of_all().await.context("list timelines")? {
+        let slices = catalog.timelines().slices(timeline.id, ClusterTime::default(), timeline.end.time).await;
+        let slices = slices.with_context(|| format!("list the slices of timeline {}", timeline.id))?;
+        let counters = Counters::default();
+        let verifying = verify_timeline(vault, catalog, &slices, &counters);
+        let report = watched(&format!("timeline {}", timeline.id), &counters, verifying).await;
+        let report = report.with_context(|| format!("verify timeline {}", timeline.id))?;
+        if output == Output::Text {
+            tell_of_timeline(timeline.id, &report);
+        }
+        reports.push((timeline.id, report));
+    }
+    Ok(reports)
 }
 
 async fn one(catalog: &catalog::Catalog, id: &str) -> anyhow::Result<(SnapshotId, String)> {
@@ -60,22 +92,44 @@ async fn one(catalog: &catalog::Catalog, id: &str) -> anyhow::Result<(SnapshotId
 /// Verifies one snapshot while a bar shows how far it is.
 async fn checked(vault: &Vault, id: SnapshotId, manifest: &ObjectName) -> anyhow::Result<Report> {
     let counters = Counters::default();
-    let bar = indicatif::ProgressBar::new_spinner();
-    bar.set_prefix(id.to_string());
     let verifying = engine::verify::verify(vault, manifest, &counters);
-    tokio::pin!(verifying);
-    let report = loop {
+    let report = watched(&format!("snapshot {id}"), &counters, verifying).await;
+    report.with_context(|| format!("verify snapshot {id}"))
+}
+
+/// Shows how far something is until it is done.
+async fn watched<T>(what: &str, counters: &Counters, work: impl Future<Output = T>) -> T {
+    let bar = indicatif::ProgressBar::new_spinner();
+    tokio::pin!(work);
+    let done = loop {
         tokio::select! {
-            report = &mut verifying => break report,
+            done = &mut work => break done,
             () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
                 let progress = counters.snapshot();
-                bar.set_message(format!("{id}: {} documents, {} bytes", progress.documents_done, progress.bytes_done));
+                bar.set_message(format!("{what}: {} documents, {} bytes", progress.documents_done, progress.bytes_done));
                 bar.tick();
             }
         }
     };
     bar.finish_and_clear();
-    report.with_context(|| format!("verify snapshot {id}"))
+    done
+}
+
+fn tell_of_timeline(id: TimelineId, report: &TimelineReport) {
+    if report.is_good() {
+        println!(
+            "timeline {id} is good: {} slices, {} operations, {} bytes",
+            report.slices, report.entries, report.bytes
+        );
+        return;
+    }
+    println!("timeline {id} is DAMAGED: {} faults", report.faults_total);
+    for fault in &report.faults {
+        println!("  {}: {}", fault.object.as_deref().unwrap_or_default(), fault.what);
+    }
+    println!(
+        "  No point in time can be restored from before a damaged slice to after it without a snapshot in between: take one."
+    );
 }
 
 fn tell(id: SnapshotId, report: &Report) {

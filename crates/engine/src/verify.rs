@@ -3,10 +3,14 @@
 //! Needs the vault and the name of the manifest, no catalog and no server, so that it also works on what a disaster
 //! has left.
 
+mod timeline;
+
 use futures::{StreamExt, stream};
 use history::ContentSum;
 use serde::Serialize;
 use vault::{CollectionEntry, Manifest, ObjectName, Order, SegmentEntry, Vault};
+
+pub use timeline::{TimelineReport, verify_timeline};
 
 use crate::progress::Counters;
 

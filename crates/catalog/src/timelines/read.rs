@@ -42,6 +42,17 @@ impl Timelines<'_> {
         row.as_ref().map(timeline).transpose()
     }
 
+    /// All timelines of all deployments, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn of_all(&self) -> Result<Vec<Timeline>> {
+        let rows = statement(format!("SELECT {COLUMNS} FROM timelines ORDER BY started_at, id"))
+            .fetch_all(self.0.database.reader())
+            .await?;
+        rows.iter().map(timeline).collect()
+    }
+
     /// The timelines of a deployment, newest first.
     ///
     /// # Errors

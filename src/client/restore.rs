@@ -99,6 +99,8 @@ async fn dry(
         body["planOnly"] = true.into();
         let id = print::field(&client.post(&jobs(target), &body).await?, "id");
         let Some(ended) = watch::until(client, &path(target, &id), has_ended).await? else {
+            // Nobody waits for the plan any more, and it would stand in the way of a restore.
+            client.delete(&path(target, &id)).await?;
             return Ok(ExitCode::from(exit::INTERRUPTED));
         };
         if !ended.answer["receipt"]["planOnly"].is_boolean() {

@@ -42,6 +42,9 @@ async fn rewound(captured: &Captured, at: ClusterTime) -> Value {
     let job = rewind(captured, at).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     assert_no_staging(&captured.bench.client).await;
+    let catalog = &captured.bench.catalog;
+    let work = catalog.jobs().of_subject(&job.id.to_string()).await.unwrap().unwrap();
+    assert_eq!(catalog.obligations().of_job(work.id).await.unwrap(), [], "something is left to be undone");
     job.receipt.unwrap()
 }
 
@@ -320,6 +323,51 @@ async fn what_others_write_meanwhile_is_undone_and_told() {
     assert!(calls.load(Ordering::SeqCst) > 0);
     oracle::assert_same(&before, &data(&client).await);
     assert_eq!(receipt["foreignWrites"]["count"], 2, "{:#}", receipt["foreignWrites"]);
+    captured.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_turns_out_behind_the_plan_not_to_be_able_to_stay_is_made_anew() {
+    let server = server(Options::version("5.0.4"), &[]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let (client, calls) = (bench.client.clone(), Arc::new(AtomicU32::new(0)));
+    let intruding = {
+        let (client, calls) = (client.clone(), Arc::clone(&calls));
+        probe(move |moment, _| {
+            let (client, calls) = (client.clone(), Arc::clone(&calls));
+            async move {
+                let work = client.database("work");
+                let of = |name: &str| work.collection::<Document>(name);
+                if moment == "restore.fenced" {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    of("ring").insert_one(doc! { "_id": "intruder" }).await.unwrap();
+                    let point = doc! { "t": bson::DateTime::from_millis(1), "m": 0, "v": 0 };
+                    of("quiet_series").insert_one(point).await.unwrap();
+                }
+                if moment == "restore.rewind.begun" && calls.fetch_add(1, Ordering::SeqCst) == 1 {
+                    // What nobody had touched, and what is being put back.
+                    of("still").drop().await.unwrap();
+                    of("things").drop().await.unwrap();
+                }
+            }
+        })
+    };
+    let captured = Captured::over(bench, Some(intruding)).await;
+    make(&client, false).await;
+    let at = captured.now().await;
+    let before = data(&client).await;
+    let things = client.database("work").collection::<Document>("things");
+    things.update_many(doc! { "_id": { "$lt": 50 } }, doc! { "$set": { "bad": 1 } }).await.unwrap();
+    let receipt = rewound(&captured, at).await;
+    assert!(calls.load(Ordering::SeqCst) >= 2);
+    oracle::assert_same(&before, &data(&client).await);
+    let told = receipt["rewind"]["collectionsRebuilt"].as_array().unwrap();
+    for name in ["ring", "system.buckets.quiet_series", "still", "things"] {
+        assert!(told.iter().any(|line| line["ns"] == format!("work.{name}")), "{name}: {told:#?}");
+    }
+    let line = receipt["perCollection"].as_array().unwrap().iter().find(|line| line["ns"] == "work.things");
+    assert_eq!(line.unwrap().get("kept"), None, "{line:?}");
     captured.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! What a record changes of a state, for whoever undoes it: the same gathering as that of a fold, with the changes of
 //! sorted collections given out document by document instead of being folded into segments.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use history::{CollectionId, SortKey, change::Coalesced};
 use model::ClusterTime;
@@ -24,7 +24,21 @@ pub(crate) struct Changed {
     obstacles: Obstacles,
     /// Entries of the record that were read.
     pub(crate) entries: u64,
-    _memory: OwnedSemaphorePermit,
+    _memory: Memory,
+}
+
+/// The memory that changes take, for whoever must not wait for it later.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory(#[expect(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
+
+impl Memory {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As [`JobContext::check`].
+    pub(crate) async fn of(ctx: &JobContext) -> Result<Self, JobError> {
+        Ok(Self(Arc::new(ctx.sort_memory(DELTA_BYTES_MAX).await?)))
+    }
 }
 
 /// All changes of one document.
@@ -47,11 +61,11 @@ pub(crate) async fn changes(
     manifest: &Manifest,
     record: Record<'_>,
     until: ClusterTime,
+    memory: Memory,
 ) -> Result<Changed, FoldFailure> {
     let until = of_model(until);
     record.check(of_model(manifest.header().cluster_time), until)?;
     let base = Base::read(ctx, manifest).await?;
-    let memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
     let delta = gather(ctx, &base, record, until).await?;
     if let Some(everything) = delta.obstacles.everything() {
         return Err(FoldFailure::Unfoldable(vec![everything]));

@@ -17,6 +17,17 @@ const NAMESPACES_MAX: usize = 100_000;
 /// Entries in one reply.
 pub(super) const BATCH_ENTRIES: i32 = 5_000;
 
+/// Commands that leave a collection and its documents in place.
+const MAINTENANCE: [&str; 7] = [
+    "abortIndexBuild",
+    "collMod",
+    "commitIndexBuild",
+    "createIndexes",
+    "deleteIndexes",
+    "dropIndexes",
+    "startIndexBuild",
+];
+
 /// What one restore writes itself.
 #[derive(Debug, Clone, Default)]
 pub struct OwnWrites {
@@ -24,6 +35,8 @@ pub struct OwnWrites {
     pub job: String,
     /// Namespaces (`db.collection`) whose creation, drop, rename, options and indexes are the restore's work.
     pub ddl: BTreeSet<String>,
+    /// Namespaces that stay, and of which only the options and indexes are the restore's work.
+    pub maintained: BTreeSet<String>,
     /// Databases that the restore drops.
     pub dropped_databases: BTreeSet<String>,
 }
@@ -190,7 +203,8 @@ impl OwnWrites {
             other => {
                 let target =
                     value.as_str().map_or_else(|| namespace.to_owned(), |name| format!("{db}.{name}"));
-                if !self.is_our_ddl(&target) && is_user_data(&target) {
+                let maintains = MAINTENANCE.contains(&other) && self.maintained.contains(&target);
+                if !self.is_our_ddl(&target) && !maintains && is_user_data(&target) {
                     found.add(at, &target, other);
                 }
             }
@@ -235,6 +249,7 @@ mod tests {
         OwnWrites {
             job: "job".to_owned(),
             ddl: ["app.orders".to_owned(), "app.system.views".to_owned()].into(),
+            maintained: ["app.stays".to_owned()].into(),
             dropped_databases: ["gone".to_owned()].into(),
         }
     }
@@ -252,6 +267,7 @@ mod tests {
             (rawdoc! { "op": "d", "ns": "admin.mine", "o": {} }, "delete admin.mine"),
             (rawdoc! { "op": "u", "ns": "app.system.buckets.w", "o": {} }, "update app.system.buckets.w"),
             (rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "drop": "users" } }, "drop app.users"),
+            (rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "drop": "stays" } }, "drop app.stays"),
             (
                 rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "renameCollection": "app.a", "to": "app.orders" } },
                 "renameCollection app.orders",
@@ -282,6 +298,8 @@ mod tests {
             rawdoc! { "op": "i", "ns": "app.system.views", "o": {} },
             rawdoc! { "op": "i", "ns": "config.transactions", "o": {} },
             rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "create": "orders" } },
+            rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "collMod": "stays", "index": {} } },
+            rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "commitIndexBuild": "stays" } },
             rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "startIndexBuild": "ebbtide.staging.x.1" } },
             rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "renameCollection": "app.ebbtide.staging.x.1", "to": "app.orders" } },
             rawdoc! { "op": "c", "ns": "gone.$cmd", "o": { "dropDatabase": 1 } },

@@ -54,27 +54,20 @@ impl ParkedTtl {
     }
 }
 
-/// The lifetimes that the indexes of a collection have, by their specifications, as far as parking would change them on
-/// this server.
+/// The lifetimes that the indexes of a collection have, by their specifications.
 ///
 /// # Errors
-/// When a specification is no BSON, or the server does not tell its time.
-pub async fn lifetimes(
-    deployment: &Deployment,
-    namespace: &Namespace,
-    specs: &[Vec<u8>],
-) -> Result<Vec<ParkedTtl>> {
+/// When a specification is no BSON.
+pub fn lifetimes(namespace: &Namespace, specs: &[Vec<u8>]) -> Result<Vec<ParkedTtl>> {
     let mut found = Vec::new();
     for spec in specs {
         let (Some(seconds), Some(name)) = (lifetime(spec)?, raw::text_field(spec, "name")) else { continue };
-        if seconds < parked_seconds(deployment).await?.into() {
-            found.push(ParkedTtl {
-                namespace: namespace.clone(),
-                index: Some(name),
-                field: super::indexes::first_key(spec)?,
-                expire_after_seconds: seconds,
-            });
-        }
+        found.push(ParkedTtl {
+            namespace: namespace.clone(),
+            index: Some(name),
+            field: super::indexes::first_key(spec)?,
+            expire_after_seconds: seconds,
+        });
     }
     Ok(found)
 }
@@ -166,7 +159,10 @@ fn first_id_of(time: DateTime) -> ObjectId {
 }
 
 /// The lifetime that parks an index on this server.
-pub(super) async fn parked_seconds(deployment: &Deployment) -> Result<i32> {
+///
+/// # Errors
+/// When the server does not tell its time.
+pub async fn parked_seconds(deployment: &Deployment) -> Result<i32> {
     if deployment.version() >= FIRST_VERSION_WITH_LONGEST_LIFETIME {
         return Ok(i32::MAX);
     }

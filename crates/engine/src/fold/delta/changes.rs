@@ -183,15 +183,17 @@ impl SortedChanges {
     pub(in crate::fold) fn take_next(&mut self) -> Result<Option<(SortKey, Coalesced, bool)>, JobError> {
         let Some(first) = self.advance()? else { return Ok(None) };
         let (collection, key) = (first.collection, first.key);
+        let mut held = write_bytes(&first.write);
         let mut coalesced = Coalesced::new(first.write, first.position);
         loop {
             if !self.head.as_ref().is_some_and(|next| next.collection == collection && next.key == key) {
                 return Ok(Some((key, coalesced, false)));
             }
-            if coalesced.bytes() > PATCH_BYTES_MAX && matches!(coalesced.pending, Pending::Patches(_)) {
+            if held > PATCH_BYTES_MAX && matches!(coalesced.pending, Pending::Patches(_)) {
                 return Ok(Some((key, coalesced, true)));
             }
             let Some(next) = self.advance()? else { return Ok(Some((key, coalesced, false))) };
+            held += write_bytes(&next.write);
             coalesced.then(next.write, next.position);
         }
     }

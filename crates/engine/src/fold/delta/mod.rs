@@ -11,7 +11,7 @@ pub(super) mod overlay;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -104,6 +104,8 @@ pub(super) struct Gathering {
     later: HashMap<CollectionId, ClusterTime>,
     assembler: Assembler,
     catalog: CatalogState,
+    /// Every collection that was ever there since the base, and in it.
+    known: HashSet<CollectionId>,
     changes: ChangeSorter,
     capped: HashMap<CollectionId, CappedChanges>,
     capped_bytes: usize,
@@ -124,6 +126,7 @@ impl Gathering {
             later: base.later(),
             assembler: Assembler::new(),
             catalog: base.catalog(),
+            known: base.collections.keys().copied().collect(),
             changes: ChangeSorter::new(spill_dir),
             capped: HashMap::new(),
             capped_bytes: 0,
@@ -308,6 +311,13 @@ impl Gathering {
             }
             Kind::Command(Command::DropDatabase) => {
                 self.overlays.entry(format!("{database}.{VIEWS}")).or_default().empty();
+            }
+            // As `mongorestore --preserveUUID` does: what it held before has gone without an entry of its own.
+            Kind::Command(Command::Create { .. }) => {
+                if let Some(id) = operation.collection.filter(|&id| !self.known.insert(id)) {
+                    let what = "it was dropped and made again under the same identity".to_owned();
+                    self.obstacles.of_collection(id, time, Obstacle::Definition(what));
+                }
             }
             _ => {}
         }

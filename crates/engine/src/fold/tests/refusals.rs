@@ -104,6 +104,22 @@ async fn a_diff_that_does_not_fit_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_again_under_the_same_identity_is_refused() {
+    let create = rawdoc! { "create": "c", "idIndex": { "v": 2, "key": { "_id": 1 }, "name": "_id_" } };
+    for drop in [
+        command(ID.0[0], rawdoc! { "drop": "c" }),
+        rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "dropDatabase": 1 } },
+    ] {
+        let insert = on("i", rawdoc! { "_id": 9 }, None);
+        let entries =
+            vec![entry(150, &drop), entry(151, &command(ID.0[0], create.clone())), entry(152, &insert)];
+        let [found] = &unfoldable(entries).await[..] else { panic!("one collection") };
+        assert_eq!(found.namespace.as_deref(), Some(NAMESPACE));
+        assert!(found.to_string().contains("made again under the same identity"), "{found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_known_is_refused_with_its_reason() {
     let shiny =
         rawdoc! { "op": "u", "ns": NAMESPACE, "ui": uuid(7), "o": {}, "o2": { "_id": 1 }, "shiny": 1 };

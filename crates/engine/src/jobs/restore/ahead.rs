@@ -17,7 +17,16 @@ use crate::lease::{JobContext, JobError};
 /// # Errors
 /// [`JobError::Failed`] names what is damaged.
 pub(crate) async fn read(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
-    for item in job.items.iter().filter(|item| is_loaded_in_cut_over(item, job.options.in_place)) {
+    let loaded = job.items.iter().filter(|item| is_loaded_in_cut_over(item, job.options.in_place));
+    read_items(ctx, job, &loaded.cloned().collect::<Vec<_>>()).await
+}
+
+/// The same for these items.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_items(ctx: &JobContext, job: &Restore, items: &[Item]) -> Result<(), JobError> {
+    for item in items {
         ctx.progress().message(format!("checking {} in the vault", item.ns));
         let mut segments = std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry));
         while let Some(segment) = ctx.or_stop(segments.next()).await? {

@@ -42,6 +42,7 @@ use crate::{
     connect::{connect, to_model},
     crash,
     engine::Services,
+    fold::changed::Memory,
     lease::{JobContext, JobError, Outcome},
 };
 
@@ -133,6 +134,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     staging::sweep_staging(&job.deployment, &job.job).await?;
     ctx.check()?;
     ctx.catalog().obligations().settle(ctx.lease().job_id, job.target.id, STAGING).await?;
+    rewind::settle_lifetimes(ctx, &job).await?;
     let receipt = receipt::write(ctx, &job, &state, &proof);
     crash::point("restore.after-prove");
     end(ctx, catalog::Outcome::RestoreFinished { receipt }).await
@@ -141,8 +143,9 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
 /// The cut-over. A block that it raised is lifted when it fails; when it succeeds, that is the caller's.
 async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
     ctx.progress().phase("cutOver");
+    let memory = rewind::memory(ctx, state).await?;
     let (fence, since) = fence::raise(ctx, job).await?;
-    let switched = switch_behind(ctx, job, state, &fence, since).await;
+    let switched = switch_behind(ctx, job, state, &fence, since, memory).await;
     crash::point("restore.cutover.before-lift");
     // Not when the lease is lost: then the block is the business of whoever goes on.
     if switched.is_err() && ctx.holds_lease() {
@@ -158,6 +161,7 @@ async fn switch_behind(
     state: &mut Checkpoint,
     fence: &Fence,
     since: ClusterTime,
+    memory: Option<Memory>,
 ) -> Result<(), JobError> {
     if state.cut_over_since.is_none() {
         state.cut_over_since = Some(since.as_u64());
@@ -166,7 +170,7 @@ async fn switch_behind(
         ctx.checkpoint(state).await?;
     }
     ctx.services().probe("restore.fenced", &job.job).await;
-    rewind::undo(ctx, job, state).await?;
+    rewind::undo(ctx, job, state, memory).await?;
     cutover::run(ctx, job, state).await?;
     ctx.services().probe("restore.switched", &job.job).await;
     ctx.check()?;
@@ -175,6 +179,7 @@ async fn switch_behind(
     let at = time::majority_now(&job.deployment).await;
     let at = to_model(at.map_err(|e| job_error("finishing the cut-over on", &job.target.name, e))?);
     let others = own::writes_during(job, state, at).await?;
+    rewind::look_for_others(job, state, at).await?;
     state.switched = Some(Switched {
         at: at.as_u64(),
         fence: fence.to_json(),
@@ -204,6 +209,9 @@ pub async fn discharge(services: &Services, obligation: &Obligation, permit: Per
     }
     match obligation.kind.as_str() {
         WRITE_BLOCK => fence::put_back(&deployment).await,
+        kind if kind.starts_with(rewind::PARKED_TTL) => {
+            rewind::put_lifetime_back(&deployment, obligation).await
+        }
         STAGING => {
             // A command that was under way when its job died may have made something again: until nothing is left.
             while !staging::sweep_staging(&deployment, &obligation.job_id.to_string()).await?.is_empty() {}

@@ -79,8 +79,16 @@ pub(crate) async fn writes_during(
     until: ClusterTime,
 ) -> Result<Others, JobError> {
     let mut ddl: BTreeSet<String> = state.removed.iter().cloned().collect();
+    let mut maintained = BTreeSet::new();
+    let rewind = state.rewind.as_ref().and_then(Decision::rewind);
     for item in &job.items {
-        ddl.insert(item.ns.to_string());
+        let name = item.ns.to_string();
+        let stays = rewind.is_some_and(|plan| plan.changes_in_place(&name));
+        if stays {
+            maintained.insert(name)
+        } else {
+            ddl.insert(name)
+        };
         ddl.insert(format!("{}.system.views", item.ns.db));
     }
     for name in &state.removed {
@@ -88,7 +96,7 @@ pub(crate) async fn writes_during(
         ddl.insert(format!("{db}.system.views"));
     }
     let dropped_databases = state.removed_databases.iter().cloned().collect();
-    let own = OwnWrites { job: job.job.clone(), ddl, dropped_databases };
+    let own = OwnWrites { job: job.job.clone(), ddl, maintained, dropped_databases };
     let since = ClusterTime::from_u64(state.cut_over_since.unwrap_or_default());
     let mut others = look(job, since, until, &own).await?;
     others.writes = without_replaced_functions(job, others.writes);
@@ -117,7 +125,7 @@ pub(crate) async fn writes_after(
         }
         ddl.insert(ns.to_string());
     }
-    let own = OwnWrites { job: job.job.clone(), ddl, dropped_databases: BTreeSet::new() };
+    let own = OwnWrites { job: job.job.clone(), ddl, ..OwnWrites::default() };
     let until = time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?;
     look(job, since, to_model(until), &own).await
 }

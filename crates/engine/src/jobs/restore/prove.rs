@@ -81,7 +81,8 @@ pub(crate) async fn prove(
     proof.parked = settle_lifetimes(ctx, job, state).await?;
     let found =
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
-    let differing = shapes(job, &found, &proof.parked);
+    let mut differing = shapes(job, &found, &proof.parked);
+    differing.extend(exchanged(job, state, &found));
     sort_out(job, state, differing, &mut proof).await?;
     Ok(proof)
 }
@@ -265,6 +266,18 @@ fn parked_of<'a>(state: &'a Checkpoint, ns: &Namespace) -> &'a [Parked] {
     let loaded = state.loaded.get(&name).or_else(|| state.staged.get(&name));
     let stayed = || state.rewind.as_ref().and_then(Decision::rewind)?.parked.get(&name);
     loaded.map(|staged| &staged.parked).or_else(stayed).map_or(&[], Vec::as_slice)
+}
+
+/// What stayed has to be the collection that it was: its documents were not read.
+fn exchanged(job: &Restore, state: &Checkpoint, found: &[CollectionInfo]) -> Vec<(Namespace, String)> {
+    let Some(plan) = state.rewind.as_ref().and_then(Decision::rewind) else { return vec![] };
+    let uuids: BTreeMap<&Namespace, Option<[u8; 16]>> =
+        found.iter().map(|info| (&info.namespace, info.uuid)).collect();
+    let stayed = job.going(Way::Kept).filter(|item| plan.changes_in_place(&item.ns.to_string()));
+    let other = stayed.filter(|item| uuids.get(&item.ns).is_some_and(|uuid| *uuid != item.entry.meta.uuid));
+    other
+        .map(|item| (item.ns.clone(), "it is another collection than the one that stayed".to_owned()))
+        .collect()
 }
 
 /// Compares names, options and indexes.

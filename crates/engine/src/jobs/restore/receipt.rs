@@ -18,12 +18,16 @@ use crate::lease::JobContext;
 
 /// Writes the receipt.
 pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: &Proof) -> Value {
+    let rewind = state.rewind.as_ref().and_then(Decision::rewind);
     let per_collection: Vec<Value> = job
         .items
         .iter()
         .filter(|item| item.way != Way::Server)
         .map(|item| {
-            let changed = proof.changed_by_others.contains(&item.ns);
+            let stays = rewind.is_some_and(|plan| plan.changes_in_place(&item.ns.to_string()));
+            let changed = proof.changed_by_others.contains(&item.ns)
+                || (stays
+                    && rewind.is_some_and(|plan| plan.changed_by_others.contains(&item.ns.to_string())));
             let mut line = json!({
                 "ns": item.ns.to_string(),
                 "documents": item.entry.documents,
@@ -32,7 +36,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                 "indexes": item.entry.meta.indexes.len(),
                 "ok": !changed,
             });
-            if item.way == Way::Kept {
+            if stays {
                 // Of what stays, only what was touched was read back.
                 line["kept"] = true.into();
             }

@@ -61,12 +61,27 @@ pub(crate) async fn stage_all(
 ) -> Result<(), JobError> {
     ctx.progress().phase("load");
     state.staged_proved_since = None;
+    let items = job.going(Way::Renamed).cloned().collect();
+    let since = stage_some(ctx, job, items, state).await?;
+    state.staged_proved_since = since.map(|since| to_model(since).as_u64());
+    ctx.checkpoint(state).await
+}
+
+/// Loads some collections under their staging names, and proves them; nobody has looked from the time on that is given back.
+///
+/// # Errors
+/// As [`stage_all`].
+pub(crate) async fn stage_some(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    items: Vec<Item>,
+    state: &mut Checkpoint,
+) -> Result<Option<mongo::ClusterTime>, JobError> {
     for attempt in 1.. {
-        let items: Vec<Item> = job.going(Way::Renamed).cloned().collect();
-        let proof = load(ctx, job, items, Destination::Staging, state).await?;
+        let proof = load(ctx, job, items.clone(), Destination::Staging, state).await?;
         let Some((item, how)) = proof.differing.first() else {
-            state.staged_proved_since = proof.since.map(|since| to_model(since).as_u64());
-            break;
+            ctx.checkpoint(state).await?;
+            return Ok(proof.since);
         };
         if attempt >= load::LOAD_TRIES_MAX {
             return Err(JobError::failed(format!("{} does not hold what was written to it: {how}", item.ns)));
@@ -79,7 +94,7 @@ pub(crate) async fn stage_all(
             ctx.services().probe("restore.load-again", &item.ns.to_string()).await;
         }
     }
-    ctx.checkpoint(state).await
+    Ok(None)
 }
 
 /// Loads `items` to their own names, as far as the checkpoint does not have them yet.

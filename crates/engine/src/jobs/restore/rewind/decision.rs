@@ -110,6 +110,11 @@ pub(super) struct Cost {
 }
 
 impl Cost {
+    /// Of reading so many bytes of the record.
+    pub(super) fn of_record(bytes: u64) -> Self {
+        Self { rewind: bytes / READ_COST_DIVISOR, full: 0 }
+    }
+
     /// Counts one item with documents.
     pub(super) fn add(&mut self, item: &Item, verdict: &Verdict, changes: &Changes) {
         let (bytes, documents) = (item.entry.bytes, item.entry.documents);

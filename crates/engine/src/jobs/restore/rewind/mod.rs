@@ -18,6 +18,7 @@
 mod compare;
 mod decision;
 mod differences;
+mod lifetimes;
 mod round;
 mod state;
 mod target;
@@ -26,12 +27,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::Timeline;
 use model::{ClusterTime, restore::RestoreState};
-use mongo::{CollectionInfo, Namespace};
+use mongo::{CollectionInfo, Namespace, write::collections};
 use serde_json::{Value, json};
 
+pub(crate) use lifetimes::{PARKED_TTL, put_back as put_lifetime_back, settle as settle_lifetimes};
 pub(crate) use state::{Decision, Plan};
 
 use super::{
+    ahead,
     checkpoint::Checkpoint,
     cutover,
     errors::job_error,
@@ -43,7 +46,7 @@ use super::{
 use crate::{
     fold::{
         FoldFailure,
-        changed::{self, Changed},
+        changed::{self, Changed, Memory},
     },
     lease::{JobContext, JobError},
     spill::SpillWriter,
@@ -108,7 +111,8 @@ pub(crate) async fn plan_only(
                 Err(reason) => return Err(JobError::failed(reason)),
             };
             let mut plan = (**plan).clone();
-            let begun = Round { ctx, job, timeline: &timeline, until }.plan(&mut plan).await?.begun();
+            let memory = Memory::of(ctx).await?;
+            let begun = Round { ctx, job, timeline: &timeline, until, memory }.plan(&mut plan).await?.begun();
             plan.to_json(Some(&begun))
         }
         Some(full) => full.to_json(),
@@ -173,12 +177,16 @@ async fn decision(ctx: &JobContext, job: &Restore, mode: RewindMode) -> Result<D
     ctx.progress().message("looking what has changed since");
     // What is not in the vault yet is followed behind the fence.
     let until = timeline.durable.time.max(restored_time(job));
-    let mut changed = match follow(ctx, job, &timeline, until).await? {
+    let memory = Memory::of(ctx).await?;
+    let mut changed = match follow(ctx, job, &timeline, until, memory).await? {
         Ok(changed) => changed,
         Err(reason) => return Ok(Decision::Full { reason }),
     };
     let found = listing(job).await?;
-    let (mut plan, mut cost) = (Plan::default(), Cost::default());
+    let mut plan = Plan { timeline: timeline.id.to_string(), ..Plan::default() };
+    let slices = ctx.catalog().timelines().slices(timeline.id, restored_time(job), until).await?;
+    // The record is read again behind the fence.
+    let mut cost = Cost::of_record(slices.iter().map(|slice| slice.bytes).sum());
     for item in in_order_of_changes(job) {
         let changes = changes_of(&mut changed, item).await?;
         let verdict = verdict(item, found.get(&item.ns), &changes);
@@ -214,6 +222,7 @@ async fn follow(
     job: &Restore,
     timeline: &Timeline,
     until: ClusterTime,
+    memory: Memory,
 ) -> Result<Result<Changed, String>, JobError> {
     let record = timeline::record_since(ctx.services(), timeline, restored_time(job)).await?;
     let Some(record) = record else {
@@ -222,7 +231,7 @@ async fn follow(
             restored_time(job)
         )));
     };
-    match changed::changes(ctx, &job.manifest, record, until).await {
+    match changed::changes(ctx, &job.manifest, record, until, memory).await {
         Ok(changed) => Ok(Ok(changed)),
         Err(FoldFailure::Job(error @ JobError::Failed { .. })) => Ok(Err(error.full_text())),
         Err(FoldFailure::Job(error)) => Err(error),
@@ -257,37 +266,50 @@ async fn changes_of(changed: &mut Changed, item: &Item) -> Result<Changes, JobEr
     Ok(Changes::Documents(changed.count(id).await?))
 }
 
+/// The memory that [`undo`] takes, if the job is a rewind that is not done: nobody is to wait for it behind a fence.
+///
+/// # Errors
+/// As [`JobContext::check`].
+pub(crate) async fn memory(ctx: &JobContext, state: &Checkpoint) -> Result<Option<Memory>, JobError> {
+    match state.rewind.as_ref().and_then(Decision::rewind) {
+        Some(plan) if !plan.done => Memory::of(ctx).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Puts back what changed in what stays, or goes on with it. Others are kept out, as far as that is possible.
 ///
 /// # Errors
-/// [`JobError`]: a retry goes on. [`JobError::Failed`] names the document where target and record differ.
+/// [`JobError`]: a retry goes on. [`JobError::Failed`] before the first write names the document where target and record
+/// differ.
 pub(crate) async fn undo(
     ctx: &JobContext,
     job: &Arc<Restore>,
     state: &mut Checkpoint,
+    memory: Option<Memory>,
 ) -> Result<(), JobError> {
-    let Some(Decision::Rewind(plan)) = &state.rewind else { return Ok(()) };
+    let (Some(Decision::Rewind(plan)), Some(memory)) = (&state.rewind, memory) else { return Ok(()) };
     if plan.done {
         return Ok(());
     }
     let mut rounds_left = ROUNDS_MAX;
     loop {
-        match round::run(ctx, job, state).await? {
+        match round::run(ctx, job, state, &memory).await? {
             round::Ended::Quiet => break,
-            // Every lifetime is put aside once.
-            round::Ended::Prepared => {}
+            // Every lifetime is put aside once, and every collection given up once.
+            round::Ended::Again => {}
             round::Ended::Disturbed(by) => {
                 rounds_left -= 1;
                 if rounds_left == 0 {
-                    return Err(JobError::failed(format!(
-                        "others keep writing to what is rewound on {} ({by}); keep them out, or restore it without rewind",
-                        job.target.name
-                    )));
+                    // As in every restore, what others write after what was there before is in its place is theirs.
+                    tracing::warn!(target_deployment = %job.target.name, "others keep writing, and are not waited for any more: {by}");
+                    break;
                 }
                 tracing::warn!(target_deployment = %job.target.name, "another round, because others wrote to it: {by}");
             }
         }
     }
+    drop(memory);
     load_given_up(ctx, job, state).await?;
     if let Some(Decision::Rewind(plan)) = &mut state.rewind {
         plan.done = true;
@@ -295,13 +317,67 @@ pub(crate) async fn undo(
     ctx.checkpoint(state).await
 }
 
-/// What was to stay and could not.
+/// Finds out what others wrote, after the last round and until everything was in its place, to what stays.
+///
+/// # Errors
+/// [`JobError`] when the oplog cannot be read.
+pub(crate) async fn look_for_others(
+    job: &Restore,
+    state: &mut Checkpoint,
+    until: ClusterTime,
+) -> Result<(), JobError> {
+    let Some(Decision::Rewind(plan)) = &mut state.rewind else { return Ok(()) };
+    let Some(since) = plan.followed.map(ClusterTime::from_u64) else { return Ok(()) };
+    plan.changed_by_others = match round::written_by_others(job, plan, since, until).await {
+        Ok(names) => names,
+        // The receipt says that it is not known (`foreignWrites`).
+        Err(mongo::Error::OplogGap { .. }) => return Ok(()),
+        Err(error) => return Err(job_error("looking for writes of others on", &job.target.name, error)),
+    };
+    Ok(())
+}
+
+/// What was to stay and could not: loaded beside what is there, and put in its place when it is proved.
 async fn load_given_up(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
     let Some(Decision::Rewind(plan)) = &state.rewind else { return Ok(()) };
     let given_up = job.items.iter().filter(|item| plan.given_up.contains_key(&item.ns.to_string()));
-    let items: Vec<Item> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
-    if items.is_empty() {
-        return Ok(());
+    let given_up: Vec<_> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
+    let (mut renamed, mut in_place) = (vec![], vec![]);
+    for item in given_up {
+        if item.way != Way::Renamed {
+            in_place.push(item);
+        } else if !is_in_place(job, &item, state).await? {
+            renamed.push(item);
+        }
     }
-    stage::load_in_place(ctx, job, items, state).await
+    if !renamed.is_empty() {
+        stage::stage_some(ctx, job, renamed.clone(), state).await?;
+    }
+    for item in renamed {
+        ctx.check()?;
+        let uuid = staged_identity(state, &item);
+        let from = item.staging(&job.job);
+        let renamed = collections::rename_over(
+            &job.deployment,
+            &item.ns.db,
+            &from.collection,
+            &item.ns.collection,
+            uuid,
+        );
+        renamed.await.map_err(|e| job_error("switching", &item.ns, e))?;
+    }
+    // A time series cannot be renamed, so it is read before what is there goes.
+    ahead::read_items(ctx, job, &in_place).await?;
+    stage::load_in_place(ctx, job, in_place, state).await
+}
+
+fn staged_identity(state: &Checkpoint, item: &Item) -> Option<[u8; 16]> {
+    let staged = state.staged.get(&item.ns.to_string())?;
+    hex::decode(&staged.uuid).ok()?.try_into().ok()
+}
+
+async fn is_in_place(job: &Restore, item: &Item, state: &Checkpoint) -> Result<bool, JobError> {
+    let Some(staged) = staged_identity(state, item) else { return Ok(false) };
+    let there = collections::uuid_of(&job.deployment, &item.ns).await;
+    Ok(there.map_err(|e| job_error("looking at", &item.ns, e))? == Some(staged))
 }

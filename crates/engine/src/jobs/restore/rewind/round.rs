@@ -19,18 +19,20 @@ use super::{
     },
     Begun, Changes, Decision, Item, Plan, Restore, SpillWriter, Verdict, Way,
     compare::compare,
-    current,
     differences::Differences,
-    follow, id_of, in_order_of_changes, listing,
+    follow, id_of, in_order_of_changes, lifetimes, listing,
     target::{Collection, Side, Written},
     verdict,
 };
 use crate::{
     connect::{to_model, to_mongo},
     crash,
+    fold::changed::Memory,
     lease::{JobContext, JobError},
     timeline,
 };
+
+const DUPLICATE_KEY: i32 = 11_000;
 
 /// How a round ended.
 pub(super) enum Ended {
@@ -38,8 +40,8 @@ pub(super) enum Ended {
     Quiet,
     /// Others wrote meanwhile.
     Disturbed(String),
-    /// Something had to be done before the record can be followed to its end.
-    Prepared,
+    /// Something had to be done, or given up, before the record can be followed to its end.
+    Again,
 }
 
 /// What a round works with.
@@ -49,6 +51,7 @@ pub(super) struct Round<'a> {
     pub(super) timeline: &'a Timeline,
     /// The time up to which the record is followed.
     pub(super) until: ClusterTime,
+    pub(super) memory: Memory,
 }
 
 /// What has to be done in a round.
@@ -57,7 +60,19 @@ pub(super) struct Work {
     documents: BTreeMap<Namespace, Differences>,
     indexes: BTreeMap<Namespace, indexes::Repair>,
     /// Lifetimes that have to be put aside first.
-    lifetimes: BTreeMap<Namespace, Vec<ttl::ParkedTtl>>,
+    lifetimes: BTreeMap<Namespace, Vec<Lifetime>>,
+    /// What everything that stays was when the round began.
+    identities: BTreeMap<Namespace, Option<[u8; 16]>>,
+}
+
+/// A lifetime of an index that stays, and is put aside while documents are put back.
+struct Lifetime {
+    /// As it was at the time that is restored.
+    wanted: ttl::ParkedTtl,
+    /// As it is now.
+    now: ttl::ParkedTtl,
+    /// Whether documents may expire under it.
+    is_live: bool,
 }
 
 impl Work {
@@ -80,45 +95,51 @@ impl Work {
 }
 
 /// One round: until nothing is left to do, or others were seen to write.
-pub(super) async fn run(ctx: &JobContext, job: &Restore, state: &mut Checkpoint) -> Result<Ended, JobError> {
+pub(super) async fn run(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &mut Checkpoint,
+    memory: &Memory,
+) -> Result<Ended, JobError> {
     let Some(Decision::Rewind(plan)) = state.rewind.clone() else { return Ok(Ended::Quiet) };
     let mut plan = *plan;
     ctx.progress().message("following the record up to now");
     let until = to_model(time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?);
-    let timeline = match reached(ctx, job, until).await? {
+    let timeline = match reached(ctx, &plan, until).await? {
         Ok(timeline) => timeline,
         Err(reason) => return without_record(ctx, state, plan, &reason).await,
     };
-    let round = Round { ctx, job, timeline: &timeline, until };
+    let round = Round { ctx, job, timeline: &timeline, until, memory: memory.clone() };
     let given_up = plan.given_up.len();
     let work = match round.try_plan(&mut plan).await? {
         Ok(work) => work,
         Err(reason) => return without_record(ctx, state, plan, &reason).await,
     };
+    plan.followed = Some(until.as_u64());
     if given_up != plan.given_up.len() {
-        state.rewind = Some(Decision::Rewind(Box::new(plan.clone())));
-        ctx.checkpoint(state).await?;
+        remember(ctx, state, &plan).await?;
     }
     if round.park(&mut plan, &work, state).await? {
         // Until then documents may have expired.
-        return Ok(Ended::Prepared);
+        return Ok(Ended::Again);
     }
     let pool = ConnectionPool::new(&job.deployment);
     let collection =
         |ns, differences| Collection { ctx, pool: &pool, job: &job.job, namespace: ns, differences };
     ctx.progress().message("comparing the target with the record");
+    let mut disturbed = None;
     for (ns, differences) in &work.documents {
-        if let Some(document) = collection(ns, differences).differing(Side::Now, until).await? {
-            return match round.others().await? {
-                Some(by) => Ok(Ended::Disturbed(by)),
-                None => Err(contradiction(ns, &document, plan.begun.is_some())),
-            };
-        }
+        let Some(document) = collection(ns, differences).differing(Side::Now, until).await? else { continue };
+        disturbed = match round.others(&plan).await? {
+            // What is put back is the same, whatever they made of it; another round looks after the rest.
+            Some(by) => Some(by),
+            None if plan.begun.is_none() => return Err(contradiction(ns, &document)),
+            None => return give_up(ctx, state, plan, ns, contradiction(ns, &document).full_text()).await,
+        };
     }
     if plan.begun.is_none() {
         plan.begun = Some(work.begun());
-        state.rewind = Some(Decision::Rewind(Box::new(plan.clone())));
-        ctx.checkpoint(state).await?;
+        remember(ctx, state, &plan).await?;
         crash::point("restore.rewind.begun");
         ctx.services().probe("restore.rewind.begun", &job.job).await;
     }
@@ -137,15 +158,22 @@ pub(super) async fn run(ctx: &JobContext, job: &Restore, state: &mut Checkpoint)
         let collection = collection(ns, differences);
         collection.remove().await?;
         if let Written::InTheWay(what) = collection.insert(barrier).await? {
-            return match round.others().await? {
+            return match round.others(&plan).await? {
                 Some(by) => Ok(Ended::Disturbed(by)),
-                None => Err(JobError::failed(format!("documents of {ns} could not be put back: {what}"))),
+                None => {
+                    give_up(ctx, state, plan, ns, format!("documents could not be put back: {what}")).await
+                }
             };
         }
     }
     let written = barrier.wait(&job.deployment).await.map_err(|e| failed(job, e))?;
     crash::point("restore.rewind.after-documents");
-    round.build_indexes(&work, &mut plan, state).await?;
+    if let Some((ns, what)) = round.build_indexes(&work, &mut plan, state).await? {
+        return match round.others(&plan).await? {
+            Some(by) => Ok(Ended::Disturbed(by)),
+            None => give_up(ctx, state, plan, &ns, format!("an index could not be built: {what}")).await,
+        };
+    }
     crash::point("restore.rewind.after-indexes");
     ctx.progress().message("reading back what was put back");
     let mut wrong = None;
@@ -153,20 +181,40 @@ pub(super) async fn run(ctx: &JobContext, job: &Restore, state: &mut Checkpoint)
         let document = collection(ns, differences).differing(Side::Want, to_model(written)).await?;
         wrong = wrong.or(document.map(|document| (ns, document)));
     }
-    match (round.others().await?, wrong) {
+    let disturbed = disturbed.or(round.others(&plan).await?).or(round.exchanged(&work).await?);
+    match (disturbed, wrong) {
         (Some(by), _) => Ok(Ended::Disturbed(by)),
         (None, None) => Ok(Ended::Quiet),
-        (None, Some((ns, document))) => Err(JobError::failed(format!(
-            "{ns} does not hold what was written to it: the document {document} differs; restore it without rewind"
-        ))),
+        (None, Some((ns, document))) => {
+            let what = format!("it does not hold what was written to it: the document {document} differs");
+            give_up(ctx, state, plan, ns, what).await
+        }
     }
 }
 
-fn contradiction(ns: &Namespace, document: &str, begun: bool) -> JobError {
-    let so_far = if begun { "part of the rewind was done" } else { "nothing was changed" };
+async fn remember(ctx: &JobContext, state: &mut Checkpoint, plan: &Plan) -> Result<(), JobError> {
+    state.rewind = Some(Decision::Rewind(Box::new(plan.clone())));
+    ctx.checkpoint(state).await
+}
+
+/// One collection cannot stay after all.
+async fn give_up(
+    ctx: &JobContext,
+    state: &mut Checkpoint,
+    mut plan: Plan,
+    ns: &Namespace,
+    reason: String,
+) -> Result<Ended, JobError> {
+    tracing::warn!(namespace = %ns, reason, "{ns} is loaded anew: {reason}");
+    plan.given_up.insert(ns.to_string(), reason);
+    remember(ctx, state, &plan).await?;
+    Ok(Ended::Again)
+}
+
+fn contradiction(ns: &Namespace, document: &str) -> JobError {
     JobError::failed(format!(
         "the document {document} of {ns} is not what the record of operations says, so the record cannot be relied on; \
-         {so_far}; restore it without rewind"
+         nothing was changed; restore it without rewind"
     ))
 }
 
@@ -177,34 +225,46 @@ fn failed(job: &Restore, error: mongo::Error) -> JobError {
 /// The timeline once it has everything up to `until`, or why it never will.
 async fn reached(
     ctx: &JobContext,
-    job: &Restore,
+    plan: &Plan,
     until: ClusterTime,
 ) -> Result<Result<Timeline, String>, JobError> {
-    match current(ctx, job).await? {
-        Ok(current) => timeline::reach(ctx, &current, until).await,
-        Err(reason) => Ok(Err(reason)),
+    let id = plan.timeline.parse().map_err(|e| JobError::failed_by("the plan names no timeline", e))?;
+    let timelines = ctx.catalog().timelines();
+    let Some(current) = timelines.get(id).await? else {
+        return Ok(Err(format!("the timeline {id} is gone")));
+    };
+    let reason = match timeline::reach(ctx, &current, until).await? {
+        Ok(reached) => return Ok(Ok(reached)),
+        Err(reason) => reason,
+    };
+    let goes_on = timelines.get(id).await?.is_some_and(|timeline| timeline.ended.is_none());
+    if goes_on && plan.begun.is_some() {
+        return Err(JobError::retry_by(
+            "the record cannot be followed up to now",
+            std::io::Error::other(reason),
+        ));
     }
+    Ok(Err(reason))
 }
 
-/// The record ends before now. Before the first write that ends the job; after it there is only forward: everything that
-/// was to stay is loaded in place.
+/// The record ends before now. Before the first write that ends the job; after it there is only forward: what was touched is
+/// loaded anew.
 async fn without_record(
     ctx: &JobContext,
     state: &mut Checkpoint,
     mut plan: Plan,
     reason: &str,
 ) -> Result<Ended, JobError> {
-    if plan.begun.is_none() {
+    let Some(begun) = &plan.begun else {
         return Err(JobError::failed(format!(
             "what has changed cannot be told any more, and nothing was changed: {reason}; restore it without rewind"
         )));
-    }
-    tracing::warn!("what stayed so far is loaded in place: {reason}");
-    for ns in &plan.kept {
+    };
+    tracing::warn!("what was touched so far is loaded anew: {reason}");
+    for ns in begun.collections.keys() {
         plan.given_up.entry(ns.clone()).or_insert_with(|| reason.to_owned());
     }
-    state.rewind = Some(Decision::Rewind(Box::new(plan)));
-    ctx.checkpoint(state).await?;
+    remember(ctx, state, &plan).await?;
     Ok(Ended::Quiet)
 }
 
@@ -217,8 +277,8 @@ impl Round<'_> {
     }
 
     async fn try_plan(&self, plan: &mut Plan) -> Result<Result<Work, String>, JobError> {
-        let Self { ctx, job, timeline, until } = *self;
-        let mut changed = match follow(ctx, job, timeline, until).await? {
+        let Self { ctx, job, timeline, until, ref memory } = *self;
+        let mut changed = match follow(ctx, job, timeline, until, memory.clone()).await? {
             Ok(changed) => changed,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -236,6 +296,7 @@ impl Round<'_> {
                 work.documents.remove(&item.ns);
                 work.indexes.remove(&item.ns);
                 work.lifetimes.remove(&item.ns);
+                work.identities.remove(&item.ns);
                 plan.given_up.insert(name, reason);
             }
         }
@@ -263,6 +324,7 @@ impl Round<'_> {
             return Ok(Err(reason));
         }
         let Some(info) = info else { return Ok(Ok(())) };
+        work.identities.insert(item.ns.clone(), info.uuid);
         if own.way != Way::Renamed {
             return Ok(Ok(()));
         }
@@ -276,14 +338,19 @@ impl Round<'_> {
                 Err(reason) => return Ok(Err(reason)),
             }
         }
-        let lifetimes = ttl::lifetimes(&self.job.deployment, &item.ns, &item.entry.meta.indexes).await;
-        let mut lifetimes = lifetimes.map_err(malformed)?;
-        let there: BTreeSet<_> = info.indexes.iter().filter_map(|spec| specs::name(spec)).collect();
-        lifetimes.retain(|lifetime| {
-            let name = lifetime.index.as_deref().unwrap_or_default();
-            let stays = there.contains(name) && !repair.drop.iter().any(|dropped| dropped == name);
-            stays && (is_changed || repair.lifetimes.iter().any(|changed| changed == name))
-        });
+        let wanted = ttl::lifetimes(&item.ns, &item.entry.meta.indexes).map_err(malformed)?;
+        let there = ttl::lifetimes(&item.ns, &info.indexes).map_err(malformed)?;
+        let parked = ttl::parked_seconds(&self.job.deployment).await.map_err(malformed)?;
+        let mut lifetimes = vec![];
+        for wanted in wanted {
+            let Some(now) = there.iter().find(|now| now.index == wanted.index) else { continue };
+            let is = |name: &String| Some(name) == wanted.index.as_ref();
+            if repair.drop.iter().any(is) || !(is_changed || repair.lifetimes.iter().any(is)) {
+                continue;
+            }
+            let is_live = now.expire_after_seconds < parked.into();
+            lifetimes.push(Lifetime { wanted, now: now.clone(), is_live });
+        }
         if !lifetimes.is_empty() {
             work.lifetimes.insert(item.ns.clone(), lifetimes);
         }
@@ -293,66 +360,99 @@ impl Round<'_> {
         Ok(Ok(()))
     }
 
-    /// Puts lifetimes aside that are not yet, so that nothing expires that is put back. Tells whether there were any.
+    /// Puts lifetimes aside under which documents might expire that are put back. Tells whether there were any.
     async fn park(&self, plan: &mut Plan, work: &Work, state: &mut Checkpoint) -> Result<bool, JobError> {
+        let Self { ctx, job, .. } = *self;
         let mut parked_any = false;
         for (ns, lifetimes) in &work.lifetimes {
-            let known = plan.parked.entry(ns.to_string()).or_default();
-            for lifetime in lifetimes {
-                let parked = Parked::of(lifetime.clone());
-                if known.iter().any(|known| known.index == parked.index) {
+            for Lifetime { wanted, now, is_live } in lifetimes {
+                let known = plan.parked.entry(ns.to_string()).or_default();
+                known.retain(|known| known.index != wanted.index);
+                known.push(Parked::of(wanted.clone()));
+                if !is_live {
                     continue;
                 }
-                known.push(parked);
+                // Known before it is done: nobody else would give it back if the job ended before it does.
+                remember(ctx, state, plan).await?;
+                lifetimes::record(ctx, job, now).await?;
+                crash::point("restore.rewind.before-parking");
+                ctx.check()?;
+                ttl::park(&job.deployment, now)
+                    .await
+                    .map_err(|e| job_error("putting aside a lifetime of", ns, e))?;
                 parked_any = true;
             }
         }
-        if !parked_any {
-            return Ok(false);
+        if parked_any {
+            crash::point("restore.rewind.after-parking");
         }
-        // Known before it is done: nobody else would give them back.
-        state.rewind = Some(Decision::Rewind(Box::new(plan.clone())));
-        self.ctx.checkpoint(state).await?;
-        for (ns, lifetimes) in &work.lifetimes {
-            for lifetime in lifetimes {
-                self.ctx.check()?;
-                ttl::park(&self.job.deployment, lifetime)
-                    .await
-                    .map_err(|e| job_error("putting aside a lifetime of", ns, e))?;
-            }
-        }
-        crash::point("restore.rewind.after-parking");
-        Ok(true)
+        Ok(parked_any)
     }
 
+    /// Builds what is missing; tells which collection does not take its index, and why.
     async fn build_indexes(
         &self,
         work: &Work,
         plan: &mut Plan,
         state: &mut Checkpoint,
-    ) -> Result<(), JobError> {
+    ) -> Result<Option<(Namespace, String)>, JobError> {
         for (ns, repair) in work.indexes.iter().filter(|(_, repair)| !repair.build.is_empty()) {
             self.ctx.check()?;
             self.ctx.progress().message(format!("building indexes of {ns}"));
             let options = load::build_options(self.job);
             let built = indexes::build(&self.job.deployment, ns, &repair.build, &options);
-            let built = self.ctx.or_stop(built).await?;
-            let built = built.map_err(|e| job_error("building the indexes of", ns, e))?;
-            plan.parked.entry(ns.to_string()).or_default().extend(built.parked.into_iter().map(Parked::of));
+            let built = match self.ctx.or_stop(built).await? {
+                Ok(built) => built,
+                Err(error) if error.code() == Some(DUPLICATE_KEY) => {
+                    return Ok(Some((ns.clone(), error.to_string())));
+                }
+                Err(error) => return Err(job_error("building the indexes of", ns, error)),
+            };
+            let parked = plan.parked.entry(ns.to_string()).or_default();
+            for one in built.parked.into_iter().map(Parked::of) {
+                parked.retain(|known| known.index != one.index);
+                parked.push(one);
+            }
         }
-        state.rewind = Some(Decision::Rewind(Box::new(plan.clone())));
-        self.ctx.checkpoint(state).await
+        remember(self.ctx, state, plan).await?;
+        Ok(None)
     }
 
     /// Whether anybody else wrote to what stays since the time of the round, in words.
-    async fn others(&self) -> Result<Option<String>, JobError> {
-        let Self { job, until, .. } = *self;
-        let now = time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?;
-        let kept: BTreeSet<String> = job.going(Way::Kept).map(|item| item.ns.to_string()).collect();
-        let own = OwnWrites { job: job.job.clone(), ddl: kept.clone(), dropped_databases: BTreeSet::new() };
-        let found = fence::foreign_writes(&job.deployment, to_mongo(until), now, &own);
-        let found = found.await.map_err(|e| failed(job, e))?;
-        let first = found.namespaces.intersection(&kept).next();
-        Ok(first.map(|ns| format!("{ns} was written to after {until}")))
+    async fn others(&self, plan: &Plan) -> Result<Option<String>, JobError> {
+        let now = time::majority_now(&self.job.deployment).await.map_err(|e| failed(self.job, e))?;
+        match written_by_others(self.job, plan, self.until, to_model(now)).await {
+            Ok(names) => Ok(names.first().map(|ns| format!("{ns} was written to after {}", self.until))),
+            // The record still has what the oplog has not: the next round finds out.
+            Err(error @ mongo::Error::OplogGap { .. }) => Ok(Some(error.to_string())),
+            Err(error) => Err(failed(self.job, error)),
+        }
     }
+
+    /// What stays and is another collection now than when the round began.
+    async fn exchanged(&self, work: &Work) -> Result<Option<String>, JobError> {
+        let found = listing(self.job).await?;
+        let other =
+            |(ns, uuid): &(&Namespace, &Option<[u8; 16]>)| found.get(ns).and_then(|info| info.uuid) != **uuid;
+        let first = work.identities.iter().find(other);
+        Ok(first.map(|(ns, _)| format!("{ns} was dropped or replaced")))
+    }
+}
+
+/// What stays and was written to by others after a time, or stands in a database that they dropped.
+pub(super) async fn written_by_others(
+    job: &Restore,
+    plan: &Plan,
+    since: ClusterTime,
+    until: ClusterTime,
+) -> mongo::Result<BTreeSet<String>> {
+    let stays = |item: &&Item| plan.changes_in_place(&item.ns.to_string());
+    let kept: BTreeSet<String> = job.going(Way::Kept).filter(stays).map(|item| item.ns.to_string()).collect();
+    let own = OwnWrites { job: job.job.clone(), maintained: kept.clone(), ..OwnWrites::default() };
+    let found = fence::foreign_writes(&job.deployment, to_mongo(since), to_mongo(until), &own).await?;
+    let is_told = |ns: &&String| {
+        let database = ns.split_once('.').map_or(ns.as_str(), |(database, _)| database);
+        found.namespaces.contains(*ns) || found.namespaces.contains(&format!("{database}.$cmd"))
+    };
+    Ok(kept.iter().filter(is_told).cloned().collect())
 }

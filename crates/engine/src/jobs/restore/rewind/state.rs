@@ -24,6 +24,8 @@ pub(crate) enum Decision {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Plan {
+    /// The timeline that is followed.
+    pub(crate) timeline: String,
     /// What stays where it is, by namespace.
     pub(crate) kept: BTreeSet<String>,
     /// What does not, with the reason.
@@ -35,6 +37,11 @@ pub(crate) struct Plan {
     /// From the first write on: what the first look behind the fence has found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) begun: Option<Begun>,
+    /// The time (as one number) up to which the last round followed the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) followed: Option<u64>,
+    /// What stays and others wrote to after that.
+    pub(crate) changed_by_others: BTreeSet<String>,
     /// Everything that stays was put back and read back.
     pub(crate) done: bool,
 }

@@ -5,8 +5,6 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
-mod when;
-
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
 #[command(name = "ebbtide", version, propagate_version = true, arg_required_else_help = true)]
@@ -275,6 +273,10 @@ pub(crate) enum RolePurpose {
     RestoreUsers,
 }
 
+fn point_in_time(text: &str) -> Result<PointInTime, String> {
+    text.parse()
+}
+
 fn parse_version(text: &str) -> Result<(u32, u32, u32), String> {
     let mut numbers = text.splitn(3, '.').map(str::parse);
     let mut next =
@@ -512,7 +514,7 @@ Examples:
         #[arg(long, required_unless_present = "at")]
         snapshot: Option<String>,
         /// The point in time to restore.
-        #[arg(long, value_name = "WHEN", conflicts_with = "snapshot", value_parser = when::parse)]
+        #[arg(long, value_name = "WHEN", conflicts_with = "snapshot", value_parser = point_in_time)]
         at: Option<PointInTime>,
         /// Deployment to restore into.
         #[arg(long = "target")]

@@ -5,6 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
+mod past;
+
+pub(crate) use past::{Diff, Doc, Document};
+
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
 #[command(name = "ebbtide", version, propagate_version = true, arg_required_else_help = true)]
@@ -76,6 +80,11 @@ pub(crate) enum Command {
     /// Show what is recorded of a deployment, and which points in time can be restored.
     #[command(subcommand)]
     Timeline(Timeline),
+    /// Look at a document as it was, and at its versions.
+    #[command(subcommand)]
+    Doc(Doc),
+    /// Tell what differs in a collection between two points in time.
+    Diff(Diff),
     /// Take, list, show and delete snapshots.
     #[command(subcommand)]
     Snapshot(Snapshot),

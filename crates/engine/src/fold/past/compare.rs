@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use history::{
-    CollectionId, SortKey,
+    CollectionId, Malformed, SortKey,
     catalog_state::{CatalogState, Collection},
     change::{Change, Coalesced, Outcome},
     raw,
@@ -13,11 +13,15 @@ use model::ClusterTime;
 use mongo::Namespace;
 
 use super::{Origin, Past, PastError, base::Lookup, of_model, place, sift::off_the_runtime};
-use crate::fold::{
-    Obstacle,
-    base::Base,
-    definitions::unfoldable,
-    delta::{Delta, SortedChanges},
+use crate::{
+    extjson::{self, Mode},
+    fold::{
+        Obstacle,
+        base::Base,
+        definitions::unfoldable,
+        delta::{Delta, SortedChanges},
+    },
+    lease::JobError,
 };
 
 /// Changes of one document that are held before it is looked up.
@@ -275,10 +279,16 @@ impl Touched {
 }
 
 impl DocumentChange {
-    /// The `_id`, by which it is known at both times: type and raw value.
-    pub fn id(&self) -> Option<(u8, &[u8])> {
-        let document = self.after.as_deref().or(self.before.as_deref())?;
-        let id = raw::field(document, "_id").ok().flatten()?;
-        Some((id.kind, id.value))
+    /// The `_id`, by which it is known at both times, as extended JSON.
+    ///
+    /// # Errors
+    /// When the document cannot be read.
+    pub fn id(&self) -> Result<String, PastError> {
+        let document = self.after.as_deref().or(self.before.as_deref()).unwrap_or_default();
+        let shown = raw::field(document, "_id").and_then(|id| {
+            let id = id.ok_or(Malformed("a document without _id"))?;
+            extjson::value(id.kind, id.value, Mode::Canonical)
+        });
+        shown.map_err(|error| JobError::failed_by("a document of the vault cannot be read", error).into())
     }
 }

@@ -130,6 +130,7 @@ async fn lists_every_version(recorded: &Recorded) {
             let earlier = show(recorded, &id, before(version.at)).await.ok();
             assert!(then == version.document && earlier != version.document, "{id}");
         }
+        from_the_middle(recorded, &past, &asked, number).await;
         // Page by page it is the same.
         let (mut pages, mut range) = (Vec::new(), ranges.clone());
         loop {
@@ -144,6 +145,30 @@ async fn lists_every_version(recorded: &Recorded) {
         told += newest_first.len();
     }
     println!("{told} versions were told");
+}
+
+/// What there is to be told of a document where one begins to look after the name has changed hands, and while nobody has it.
+async fn from_the_middle(recorded: &Recorded, past: &Past, asked: &Asked, number: u64) {
+    for first in [32, 62, 85] {
+        let steps = &recorded.steps[first..];
+        let mut asked = asked.clone();
+        asked.ranges[0].1.from = steps[0].at;
+        let present = steps[0].document(number).map(|document| (Operation::Present, Some(document.clone())));
+        let later = expected_versions(steps, number);
+        let found = match past.versions(asked).await {
+            Ok(found) => found.versions,
+            Err(PastError::NoDocument) => Vec::new(),
+            Err(error) => panic!("{number} from step {first}: {error:?}"),
+        };
+        let about = format!("{} from step {first}: {found:#?}", id_of(number));
+        assert_eq!(found.len(), later.len() + usize::from(present.is_some()), "{about}");
+        let mut found = found.into_iter().rev();
+        if let Some(expected) = present {
+            let first = found.next().unwrap();
+            assert!((first.operation, first.document) == expected && first.at == steps[0].at, "{about}");
+        }
+        assert!(found.zip(later).all(|(version, (.., document))| version.document == document), "{about}");
+    }
 }
 
 async fn difference(

@@ -12,7 +12,7 @@ use common::{
     recorder::{Recorder, second},
 };
 use ebbtide_api as api;
-use model::{ClusterTime, role::Role, timeline::TimelineEnd};
+use model::{ClusterTime, ContinuousBackup, RestoreWindowDays, role::Role, timeline::TimelineEnd};
 use serde_json::{Value, json};
 
 /// Recorded from second 5 to second 600, with snapshots of the seconds 10 and 100; it is second 600.
@@ -164,9 +164,9 @@ async fn each_reason_for_no_answer_has_a_code_of_its_own() {
 async fn times_that_cannot_be_restored_cannot_be_looked_at_either() {
     let app = App::start().await;
     let at = |time| typed(time);
-    let asked = |time| format!("namespace=a.b&id=5&at={}", at(time));
+    let asked_at = |time| format!("namespace=a.b&id=5&at={}", at(time));
     let nothing =
-        app.get(&document(&app, &asked(second(10, 0)))).await.refused(400, "INVALID_PIT_RESTORE_TIME");
+        app.get(&document(&app, &asked_at(second(10, 0)))).await.refused(400, "INVALID_PIT_RESTORE_TIME");
     assert!(nothing["detail"].as_str().unwrap().contains("nothing is recorded"), "{nothing}");
     app.get(&versions(&app, "namespace=a.b&id=5")).await.refused(400, "INVALID_PIT_RESTORE_TIME");
     let (mut recorder, _) = recorded(&app).await;
@@ -176,7 +176,7 @@ async fn times_that_cannot_be_restored_cannot_be_looked_at_either() {
         (second(600, 2), 400, "INVALID_PIT_RESTORE_TIME"),
         (second(700, 0), 400, "INVALID_PIT_RESTORE_TIME"),
     ] {
-        let told = app.get(&document(&app, &asked(time))).await.refused(status, code);
+        let told = app.get(&document(&app, &asked_at(time))).await.refused(status, code);
         assert!(told["detail"].as_str().unwrap().contains("What can be restored"), "{told}");
     }
     recorder.end(&app, TimelineEnd::RolledOver, "the oplog was too small").await;
@@ -196,6 +196,17 @@ async fn times_that_cannot_be_restored_cannot_be_looked_at_either() {
     let asked = app.past.versions.lock().unwrap().pop().unwrap();
     let ranges: Vec<_> = asked.ranges.iter().map(|(_, range)| (range.from, range.to)).collect();
     assert_eq!(ranges, [(second(10, 2), second(600, 1)), (second(606, 1), second(610, 1))]);
+    // What lies before the restore window is not shown, though it is there still.
+    let day = ContinuousBackup { pit_enabled: true, restore_window_days: RestoreWindowDays::MIN };
+    app.catalog.timelines().set_continuous_backup(app.cluster.id, day).await.unwrap();
+    app.pass_seconds(86_400 - 300);
+    let told =
+        app.get(&document(&app, &asked_at(second(200, 0)))).await.refused(400, "INVALID_PIT_RESTORE_TIME");
+    assert!(told["detail"].as_str().unwrap().contains("before the restore window"), "{told}");
+    app.get(&document(&app, &asked_at(second(400, 0)))).await.expect(200);
+    app.get(&versions(&app, "namespace=a.b&id=5")).await.expect(200);
+    let asked = app.past.versions.lock().unwrap().pop().unwrap();
+    assert_eq!(asked.ranges[0].1.from, second(310, 0));
     app.stop().await;
 }
 

@@ -75,6 +75,18 @@ fn expected_versions(steps: &[Step], number: u64) -> Vec<(ClusterTime, ClusterTi
         .collect()
 }
 
+async fn asked(recorded: &Recorded, namespace: &str, id: DocumentId) -> Asked {
+    let bench = &recorded.bench;
+    Asked {
+        deployment: bench.deployment,
+        ranges: bench.catalog.timelines().ranges(bench.deployment).await.unwrap(),
+        namespace: namespace.to_owned(),
+        id,
+        limit: 10_000,
+        documents: true,
+    }
+}
+
 async fn versions(past: &Past, asked: &Asked) -> Vec<Version> {
     let found = past.versions(asked.clone()).await.unwrap();
     assert_eq!(found.more_until, None);
@@ -89,14 +101,7 @@ async fn lists_every_version(recorded: &Recorded) {
     let mut told = 0;
     for number in (0..workload::IDS).step_by(3) {
         let id = id_of(number);
-        let asked = Asked {
-            deployment: bench.deployment,
-            ranges: ranges.clone(),
-            namespace: "app.things".to_owned(),
-            id: document_id(&id),
-            limit: 10_000,
-            documents: true,
-        };
+        let asked = asked(recorded, "app.things", document_id(&id)).await;
         let initial = recorded.steps[0].document(number);
         let expected = expected_versions(&recorded.steps, number);
         if initial.is_none() && expected.is_empty() {
@@ -132,7 +137,7 @@ async fn lists_every_version(recorded: &Recorded) {
         }
         from_the_middle(recorded, &past, &asked, number).await;
         // Page by page it is the same.
-        let (mut pages, mut range) = (Vec::new(), ranges.clone());
+        let (mut pages, mut range) = (Vec::new(), asked.ranges.clone());
         loop {
             let asked = Asked { ranges: range.clone(), limit: 2, ..asked.clone() };
             let page = past.versions(asked).await.unwrap();
@@ -276,6 +281,9 @@ async fn what_cannot_be_looked_up_is_told(recorded: &Recorded) {
             "{namespace}: {found:?}"
         );
         let found = past.difference(&origin, namespace, recorded.steps[0].at, at, 1).await;
+        let asked = asked(recorded, namespace, id.clone()).await;
+        let versions = past.versions(asked).await;
+        assert!(matches!(&versions, Err(PastError::NotSearchable(_))), "{namespace}: {versions:?}");
         // A collection that came later is told as that.
         assert!(matches!(&found, Err(PastError::NotSearchable(_))), "{namespace}: {found:?}");
     }

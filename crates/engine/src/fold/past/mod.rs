@@ -7,6 +7,7 @@
 mod base;
 mod compare;
 mod id;
+mod page;
 mod place;
 mod show;
 mod sift;

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
-mod when;
+mod past;
+
+pub(crate) use past::{Diff, Doc, Document};
 
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
@@ -78,6 +80,11 @@ pub(crate) enum Command {
     /// Show what is recorded of a deployment, and which points in time can be restored.
     #[command(subcommand)]
     Timeline(Timeline),
+    /// Look at a document as it was, and at its versions.
+    #[command(subcommand)]
+    Doc(Doc),
+    /// Tell what differs in a collection between two points in time.
+    Diff(Diff),
     /// Take, list, show and delete snapshots.
     #[command(subcommand)]
     Snapshot(Snapshot),
@@ -273,6 +280,10 @@ pub(crate) enum RolePurpose {
     Restore,
     /// Restore data, users and roles.
     RestoreUsers,
+}
+
+fn point_in_time(text: &str) -> Result<PointInTime, String> {
+    text.parse()
 }
 
 fn parse_version(text: &str) -> Result<(u32, u32, u32), String> {
@@ -530,7 +541,7 @@ Examples:
         #[arg(long, required_unless_present = "at")]
         snapshot: Option<String>,
         /// The point in time to restore.
-        #[arg(long, value_name = "WHEN", conflicts_with = "snapshot", value_parser = when::parse)]
+        #[arg(long, value_name = "WHEN", conflicts_with = "snapshot", value_parser = point_in_time)]
         at: Option<PointInTime>,
         /// Deployment to restore into.
         #[arg(long = "target")]

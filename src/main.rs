@@ -63,6 +63,8 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => admin::verify::run(verify, args.output).await,
         Command::Cluster(command) => client::cluster::run(command, &args.server, args.output).await,
         Command::Timeline(command) => client::timeline::run(command, &args.server, args.output).await,
+        Command::Doc(command) => client::past::doc(command, &args.server, args.output).await,
+        Command::Diff(command) => client::past::diff(command, &args.server, args.output).await,
         Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
     }

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod archives;
+mod past;
 
 /// Runs until a signal, or until something cannot go on.
 pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
@@ -88,6 +89,7 @@ fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api:
     api::State {
         catalog: opened.catalog.clone(),
         archives: Arc::new(archives::VaultArchives(opened.vault.clone())),
+        past: Arc::new(past::EnginePast(engine::past::Past::new(engine.services().clone()))),
         secrets: Arc::new(MasterKeySecrets(Arc::clone(&opened.master_key))),
         registrar: Arc::new(LiveRegistrar),
         poke: engine.poke(),

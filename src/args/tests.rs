@@ -9,6 +9,8 @@ use crate::exit;
 const PAGE: &str = include_str!("../../docs/cli.md");
 /// What people type in a hurry.
 const RECOVER: &str = include_str!("../../docs/recover.md");
+/// What people type who look into the past.
+const TIME_MACHINE: &str = include_str!("../../docs/time-machine.md");
 
 /// Every command that has no commands below it, with the words that lead to it.
 fn leaves(command: &Command, words: &str) -> Vec<(String, Command)> {
@@ -109,6 +111,25 @@ fn what_is_to_be_typed_after_an_accident_is_understood() {
         let words = words(line).into_iter().chain(["--project", "68a7"]);
         Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
+}
+
+#[test]
+fn what_is_to_be_typed_to_look_into_the_past_is_understood() {
+    let lines: Vec<&str> = TIME_MACHINE.lines().filter(|line| line.starts_with("ebbtide ")).collect();
+    assert!(lines.len() >= 5, "{lines:#?}");
+    for line in lines {
+        let words = words(line).into_iter().chain(["--project", "68a7"]);
+        Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+    let show = ["ebbtide", "doc", "show", "orders", "shop.items"];
+    let ask =
+        |more: &[&str]| Args::try_parse_from(show.iter().chain(more).chain(&["--project", "68a7"])).map(drop);
+    ask(&["-5", "--at", "1767323045"]).unwrap();
+    for bad in [&["5"][..], &["--at", "1767323045"], &["5", "--at", "yesterday"]] {
+        assert!(ask(bad).is_err(), "{bad:?}");
+    }
+    let diff = ["ebbtide", "diff", "orders", "shop.items", "--project", "68a7", "--from", "1767323045"];
+    assert!(Args::try_parse_from(diff).is_err(), "without an end");
 }
 
 #[test]

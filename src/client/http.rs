@@ -87,17 +87,26 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(failure(response).await) }
     }
 
+    /// GET, answered by JSON that stays text: documents in it keep the order of their fields.
+    pub(crate) async fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        self.text(Method::GET, path, None).await
+    }
+
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let response = self.authenticated(method, path, body).await?;
-        if !response.status().is_success() {
-            return Err(failure(response).await);
-        }
-        let text = response.text().await.context("read the server's answer")?;
+        let text = self.text(method, path, body).await?;
         if text.is_empty() {
             Ok(Value::Null)
         } else {
             serde_json::from_str(&text).context("understand the server's answer")
         }
+    }
+
+    async fn text(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<String> {
+        let response = self.authenticated(method, path, body).await?;
+        if !response.status().is_success() {
+            return Err(failure(response).await);
+        }
+        response.text().await.context("read the server's answer")
     }
 
     /// Sends a request; answers one challenge, which a first or stale nonce brings.

@@ -6,6 +6,7 @@ mod digest;
 mod download;
 mod findings;
 mod http;
+pub(crate) mod past;
 mod print;
 pub(crate) mod restore;
 pub(crate) mod snapshot;

@@ -84,7 +84,7 @@ fn recording(capture: &Value) -> String {
 }
 
 /// A cluster time for people, and as `--at` takes it.
-fn time(time: &Value) -> String {
+pub(super) fn time(time: &Value) -> String {
     format!("{} ({},{})", print::field(time, "date"), time["seconds"], time["increment"])
 }
 

@@ -47,9 +47,11 @@ codes! {
     CannotUseServerlessInstanceInClusterApi = 400 "CANNOT_USE_SERVERLESS_INSTANCE_IN_CLUSTER_API" "Cannot use serverless instance %s in the cluster API.";
     ClusterNameInvalid = 400 "CLUSTER_NAME_INVALID" "The cluster name %s is invalid. The name can only contain ASCII letters, numbers, and hyphens.";
     DuplicateClusterName = 400 "DUPLICATE_CLUSTER_NAME" "A cluster named %s is already present in group %s.";
+    CollectionNotSearchable = 400 "COLLECTION_NOT_SEARCHABLE" "Documents of %s cannot be looked up.";
     FractionalTimestamp = 400 "FRACTIONAL_TIMESTAMP" "Timestamp must be whole number of seconds.";
     IncorrectBackupApiEndpoint = 400 "INCORRECT_BACKUP_API_ENDPOINT" "Incorrect Public API endpoint for Cloud Backups. Please use the following end point: %s.";
     InvalidAttribute = 400 "INVALID_ATTRIBUTE" "Invalid attribute %s specified.";
+    InvalidDocumentId = 400 "INVALID_DOCUMENT_ID" "The document ID is invalid.";
     InvalidEnumValue = 400 "INVALID_ENUM_VALUE" "An invalid enumeration value %s was specified.";
     InvalidJsonAttribute = 400 "INVALID_JSON_ATTRIBUTE" "Received JSON for the %s attribute does not match expected format.";
     InvalidPitRestoreTime = 400 "INVALID_PIT_RESTORE_TIME" "Please provide a valid UTC time or an operation time (ts).";
@@ -71,6 +73,8 @@ codes! {
     AccessForbidden = 403 "ACCESS_FORBIDDEN" "Access to this resource is forbidden for current user.";
     CannotRestoreToTarget = 403 "CANNOT_RESTORE_TO_TARGET" "Cannot restore with insufficient permission on source snapshot or target cluster.";
     ClusterNotFound = 404 "CLUSTER_NOT_FOUND" "No cluster named %s exists in group %s.";
+    CollectionNotFound = 404 "COLLECTION_NOT_FOUND" "No collection %s existed in cluster %s %s.";
+    DocumentNotFound = 404 "DOCUMENT_NOT_FOUND" "No document with the _id %s existed in %s %s.";
     GroupNameNotFound = 404 "GROUP_NAME_NOT_FOUND" "No group with name \"%s\" exists.";
     GroupNotFound = 404 "GROUP_NOT_FOUND" "No group with ID %s exists.";
     InvalidGroupId = 404 "INVALID_GROUP_ID" "An invalid group ID %s was specified.";
@@ -97,6 +101,7 @@ codes! {
     GroupAlreadyExists = 409 "GROUP_ALREADY_EXISTS" "A group with name \"%s\" already exists.";
     InvalidRestoreProcess = 409 "INVALID_RESTORE_PROCESS" "Process is not valid for automated restore.";
     ResourceBusy = 409 "RESOURCE_BUSY" "The resource is in use: %s.";
+    StateNotKnown = 409 "STATE_NOT_KNOWN" "The state that was asked for cannot be computed.";
     CannotDownloadExpiredJob = 410 "CANNOT_DOWNLOAD_EXPIRED_JOB" "Cannot download job %s, as it has expired and the data has been deleted.";
     VersionGone = 410 "VERSION_GONE" "Version %s of %s is no longer available.";
     PayloadTooLarge = 413 "PAYLOAD_TOO_LARGE" "The request body exceeds %s bytes.";

@@ -12,6 +12,70 @@ pub(crate) enum Layout {
     Pretty,
 }
 
+/// JSON that has parts which are text already, because a value would lose the order of their fields: documents.
+#[derive(Debug)]
+pub(crate) enum Tree {
+    Value(Value),
+    /// JSON, taken as it is.
+    Text(String),
+    List(Vec<Self>),
+    Object(Vec<(&'static str, Self)>),
+}
+
+impl<T: Into<Value>> From<T> for Tree {
+    fn from(value: T) -> Self {
+        Self::Value(value.into())
+    }
+}
+
+impl Tree {
+    fn write(&self, out: &mut Vec<u8>) {
+        let separate = |position: usize, out: &mut Vec<u8>| {
+            if position > 0 {
+                out.push(b',');
+            }
+        };
+        match self {
+            Self::Value(value) => write_value(value, Layout::Compact, 0, out),
+            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Self::List(items) => {
+                out.push(b'[');
+                for (position, item) in items.iter().enumerate() {
+                    separate(position, out);
+                    item.write(out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_unstable_by_key(|(name, _)| *name);
+                out.push(b'{');
+                for (position, (name, member)) in members.into_iter().enumerate() {
+                    separate(position, out);
+                    write_string(name, out);
+                    out.push(b':');
+                    member.write(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+/// The tree as text, on one line whatever layout is asked for; in an envelope if there is a status for it.
+pub(crate) fn write_tree(tree: &Tree, envelope: Option<u16>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    match envelope {
+        None => tree.write(&mut out),
+        Some(status) => {
+            out.extend_from_slice(format!("{{\"status\":{status},\"content\":").as_bytes());
+            tree.write(&mut out);
+            out.push(b'}');
+        }
+    }
+    out
+}
+
 /// The value as text.
 pub(crate) fn write(value: &Value, layout: Layout) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
@@ -118,6 +182,19 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn documents_keep_the_order_of_their_fields() {
+        let tree = Tree::Object(vec![
+            ("document", Tree::Text(r#"{"z":1,"a":2}"#.to_owned())),
+            ("at", Value::from(5).into()),
+            ("list", Tree::List(vec![Tree::Text("{}".to_owned()), "x\"".into()])),
+        ]);
+        let text = r#"{"at":5,"document":{"z":1,"a":2},"list":[{},"x\""]}"#;
+        assert_eq!(write_tree(&tree, None), text.as_bytes());
+        let enveloped = format!(r#"{{"status":200,"content":{text}}}"#);
+        assert_eq!(write_tree(&tree, Some(200)), enveloped.as_bytes());
+    }
     use proptest::prelude::*;
     use serde_json::json;
 

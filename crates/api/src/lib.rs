@@ -3,8 +3,8 @@
 //! A request goes through one gate (`gate`): who asks, may it ask now, in which version, are the ids in
 //! its path well formed, may it do this here. Only then a handler (`ops`) looks at parents, body and meaning. A handler
 //! writes rows that state an intent into the catalog and reads rows that state what was observed; it never
-//! talks to a MongoDB and never runs a job. A download streams an archive out of the vault's read side, and that
-//! is all that reaches past the catalog.
+//! talks to a MongoDB and never runs a job. A download streams an archive out of the vault's read side, and questions about
+//! the past are answered from there; that is all that reaches past the catalog.
 //!
 //! Whatever comes from outside is bounded: header bytes, body bytes, connections, cached rows, nonces, buckets.
 
@@ -19,6 +19,7 @@ mod json;
 mod ops;
 mod page;
 mod params;
+mod past;
 mod query;
 mod rate;
 mod reply;
@@ -33,6 +34,10 @@ pub use auth::{
     issue::{Issued, download_token, issue_api_key, issue_service_account},
 };
 pub use error::{Code, Problem};
+pub use past::{
+    DefinitionChange, DifferenceOf, DocumentAt, DocumentChange, DocumentChanges, Past, PastDifference,
+    PastDocument, PastError, PastVersion, PastVersions, VersionsOf,
+};
 pub use rate::{Bucket, RateLimits};
 pub use router::{Served, operations, router};
 pub use serve::{ServeError, serve};

@@ -27,6 +27,8 @@ pub(crate) struct Reply {
 pub(crate) enum Content {
     /// One thing: an envelope goes around it.
     Object(Value),
+    /// The same, with documents in it.
+    Tree(json::Tree),
     /// A list: an envelope's status goes into it.
     Page(Value),
     /// None.
@@ -40,6 +42,10 @@ impl Reply {
 
     pub(crate) fn created(value: Value) -> Self {
         Self { status: StatusCode::CREATED, content: Content::Object(value) }
+    }
+
+    pub(crate) fn tree(tree: json::Tree) -> Self {
+        Self { status: StatusCode::OK, content: Content::Tree(tree) }
     }
 
     pub(crate) fn page(value: Value) -> Self {
@@ -59,6 +65,7 @@ pub(crate) fn success(server: &Server, reply: Reply, query: &Query, selected: &S
         Content::Empty => Vec::new(),
         Content::Object(value) if query.envelope() => json::write_envelope(status, &value, layout),
         Content::Object(value) => json::write(&value, layout),
+        Content::Tree(tree) => json::write_tree(&tree, query.envelope().then_some(status)),
         Content::Page(mut value) => {
             if query.envelope() {
                 value["status"] = status.into();

@@ -9,7 +9,7 @@ use model::{DeploymentKind, WallTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::rate::RateLimits;
+use crate::{past::Past, rate::RateLimits};
 
 /// Purpose (associated data) under which the HA1 of an API key is sealed with the master key.
 pub const PURPOSE_HA1: &str = "api-key-ha1";
@@ -221,6 +221,8 @@ pub struct State {
     pub catalog: catalog::Catalog,
     /// The read side of the vault.
     pub archives: Arc<dyn ArchiveSource>,
+    /// What was recorded, to be looked into.
+    pub past: Arc<dyn Past>,
     /// The master key, behind a wall.
     pub secrets: Arc<dyn SecretOpener>,
     /// The check of a new deployment.

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod crash;
 mod damage;
 pub mod engine;
+mod extjson;
 pub mod fold;
 pub mod jobs;
 pub mod lease;
@@ -25,4 +26,5 @@ pub mod verify;
 mod worker;
 
 pub use engine::{Engine, Services, Settings};
+pub use fold::past;
 pub use lease::{JobContext, JobError, Outcome, Stop};

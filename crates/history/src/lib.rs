@@ -19,6 +19,7 @@ mod number;
 pub mod raw;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod skim;
 mod time;
 pub mod transaction;
 

@@ -10,7 +10,14 @@ extern crate ebbtide_history as history;
 #[path = "support/timeline.rs"]
 mod timeline;
 
-use history::{CollectionId, SortKey, raw, transaction::Assembler};
+use history::{
+    CollectionId, SortKey,
+    change::{Effect, interpret},
+    entry::Entry,
+    raw,
+    skim::Wanted,
+    transaction::Assembler,
+};
 use timeline::Timeline;
 
 const RECORDINGS: [(&str, &[u8], &[u8]); 2] = [
@@ -94,4 +101,31 @@ fn folding_in_steps_comes_to_the_same() {
             assert_is(&timeline, version, state);
         }
     }
+}
+
+/// What is skimmed off for one document or one collection is all that is done to it, and everything but plain writes.
+#[test]
+fn skimming_loses_nothing_of_what_is_asked_for() {
+    let nobody = Wanted::Key(SortKey::of_value(0x02, b"\x07\0\0\0nobody\0").unwrap());
+    let (mut writes, mut passed_over) = (0, 0);
+    for (version, oplog, _) in RECORDINGS {
+        for entry in raw::documents(oplog) {
+            let entry = entry.unwrap();
+            let read = Entry::read(entry).unwrap();
+            let mut effects = Vec::new();
+            interpret(&read.operation, &|_| true, &mut |effect| effects.push(effect)).unwrap();
+            for effect in effects {
+                match effect {
+                    Effect::Write { collection, key, .. } => {
+                        writes += 1;
+                        assert!(Wanted::Collection(collection).keeps(entry), "{version}: {read:?}");
+                        assert!(Wanted::Key(key).keeps(entry), "{version}: {read:?}");
+                    }
+                    other => assert!(nobody.keeps(entry), "{version}: {other:?}"),
+                }
+            }
+            passed_over += usize::from(!nobody.keeps(entry));
+        }
+    }
+    assert!(passed_over > 100 && passed_over <= writes, "{passed_over} entries of {writes} writes");
 }

@@ -149,6 +149,58 @@ impl PointInTime {
     }
 }
 
+/// The forms in which a point in time is typed, for people.
+pub const POINT_IN_TIME_FORMS: &str =
+    "an operation as SECONDS,INCREMENT, a time such as 2026-01-02T03:04:05Z, or seconds since the epoch";
+
+/// Reads `SECONDS,INCREMENT` (the state after that operation), or an RFC 3339 time or seconds since the epoch (the state
+/// at the beginning of that second).
+impl FromStr for PointInTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let none = || format!("{:?} is not {POINT_IN_TIME_FORMS}", text.chars().take(64).collect::<String>());
+        if text.contains(',') {
+            let time: ClusterTime = text.parse().map_err(|_| none())?;
+            if time.increment == 0 {
+                return Err("operations are counted from 1 on in each second".to_owned());
+            }
+            return Ok(Self::Operation(time));
+        }
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let seconds = text.parse();
+            return seconds
+                .map(Self::Second)
+                .map_err(|_| format!("{text:.64} seconds since the epoch are too many"));
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| none())?;
+        if time.subsec_nanosecond() != 0 {
+            return Err(
+                "a time is a whole second; within one, name the operation as SECONDS,INCREMENT".to_owned()
+            );
+        }
+        let seconds = u32::try_from(time.as_second());
+        seconds.map(Self::Second).map_err(|_| format!("no operation was or will be recorded at {text}"))
+    }
+}
+
+/// As it is read.
+impl fmt::Display for PointInTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operation(time) => time.fmt(f),
+            Self::Second(seconds) => seconds.fmt(f),
+        }
+    }
+}
+
+/// The point whose state holds all operations at or before a time.
+impl From<ClusterTime> for PointInTime {
+    fn from(time: ClusterTime) -> Self {
+        if time.increment == 0 { Self::Second(time.seconds) } else { Self::Operation(time) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +243,47 @@ mod tests {
     fn ends_keep_their_words() {
         for end in TimelineEnd::ALL {
             assert_eq!(end.as_str().parse(), Ok(end));
+        }
+    }
+
+    #[test]
+    fn a_point_in_time_is_typed_in_three_ways() {
+        let operation = ClusterTime { seconds: 1_767_323_045, increment: 7 };
+        assert_eq!("1767323045,7".parse(), Ok(PointInTime::Operation(operation)));
+        for same in
+            ["1767323045", "2026-01-02T03:04:05Z", "2026-01-02T04:04:05+01:00", "2026-01-02T03:04:05.000Z"]
+        {
+            assert_eq!(same.parse(), Ok(PointInTime::Second(1_767_323_045)), "{same}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_point_in_time_is_told_why() {
+        for (text, why) in [
+            ("", "is not an operation as"),
+            ("yesterday", "is not an operation as"),
+            ("2026-01-02T03:04:05", "is not an operation as"),
+            ("-5", "is not an operation as"),
+            ("1767323045,", "is not an operation as"),
+            ("1767323045,7,8", "is not an operation as"),
+            ("1767323045,0", "counted from 1"),
+            ("1767323045000", "too many"),
+            ("2026-01-02T03:04:05.5Z", "whole second"),
+            ("1969-01-01T00:00:00Z", "no operation"),
+            ("2206-01-01T00:00:00Z", "no operation"),
+        ] {
+            let error = text.parse::<PointInTime>().expect_err(text);
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn points_in_time_read_back_as_they_are_written() {
+        let time = |increment| ClusterTime { seconds: 1_767_323_045, increment };
+        for time in [time(0), time(7)] {
+            let point = PointInTime::from(time);
+            assert_eq!(point.to_string().parse(), Ok(point));
+            assert_eq!(point.time(), time);
         }
     }
 }

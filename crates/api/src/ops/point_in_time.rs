@@ -39,6 +39,22 @@ pub(super) async fn base(call: &Call, source: &Deployment, at: PointInTime) -> A
     Err(record.refusal(source, time, is_known, now))
 }
 
+/// The timeline that has a point in time, and the snapshot from which its state is folded: for who looks at it now, and does
+/// not wait until it is recorded.
+pub(super) async fn recorded(
+    call: &Call,
+    source: &Deployment,
+    at: PointInTime,
+) -> Answer<(Timeline, Snapshot)> {
+    let (time, now) = (at.time(), call.server.now());
+    let found = base_for(call, source, time).await?;
+    let is_known = found.is_some();
+    match found.filter(|_| source.continuous.restore_window_days.begins(now) <= time) {
+        Some(found) => Ok(found),
+        None => Err(Record::read(call, source).await?.refusal(source, time, is_known, now)),
+    }
+}
+
 async fn base_for(
     call: &Call,
     source: &Deployment,
@@ -98,7 +114,13 @@ impl Record {
         (soon && self.is_recorded(now)).then_some(open)
     }
 
-    fn refusal(&self, source: &Deployment, time: ClusterTime, is_known: bool, now: WallTime) -> Problem {
+    pub(super) fn refusal(
+        &self,
+        source: &Deployment,
+        time: ClusterTime,
+        is_known: bool,
+        now: WallTime,
+    ) -> Problem {
         let extents: Vec<Extent> = self.timelines.iter().map(Timeline::extent).collect();
         let why = if is_known { Why::OutsideWindow } else { Why::of(&extents, time, now) };
         let (name, continuous) = (source.name.as_str(), source.continuous);

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
 pub mod http;
+pub mod past;
 pub mod recorder;
 
 use std::{
@@ -120,6 +121,7 @@ pub struct App {
     pub catalog: Catalog,
     pub sealer: Arc<Sealer>,
     pub archives: Arc<MemoryArchives>,
+    pub past: Arc<past::PlayedPast>,
     pub clock: Arc<AtomicI64>,
     pub state: api::State,
     pub shutdown: CancellationToken,
@@ -148,6 +150,7 @@ impl App {
         let catalog = Catalog::open(directory.path().join("catalog.sqlite").to_str().unwrap()).await.unwrap();
         let sealer = Arc::new(Sealer(vault::MasterKey::generate()));
         let archives = Arc::new(MemoryArchives::default());
+        let past = Arc::new(past::PlayedPast::default());
         let clock = Arc::new(AtomicI64::new(START));
         let mut settings = api::Settings { rate_limits: None, ..api::Settings::default() };
         change(&mut settings);
@@ -155,6 +158,7 @@ impl App {
         let state = api::State {
             catalog: catalog.clone(),
             archives: Arc::clone(&archives) as Arc<dyn ArchiveSource>,
+            past: Arc::clone(&past) as Arc<dyn api::Past>,
             secrets: Arc::clone(&sealer) as Arc<dyn SecretOpener>,
             registrar: Arc::new(YesRegistrar),
             poke: Arc::new(Notify::new()),
@@ -179,6 +183,7 @@ impl App {
             catalog,
             sealer,
             archives,
+            past,
             clock,
             state,
             shutdown,

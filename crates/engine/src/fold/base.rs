@@ -12,6 +12,20 @@ use vault::{CollectionEntry, CollectionKind, Manifest, Principals};
 use super::{FoldFailure, of_model};
 use crate::lease::JobContext;
 
+/// Why a base cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Vault(vault::Error),
+    /// It can be, and what it says cannot be.
+    Content(FoldFailure),
+}
+
+impl From<vault::Error> for Unreadable {
+    fn from(error: vault::Error) -> Self {
+        Self::Vault(error)
+    }
+}
+
 /// An open manifest and all that it says of collections, but for their segments.
 pub(super) struct Base {
     pub(super) manifest: Manifest,
@@ -24,26 +38,29 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// Reads what a job begins with; the catalog is told of damage.
     pub(super) async fn read(ctx: &JobContext, manifest: &Manifest) -> Result<Self, FoldFailure> {
+        match ctx.or_stop(Self::open(manifest)).await? {
+            Ok(base) => Ok(base),
+            Err(Unreadable::Vault(error)) => Err(FoldFailure::of_base(ctx, error).await),
+            Err(Unreadable::Content(failure)) => Err(failure),
+        }
+    }
+
+    /// Reads all that the manifest says of collections.
+    pub(super) async fn open(manifest: &Manifest) -> Result<Self, Unreadable> {
         let mut base = Self {
             manifest: manifest.clone(),
             at: of_model(manifest.header().cluster_time),
             collections: BTreeMap::new(),
             views: Vec::new(),
-            principals: None,
-        };
-        base.principals = match ctx.or_stop(manifest.principals()).await? {
-            Ok(principals) => principals,
-            Err(error) => return Err(FoldFailure::of_base(ctx, error).await),
+            principals: manifest.principals().await?,
         };
         let mut entries = manifest.collections();
-        loop {
-            match ctx.or_stop(entries.try_next()).await? {
-                Ok(Some(entry)) => base.add(entry)?,
-                Ok(None) => return Ok(base),
-                Err(error) => return Err(FoldFailure::of_base(ctx, error).await),
-            }
+        while let Some(entry) = entries.try_next().await? {
+            base.add(entry).map_err(Unreadable::Content)?;
         }
+        Ok(base)
     }
 
     fn add(&mut self, entry: CollectionEntry) -> Result<(), FoldFailure> {

@@ -17,6 +17,7 @@ mod delta;
 pub mod entries;
 mod failure;
 mod lister;
+pub mod past;
 mod principals;
 mod rewrite;
 #[cfg(test)]
@@ -236,7 +237,7 @@ fn lists_system_views(base: &Base) -> bool {
 }
 
 /// A base that is of no use for the collection, though nothing that was recorded stands in the way.
-fn disorder(base: &Base, id: CollectionId, meta: &CollectionMeta) -> Option<Unfoldable> {
+pub(in crate::fold) fn disorder(base: &Base, id: CollectionId, meta: &CollectionMeta) -> Option<Unfoldable> {
     if base.collections.get(&id)?.meta.order == meta.order {
         return None;
     }

@@ -52,6 +52,15 @@ pub enum Write<'a> {
 }
 
 impl Write<'_> {
+    /// Bytes of documents and diffs.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Insert(bytes) | Self::Replace(bytes) | Self::Patch(bytes) => bytes.len(),
+            Self::Reapply { new, diff } => new.len() + diff.len(),
+            Self::Delete => 0,
+        }
+    }
+
     /// The same with bytes of its own.
     pub fn into_owned(self) -> Write<'static> {
         match self {

@@ -22,7 +22,7 @@ use crate::{
 /// `multiOpType` of a batch whose parts are applied each for itself.
 const APPLIED_SEPARATELY: i64 = 1;
 /// `v` of every entry since 3.6.
-const ENTRY_VERSION: i64 = 2;
+pub(crate) const ENTRY_VERSION: i64 = 2;
 
 /// One entry, borrowed from its bytes.
 #[derive(Debug, Clone, PartialEq)]

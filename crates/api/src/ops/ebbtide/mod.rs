@@ -1,8 +1,10 @@
 //! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string, watching a
-//! job, restoring with choices that Atlas does not have, what is recorded, projects and credentials, the state of the server.
+//! job, restoring with choices that Atlas does not have, what is recorded, documents as they
+//! were, projects and credentials, the state of the server.
 
 mod clusters;
 mod credentials;
+mod past;
 mod projects;
 mod restores;
 mod snapshots;
@@ -23,6 +25,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         credentials::OPERATIONS,
         clusters::OPERATIONS,
         timeline::OPERATIONS,
+        past::OPERATIONS,
         snapshots::OPERATIONS,
         restores::OPERATIONS,
     ]

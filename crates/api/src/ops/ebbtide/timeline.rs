@@ -52,7 +52,7 @@ async fn get(call: Call) -> Answer<Reply> {
 }
 
 /// A cluster time: for people, as `oplogTs` and `oplogInc` take it, and as Atlas shows it.
-fn time(time: ClusterTime) -> Value {
+pub(super) fn time(time: ClusterTime) -> Value {
     json!({"date": date(time), "increment": time.increment, "seconds": time.seconds})
 }
 

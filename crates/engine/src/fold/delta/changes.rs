@@ -39,7 +39,7 @@ impl ChangeSorter {
 
     /// Takes one.
     pub(in crate::fold) fn push(&mut self, change: Change<'static>) {
-        self.bytes += change.key.as_bytes().len() + write_bytes(&change.write) + CHANGE_OVERHEAD_BYTES;
+        self.bytes += change.key.as_bytes().len() + change.write.bytes() + CHANGE_OVERHEAD_BYTES;
         self.pending.push(change);
     }
 
@@ -105,14 +105,6 @@ fn write_run(
         writer.push(&[], &record)?;
     }
     Ok(writer.end_run()?)
-}
-
-fn write_bytes(write: &Write<'_>) -> usize {
-    match write {
-        Write::Insert(bytes) | Write::Replace(bytes) | Write::Patch(bytes) => bytes.len(),
-        Write::Reapply { new, diff } => new.len() + diff.len(),
-        Write::Delete => 0,
-    }
 }
 
 /// One sorted run.
@@ -183,7 +175,7 @@ impl SortedChanges {
     pub(in crate::fold) fn take_next(&mut self) -> Result<Option<(SortKey, Coalesced, bool)>, JobError> {
         let Some(first) = self.advance()? else { return Ok(None) };
         let (collection, key) = (first.collection, first.key);
-        let mut held = write_bytes(&first.write);
+        let mut held = first.write.bytes();
         let mut coalesced = Coalesced::new(first.write, first.position);
         loop {
             if !self.head.as_ref().is_some_and(|next| next.collection == collection && next.key == key) {
@@ -193,8 +185,19 @@ impl SortedChanges {
                 return Ok(Some((key, coalesced, true)));
             }
             let Some(next) = self.advance()? else { return Ok(Some((key, coalesced, false))) };
-            held += write_bytes(&next.write);
+            held += next.write.bytes();
             coalesced.then(next.write, next.position);
+        }
+    }
+
+    /// Takes the next change, if it is one of this collection.
+    pub(in crate::fold) fn take_in(
+        &mut self,
+        collection: CollectionId,
+    ) -> Result<Option<Change<'static>>, JobError> {
+        match self.key_in(collection) {
+            Some(_) => self.advance(),
+            None => Ok(None),
         }
     }
 
@@ -215,11 +218,11 @@ impl SortedChanges {
     pub(in crate::fold) fn apply_next(&mut self, base: Option<&[u8]>) -> Result<Option<Applied>, ApplyError> {
         let Some(first) = self.advance()? else { return Ok(None) };
         let (collection, key) = (first.collection, first.key);
-        let mut held = write_bytes(&first.write);
+        let mut held = first.write.bytes();
         let mut coalesced = Coalesced::new(first.write, first.position);
         while self.head.as_ref().is_some_and(|next| next.collection == collection && next.key == key) {
             let Some(next) = self.advance()? else { break };
-            held += write_bytes(&next.write);
+            held += next.write.bytes();
             coalesced.then(next.write, next.position);
             // A document that is changed a million times must not hold a million diffs.
             if held > PATCH_BYTES_MAX {

@@ -9,6 +9,7 @@ mod obstacles;
 pub(super) mod overlay;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -23,6 +24,7 @@ use history::{
     change::{Change, Effect, Position, Unfoldable as Unknown, Write, interpret},
     entry::{Command, Entry, Kind, Operation, TransactionStep},
     raw,
+    skim::Wanted,
     transaction::{Assembler, Step, TransactionError},
 };
 use mongo::namespace::never_taken_database;
@@ -32,6 +34,7 @@ use crate::lease::{JobContext, JobError};
 pub(super) use changes::{ApplyError, ChangeSorter, SortedChanges};
 pub(super) use obstacles::Obstacles;
 use overlay::{OVERLAY_BYTES_MAX, Overlay, VIEWS, is_overlaid};
+pub(super) use trace::{Binding, Cause, Trace};
 
 /// Changes and open transactions are held in memory up to this; what is more is sorted and spilled.
 pub(super) const DELTA_BYTES_MAX: usize = 64 << 20;
@@ -59,6 +62,8 @@ pub(super) struct Delta {
     pub(super) entries: u64,
     /// Writes of documents that count.
     pub(super) writes: u64,
+    /// What was to be traced.
+    pub(super) trace: Option<Trace>,
 }
 
 /// Reads a record as far as it is needed.
@@ -100,6 +105,8 @@ fn is_recorded(namespace: &str) -> bool {
 pub(super) struct Gathering {
     base: ClusterTime,
     at: ClusterTime,
+    wanted: Wanted,
+    trace: Option<Trace>,
     /// Collections whose documents in the base are of a later time than everything else in it.
     later: HashMap<CollectionId, ClusterTime>,
     assembler: Assembler,
@@ -112,6 +119,7 @@ pub(super) struct Gathering {
     overlays: BTreeMap<String, Overlay>,
     obstacles: Obstacles,
     last: ClusterTime,
+    wall_ms: Option<i64>,
     order: u64,
     entries: u64,
     writes: u64,
@@ -123,6 +131,8 @@ impl Gathering {
         Self {
             base: base.at,
             at,
+            wanted: Wanted::All,
+            trace: None,
             later: base.later(),
             assembler: Assembler::new(),
             catalog: base.catalog(),
@@ -133,12 +143,33 @@ impl Gathering {
             overlays: BTreeMap::new(),
             obstacles: Obstacles::default(),
             last: ClusterTime::NONE,
+            wall_ms: None,
             order: 0,
             entries: 0,
             writes: 0,
             // A base is the state at its own time.
             done: base.at == at,
         }
+    }
+
+    /// The same for what is asked for, with a trace of what a namespace stands for.
+    pub(super) fn of(
+        base: &Base,
+        at: ClusterTime,
+        spill_dir: &Path,
+        wanted: Wanted,
+        namespace: &str,
+    ) -> Self {
+        let mut gathering = Self::new(base, at, spill_dir);
+        gathering.wanted = wanted;
+        gathering.trace = Some(Trace::new(namespace, &gathering.catalog));
+        gathering
+    }
+
+    /// Whether no more entries are needed, now that every entry up to `time` was given or passed over.
+    pub(super) fn passed(&mut self, time: ClusterTime) -> bool {
+        self.done |= time > self.at && self.assembler.undecided_at(self.at).is_none();
+        self.done
     }
 
     /// Whether no more entries are needed.
@@ -164,6 +195,7 @@ impl Gathering {
             return Err(broken(entry.time, format!("the entry stands behind that of {}", self.last)));
         }
         self.last = entry.time;
+        self.wall_ms = entry.wall_ms;
         if entry.time > self.at && self.assembler.undecided_at(self.at).is_none() {
             self.done = true;
             return Ok(());
@@ -225,7 +257,7 @@ impl Gathering {
                     }
                 }
                 Effect::Emptied(collection) => self.empty(collection, time),
-                Effect::Definition(operation) => self.definition(&operation, time)?,
+                Effect::Definition(operation) => self.definition(&operation, position)?,
                 Effect::Unfoldable(Unknown { scope, reason }) => {
                     let obstacle = Obstacle::Operation(reason);
                     self.obstacles.of_scope(scope, operation.namespace, &self.catalog, time, obstacle);
@@ -246,12 +278,18 @@ impl Gathering {
         if is_overlaid(namespace) {
             self.write_overlay(namespace, key.clone(), write.clone(), position);
         }
+        if !self.wanted.includes(id, &key) {
+            return;
+        }
         // What the base does not know, and nobody has made since, is temporary or the server's own.
         let Some(collection) = self.catalog.get(id) else { return };
         if self.obstacles.has(id) || self.is_in_base(id, position.time) {
             return;
         }
         self.writes += 1;
+        if let Some(trace) = &mut self.trace {
+            trace.wrote(position.time, self.wall_ms);
+        }
         if !collection.is_capped() {
             let write = write.into_owned();
             return self.changes.push(Change { collection: id, key, position, write });
@@ -300,7 +338,7 @@ impl Gathering {
         }
     }
 
-    fn definition(&mut self, operation: &Operation<'_>, time: ClusterTime) -> Result<(), FoldFailure> {
+    fn definition(&mut self, operation: &Operation<'_>, position: Position) -> Result<(), FoldFailure> {
         let database = operation.database();
         match operation.kind {
             Kind::Command(Command::Drop { collection }) => {
@@ -316,12 +354,16 @@ impl Gathering {
             Kind::Command(Command::Create { .. }) => {
                 if let Some(id) = operation.collection.filter(|&id| !self.known.insert(id)) {
                     let what = "it was dropped and made again under the same identity".to_owned();
-                    self.obstacles.of_collection(id, time, Obstacle::Definition(what));
+                    self.obstacles.of_collection(id, position.time, Obstacle::Definition(what));
                 }
             }
             _ => {}
         }
-        definitions::apply(&mut self.catalog, &mut self.obstacles, operation, time)
+        definitions::apply(&mut self.catalog, &mut self.obstacles, operation, position.time)?;
+        if let Some(trace) = &mut self.trace {
+            trace.defined(&self.catalog, operation, position, self.wall_ms);
+        }
+        Ok(())
     }
 
     /// What was changed, if the record that ends there tells the state.
@@ -337,6 +379,7 @@ impl Gathering {
             obstacles: self.obstacles,
             entries: self.entries,
             writes: self.writes,
+            trace: self.trace,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use history::Malformed;
 
-use super::extjson;
+use crate::extjson;
 
 /// What a metadata file says.
 #[derive(Debug, Clone, Copy)]

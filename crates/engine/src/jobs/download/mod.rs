@@ -5,7 +5,6 @@
 //! fetch before the archive is complete; the catalog keeps its hash and the token itself sealed.
 
 mod content;
-mod extjson;
 mod layout;
 mod metadata;
 mod tarball;

@@ -1,8 +1,8 @@
-//! Raw BSON as canonical Extended JSON, in the order of the bytes.
+//! Raw BSON as Extended JSON, in the order of the bytes.
 //!
-//! The metadata files of a dump carry options and index specs in this form. The order of fields is part of an
-//! index's meaning, and a general JSON value would sort them, so the raw elements are written one by one.
-//! Source: the MongoDB Extended JSON v2 specification, canonical mode.
+//! The metadata files of a dump carry options and index specs in this form, and people are shown documents in it. The
+//! order of fields is part of an index's meaning, and a general JSON value would sort them, so the raw elements are
+//! written one by one. Source: the MongoDB Extended JSON v2 specification.
 
 use base64::Engine as _;
 use history::{Malformed, raw};
@@ -10,15 +10,53 @@ use history::{Malformed, raw};
 /// Nesting deeper than a server takes is refused rather than recursed into.
 const DEPTH_MAX: usize = 200;
 
-/// Appends a document.
+/// The last moment that relaxed dates are written as text: 9999-12-31T23:59:59.999Z.
+const RELAXED_DATE_MAX: i64 = 253_402_300_799_999;
+
+/// How much of the types is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// All: what is read back is the same.
+    Canonical,
+    /// Numbers and dates as people write them; `1`, `1.0` and `NumberLong(1)` look much the same.
+    Relaxed,
+}
+
+/// Appends a document in canonical form.
 ///
 /// # Errors
 /// [`Malformed`] when the bytes are no BSON document.
 pub(crate) fn push_document(out: &mut String, document: &[u8]) -> Result<(), Malformed> {
-    push_elements(out, document, false, 0)
+    push_elements(out, document, false, 0, Mode::Canonical)
 }
 
-fn push_elements(out: &mut String, document: &[u8], array: bool, depth: usize) -> Result<(), Malformed> {
+/// A document as text.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are no BSON document.
+pub(crate) fn document(document: &[u8], mode: Mode) -> Result<String, Malformed> {
+    let mut out = String::with_capacity(2 * document.len());
+    push_elements(&mut out, document, false, 0, mode)?;
+    Ok(out)
+}
+
+/// A value of BSON type `kind` as text.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are no such value.
+pub(crate) fn value(kind: u8, value: &[u8], mode: Mode) -> Result<String, Malformed> {
+    let mut out = String::new();
+    push_value(&mut out, kind, value, 0, mode)?;
+    Ok(out)
+}
+
+fn push_elements(
+    out: &mut String,
+    document: &[u8],
+    array: bool,
+    depth: usize,
+    mode: Mode,
+) -> Result<(), Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed("nested too deep"));
     }
@@ -32,18 +70,19 @@ fn push_elements(out: &mut String, document: &[u8], array: bool, depth: usize) -
             push_text(out, &String::from_utf8_lossy(element.name));
             out.push(':');
         }
-        push_value(out, element.kind, element.value, depth)?;
+        push_value(out, element.kind, element.value, depth, mode)?;
     }
     out.push(if array { ']' } else { '}' });
     Ok(())
 }
 
-fn push_value(out: &mut String, kind: u8, value: &[u8], depth: usize) -> Result<(), Malformed> {
+fn push_value(out: &mut String, kind: u8, value: &[u8], depth: usize, mode: Mode) -> Result<(), Malformed> {
     match kind {
+        0x01 | 0x09 | 0x10 | 0x12 if mode == Mode::Relaxed && push_relaxed(out, kind, value)? => {}
         0x01 => push_wrapped(out, "$numberDouble", &double_text(f64::from_le_bytes(fixed(value)?))),
         0x02 => push_text(out, &string(value)?),
-        0x03 => push_elements(out, value, false, depth + 1)?,
-        0x04 => push_elements(out, value, true, depth + 1)?,
+        0x03 => push_elements(out, value, false, depth + 1, mode)?,
+        0x04 => push_elements(out, value, true, depth + 1, mode)?,
         0x05 => push_binary(out, value)?,
         0x06 => out.push_str(r#"{"$undefined":true}"#),
         0x07 => push_wrapped(out, "$oid", &hex::encode(value)),
@@ -57,7 +96,7 @@ fn push_value(out: &mut String, kind: u8, value: &[u8], depth: usize) -> Result<
         0x0C => push_pointer(out, value)?,
         0x0D => push_wrapped(out, "$code", &string(value)?),
         0x0E => push_wrapped(out, "$symbol", &string(value)?),
-        0x0F => push_code_with_scope(out, value, depth)?,
+        0x0F => push_code_with_scope(out, value, depth, mode)?,
         0x10 => push_wrapped(out, "$numberInt", &i32::from_le_bytes(fixed(value)?).to_string()),
         0x11 => {
             let value = u64::from_le_bytes(fixed(value)?);
@@ -70,6 +109,26 @@ fn push_value(out: &mut String, kind: u8, value: &[u8], depth: usize) -> Result<
         _ => return Err(Malformed("unknown element type")),
     }
     Ok(())
+}
+
+/// Writes what has a relaxed form that tells it; whether this one has.
+fn push_relaxed(out: &mut String, kind: u8, value: &[u8]) -> Result<bool, Malformed> {
+    match kind {
+        0x10 => out.push_str(&i32::from_le_bytes(fixed(value)?).to_string()),
+        0x12 => out.push_str(&i64::from_le_bytes(fixed(value)?).to_string()),
+        0x01 => match f64::from_le_bytes(fixed(value)?) {
+            number if number.is_finite() => out.push_str(&double_text(number)),
+            _ => return Ok(false),
+        },
+        _ => {
+            let milliseconds = i64::from_le_bytes(fixed(value)?);
+            let date = (0..=RELAXED_DATE_MAX).contains(&milliseconds);
+            let date = date.then(|| jiff::Timestamp::from_millisecond(milliseconds).ok()).flatten();
+            let Some(date) = date else { return Ok(false) };
+            push_wrapped(out, "$date", &date.to_string());
+        }
+    }
+    Ok(true)
 }
 
 fn push_wrapped(out: &mut String, name: &str, text: &str) {
@@ -135,7 +194,7 @@ fn push_pointer(out: &mut String, value: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn push_code_with_scope(out: &mut String, value: &[u8], depth: usize) -> Result<(), Malformed> {
+fn push_code_with_scope(out: &mut String, value: &[u8], depth: usize, mode: Mode) -> Result<(), Malformed> {
     let rest = value.get(4..).ok_or(Malformed("code with scope too short"))?;
     let code_bytes = u32::from_le_bytes(fixed(rest.get(..4).unwrap_or_default())?) as usize;
     let end = code_bytes
@@ -145,7 +204,7 @@ fn push_code_with_scope(out: &mut String, value: &[u8], depth: usize) -> Result<
     out.push_str(r#"{"$code":"#);
     push_text(out, &string(&rest[..end])?);
     out.push_str(r#","$scope":"#);
-    push_elements(out, &rest[end..], false, depth + 1)?;
+    push_elements(out, &rest[end..], false, depth + 1, mode)?;
     out.push('}');
     Ok(())
 }
@@ -181,6 +240,22 @@ mod tests {
                 r#"{"key":{"b":{"$numberInt":"1"},"a":{"$numberDouble":"-1.0"},"c":{"$numberLong":"1"}},"#,
                 r#""z":[true,null,"q\"\\\u000a"],"nan":{"$numberDouble":"NaN"},"#,
                 r#""when":{"$date":{"$numberLong":"-5"}},"stamp":{"$timestamp":{"t":7,"i":8}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn relaxed_numbers_and_dates_are_as_people_write_them() {
+        let shown = rawdoc! {
+            "int": 1, "long": 2_i64, "double": 1.5, "whole": 3.0, "nan": f64::NAN,
+            "date": bson::DateTime::from_millis(1_767_323_045_250), "early": bson::DateTime::from_millis(-1),
+            "in": { "x": [1_i64] },
+        };
+        assert_eq!(
+            document(shown.as_bytes(), Mode::Relaxed).unwrap(),
+            concat!(
+                r#"{"int":1,"long":2,"double":1.5,"whole":3.0,"nan":{"$numberDouble":"NaN"},"#,
+                r#""date":{"$date":"2026-01-02T03:04:05.25Z"},"early":{"$date":{"$numberLong":"-1"}},"in":{"x":[1]}}"#
             )
         );
     }

@@ -46,6 +46,32 @@ pub(crate) async fn record(
     })
 }
 
+/// A part of a timeline, and how much it is.
+pub(crate) struct Part {
+    /// Bytes of its entries.
+    pub(crate) bytes: u64,
+    /// Blocks of whole entries, back to back; the last ones may be later than what was asked for, the first ones earlier.
+    pub(crate) blocks: BoxStream<'static, Result<Bytes, JobError>>,
+}
+
+/// Everything that took effect after `after` and is written at or before `until`, with the beginnings of the transactions
+/// among it. Nothing when the timeline no longer has all of that.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub(crate) async fn record_between(
+    services: &Services,
+    timeline: &Timeline,
+    after: ClusterTime,
+    until: ClusterTime,
+) -> Result<Option<Part>, JobError> {
+    let timelines = services.catalog.timelines();
+    let Some(from) = timelines.needed_after(timeline, after).await? else { return Ok(None) };
+    let slices = timelines.slices(timeline.id, from, until).await?;
+    let bytes = slices.iter().map(|slice| slice.bytes).sum();
+    Ok(Some(Part { bytes, blocks: blocks(services, slices) }))
+}
+
 /// What the catalog keeps of a slice.
 pub(crate) fn row(name: &ObjectName, header: &SliceHeader, stored_bytes: u64) -> NewSlice {
     NewSlice {

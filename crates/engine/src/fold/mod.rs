@@ -16,6 +16,7 @@ mod delta;
 pub mod entries;
 mod failure;
 mod lister;
+mod only;
 mod principals;
 mod rewrite;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use delta::{DELTA_BYTES_MAX, Delta, SortedChanges};
 pub use entries::Record;
 use failure::Ended;
 pub use failure::{FoldFailure, Obstacle, Unfoldable};
+pub use only::Only;
 
 /// One collection, view or time series of a folded state, its segments durable and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +134,22 @@ pub async fn fold_manifest(
     at: ClusterTime,
     header: ManifestHeader,
 ) -> Result<Folded, FoldFailure> {
+    fold_only(store, base, record, at, header, Only::Everything).await
+}
+
+/// As [`fold_manifest`], but the manifest has only what is wanted of the state, and what stands in the way of the rest is in
+/// nobody's way. The whole record is read all the same: what has a name at `at` may have had another one before.
+///
+/// # Errors
+/// [`FoldFailure`].
+pub async fn fold_only(
+    store: &SegmentStore,
+    base: &Manifest,
+    record: Record<'_>,
+    at: ClusterTime,
+    header: ManifestHeader,
+    only: Only<'_>,
+) -> Result<Folded, FoldFailure> {
     let ctx = store.ctx();
     let until = of_model(at);
     record.check(of_model(base.header().cluster_time), until)?;
@@ -139,7 +157,7 @@ pub async fn fold_manifest(
     // Whoever waits here holds nothing that another needs.
     let _memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
     let delta = delta::gather(ctx, &base, record, until).await?;
-    let Plan { collections, views, principals } = plan(&base, &delta, at)?;
+    let Plan { collections, views, principals } = plan(&base, &delta, at, only)?;
 
     let pinner = Pinner::new(store);
     let header = ManifestHeader { cluster_time: at, ..header };
@@ -160,8 +178,8 @@ struct Plan {
     principals: Option<Principals>,
 }
 
-/// Everything that is there, unless something of it cannot be folded as far as is known by now.
-fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure> {
+/// Everything that is there and wanted, unless something of it cannot be folded as far as is known by now.
+fn plan(base: &Base, delta: &Delta, at: ClusterTime, only: Only<'_>) -> Result<Plan, FoldFailure> {
     if let Some(everything) = delta.obstacles.everything() {
         return Err(FoldFailure::Unfoldable(vec![everything]));
     }
@@ -170,7 +188,8 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
     let lists_views = lists_system_views(base);
     for (id, collection) in delta.catalog.iter() {
         let Some(meta) = definitions::meta_of(id, collection, at) else { continue };
-        if meta.kind == CollectionKind::SystemViews && !lists_views {
+        let is_listed = meta.kind != CollectionKind::SystemViews || lists_views;
+        if !is_listed || !only.wants(&meta.db, &meta.name) {
             continue;
         }
         let found = delta.obstacles.find(Some(id), &collection.namespace);
@@ -183,9 +202,15 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
             }
         }
     }
-    let (views, hindered) = views::fold(base, delta, at);
-    obstacles.extend(hindered);
-    let principals = principals::fold(base, delta)?.unwrap_or_else(|hindered| {
+    let (mut views, hindered) = views::fold(base, delta, at);
+    views.retain(|view| only.wants(&view.db, &view.name));
+    obstacles
+        .extend(hindered.into_iter().filter(|hindered| only.is_hindered(hindered, collections.values())));
+    let principals = match only {
+        Only::Everything => principals::fold(base, delta)?,
+        Only::Selected(_) => Ok(None),
+    };
+    let principals = principals.unwrap_or_else(|hindered| {
         obstacles.extend(hindered);
         None
     });

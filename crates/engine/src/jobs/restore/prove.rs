@@ -26,7 +26,9 @@ use super::{
     errors::{job_error, passes},
     load, order, own,
     plan::Way,
+    selected,
     source::{Item, Restore},
+    torn,
 };
 use crate::{
     connect::to_mongo,
@@ -49,6 +51,10 @@ pub(crate) struct Proof {
     pub(crate) changed_by_others: BTreeSet<Namespace>,
     /// Lifetimes that stay put aside, by collection.
     pub(crate) parked: Vec<(Namespace, Parked)>,
+    /// What a person should know of views that were selected.
+    pub(crate) warnings: Vec<String>,
+    /// What a selection tears, as the receipt tells it.
+    pub(crate) torn: serde_json::Value,
 }
 
 /// Proves the target. Its users write to it again, so a difference may be theirs; the oplog tells.
@@ -82,6 +88,10 @@ pub(crate) async fn prove(
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
     let differing = shapes(job, &found, &proof.parked);
     sort_out(job, state, differing, &mut proof).await?;
+    if job.options.selection.is_some() {
+        proof.warnings = selected::views_on_others(&job.items, &found);
+        proof.torn = torn::told(ctx, job, state).await?;
+    }
     Ok(proof)
 }
 
@@ -291,6 +301,10 @@ fn shapes(
         differing.extend(
             verify::differences(&wanted, &is, &lifetimes).into_iter().map(|how| (item.ns.clone(), how)),
         );
+    }
+    // What was not selected is not compared.
+    if job.options.selection.is_some() {
+        return differing;
     }
     let left = there.into_values().filter(|info| Way::of(info.kind) != Way::Server);
     // Emptied functions stay as an empty collection.

@@ -239,7 +239,11 @@ async fn what_is_not_wanted_is_in_nobodys_way() {
     };
     let folded = fold(&selection("app.d")).await.unwrap_or_else(|failure| panic!("{failure}"));
     let [only] = &folded.collections[..] else { panic!("{:?}", folded.collections) };
-    assert_eq!((only.meta.name.as_str(), only.pages.content.documents), ("d", 1), "under the name that it has then");
+    assert_eq!(
+        (only.meta.name.as_str(), only.pages.content.documents),
+        ("d", 1),
+        "under the name that it has then"
+    );
     assert!(folded.principals.is_none());
     for wanted in ["app.c", "app"] {
         let Err(FoldFailure::Unfoldable(unfoldable)) = fold(&selection(wanted)).await else {

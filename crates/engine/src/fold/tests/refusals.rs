@@ -252,3 +252,35 @@ async fn what_is_not_wanted_is_in_nobodys_way() {
         assert_eq!(unfoldable[0].namespace.as_deref(), Some(NAMESPACE));
     }
 }
+
+/// Changes of capped collections share one bound; the large one goes, whoever comes last.
+#[tokio::test]
+async fn a_large_capped_collection_is_in_its_own_way_only() {
+    const LARGE: usize = (16 << 20) - (100 << 10);
+    let insert = |seconds, namespace: &str, id: u8, number: i32, bytes| {
+        let document = rawdoc! { "_id": number, "text": "x".repeat(bytes) };
+        entry(seconds, &rawdoc! { "op": "i", "ns": namespace, "ui": uuid(id), "o": document })
+    };
+    let id_index = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+    let options = rawdoc! { "create": "d", "capped": true, "size": 1_i64 << 30, "idIndex": id_index };
+    let mut entries = vec![entry(110, &command(8, options))];
+    entries.extend((0..4).map(|n| insert(120 + n, "app.d", 8, n as i32, LARGE)));
+    entries.push(insert(130, NAMESPACE, ID.0[0], 7, 500 << 10));
+    let bench = Bench::start().await;
+    let ring = vault::CollectionMeta {
+        order: vault::Order::Natural,
+        options: rawdoc! { "capped": true, "size": 1_i64 << 30 }.into_bytes(),
+        ..meta(CollectionKind::Capped)
+    };
+    let base = bench.base(ring, &[]).await;
+    let fold = async |wanted: &str| {
+        let wanted: model::Selection =
+            serde_json::from_value(serde_json::json!({ "namespaces": [wanted] })).unwrap();
+        let record = Record::of_entries(time(50), time(300), entries.clone());
+        fold_only(&bench.store, &base, record, AT, Bench::header(AT), Only::Selected(&wanted)).await
+    };
+    let folded = fold(NAMESPACE).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(folded.collections[0].pages.content.documents, 1);
+    let Err(FoldFailure::Unfoldable(unfoldable)) = fold("app.d").await else { panic!("it is too large") };
+    assert!(matches!(unfoldable[0].obstacle, Obstacle::TooMuch(_)), "{unfoldable:?}");
+}

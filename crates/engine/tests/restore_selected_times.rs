@@ -13,31 +13,41 @@ use restore_support::{
 use serde_json::{Value, json};
 use testbed::{Options, data::Set, oracle};
 
-/// Puts a document into each of these in one transaction.
-async fn together(client: &mongodb::Client, names: &[&str], id: &str) {
+/// Puts documents of this size into each of these in one transaction.
+async fn put_together(client: &mongodb::Client, names: &[&str], ids: &[String], bytes: usize) {
     let mut session = client.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    for name in names {
-        let (db, collection) = name.split_once('.').unwrap();
-        let collection = client.database(db).collection::<Document>(collection);
-        collection.insert_one(doc! {"_id": id}).session(&mut session).await.unwrap();
+    // A server under pressure ends one, and says that it is worth another try.
+    loop {
+        session.start_transaction().await.unwrap();
+        let done = async {
+            for name in names {
+                let (db, collection) = name.split_once('.').unwrap();
+                let collection = client.database(db).collection::<Document>(collection);
+                for id in ids {
+                    let document = doc! {"_id": id, "text": "x".repeat(bytes)};
+                    collection.insert_one(document).session(&mut session).await?;
+                }
+            }
+            session.commit_transaction().await
+        };
+        match done.await {
+            Ok(()) => return,
+            Err(error) if error.contains_label("TransientTransactionError") => {
+                session.abort_transaction().await.ok();
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
-    session.commit_transaction().await.unwrap();
+}
+
+async fn together(client: &mongodb::Client, names: &[&str], id: &str) {
+    put_together(client, names, &[id.to_owned()], 10).await;
 }
 
 /// A transaction of more than 16 MB, which takes several entries of the oplog.
 async fn large_together(client: &mongodb::Client, names: &[&str], id: &str) {
-    let mut session = client.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    for name in names {
-        let (db, collection) = name.split_once('.').unwrap();
-        let collection = client.database(db).collection::<Document>(collection);
-        for n in 0..3 {
-            let document = doc! {"_id": format!("{id} {n}"), "text": "x".repeat(6 << 20)};
-            collection.insert_one(document).session(&mut session).await.unwrap();
-        }
-    }
-    session.commit_transaction().await.unwrap();
+    put_together(client, names, &[1, 2].map(|n| format!("{id} {n}")), 5 << 20).await;
 }
 
 async fn captured(version: &str) -> Captured {

@@ -6,8 +6,11 @@ use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
 mod past;
+mod selected;
 
 pub(crate) use past::{Diff, Doc, Document};
+
+pub(crate) use selected::Selected;
 
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
@@ -517,7 +520,8 @@ fn parse_quorum(text: &str) -> Result<serde_json::Value, String> {
 /// `ebbtide restore …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
-    /// Restore a snapshot or a point in time into a deployment, replacing what is there.
+    /// Restore a snapshot or a point in time into a deployment, replacing what is there; or chosen databases and
+    /// collections of it, and nothing else.
     #[command(after_help = "\
 Data is loaded beside what is there and switched at the end: until then a cancel leaves the target as it was. A
 deployment with continuous backup that is restored onto itself is rewound where that is cheaper: what changed since is put
@@ -527,13 +531,21 @@ WHEN is a time (RFC 3339, or seconds since the epoch): what was there at the beg
 happened in it. Or it is SECONDS,INCREMENT, the `ts` of an operation: what was there after it. To undo an operation, take
 the one before it. `ebbtide timeline show` tells which points in time can be restored.
 
+With --namespace nothing is removed, and only what is selected is replaced. A time series brings its buckets along, a view
+comes alone. With --rename it goes beside what is there, where nothing may stand yet; of several that fit a name, the one
+that says most of it counts. Inside of names, * and = and \\ are written \\* and \\= and \\\\.
+
 Examples:
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --dry-run
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --watch
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --index-commit-quorum 2 --fence off
   ebbtide restore start orders --project 68a7… --at 2026-01-02T03:04:05Z --target orders-test --watch
   ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --dry-run
-  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --rewind only --watch")]
+  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --rewind only --watch
+  ebbtide restore start orders --project 68a7… --at 1767323045,7 --target orders --namespace shop.orders --watch
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --namespace shop.orders --rename shop.orders=shop.orders_old
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders-test --namespace 'shop.*' --namespace 'bank.log_*'
+  ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --namespace shop --rename shop=shop_old --overwrite")]
     Start {
         #[command(flatten)]
         target: Target,
@@ -549,6 +561,8 @@ Examples:
         /// Project of that deployment, if it is another one.
         #[arg(long)]
         target_project: Option<String>,
+        #[command(flatten)]
+        selected: Selected,
         /// Restore users and roles too.
         #[arg(long)]
         with_users: bool,

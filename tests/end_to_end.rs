@@ -93,6 +93,41 @@ async fn the_choices_of_a_restore_reach_its_job() {
 }
 
 #[tokio::test]
+async fn one_collection_is_brought_back_beside_the_live_one() {
+    let server = source("6.0.5").await;
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let client = server.client().await.unwrap();
+    let shop = client.database("shop");
+    shop.collection::<Document>("orders").delete_many(doc! {}).await.unwrap();
+    let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
+    let beside = ["--namespace", "shop.orders", "--rename", "shop.orders=shop.orders_old"];
+    let plan = ebbtide.cli(&[&start[..], &beside, &["--dry-run"]].concat());
+    let asked = serde_json::json!({
+        "namespaces": ["shop.orders"], "renames": [{"from": "shop.orders", "to": "shop.orders_old"}],
+    });
+    assert_eq!(plan["options"]["selection"], asked);
+    let ended = ebbtide.cli(&[&start[..], &beside, &["--watch"]].concat());
+    assert_eq!(ended["state"], "finished", "{ended}");
+    let count = async |name: &str| shop.collection::<Document>(name).count_documents(doc! {}).await.unwrap();
+    assert_eq!((count("orders_old").await, count("orders").await), (3000, 0));
+
+    // What stands there now is not replaced by accident.
+    let again = ebbtide.try_cli(&[&start[..], &beside, &["--watch"]].concat());
+    assert_eq!(again.status.code(), Some(3), "{}", support::stderr(&again));
+    let refused: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(refused["error"].as_str().unwrap().contains("overwrite"), "{refused}");
+    shop.collection::<Document>("orders_old").delete_many(doc! {}).await.unwrap();
+    ebbtide.cli(&[&start[..], &beside, &["--overwrite", "--watch"]].concat());
+    assert_eq!(count("orders_old").await, 3000);
+    // The server says what is wrong with a selection, in words.
+    let wrong = ebbtide.try_cli(&[&start[..], &["--namespace", "admin.x"]].concat());
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(support::stderr(&wrong).contains("belong to the server"), "{}", support::stderr(&wrong));
+}
+
+#[tokio::test]
 async fn a_second_snapshot_of_the_same_data_stores_next_to_nothing() {
     let server = source("6.0.5").await;
     let ebbtide = Ebbtide::start();

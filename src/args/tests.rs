@@ -72,6 +72,34 @@ fn a_restore_is_of_a_snapshot_or_to_a_point_in_time() {
 }
 
 #[test]
+fn what_is_renamed_is_selected_and_comes_without_users() {
+    let start = |more: &[&str]| {
+        let words = ["ebbtide", "restore", "start", "orders", "--project", "68a7", "--target", "orders"];
+        Args::try_parse_from(words.iter().chain(&["--snapshot", "68a8"]).chain(more)).map(drop)
+    };
+    start(&[
+        "--namespace",
+        "a.b",
+        "--namespace",
+        "c.*",
+        "--rename",
+        "a.b=a.c",
+        "--rename",
+        "c=d",
+        "--overwrite",
+    ])
+    .unwrap();
+    for wrong in [
+        &["--rename", "a.b=a.c"][..],
+        &["--namespace", "a.b", "--rename", "a.b"],
+        &["--namespace", "a.b", "--overwrite"],
+        &["--namespace", "a.b", "--with-users"],
+    ] {
+        assert!(start(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_window_needs_a_record_and_a_change_needs_something_to_change() {
     let parse = |words: &str| Args::try_parse_from(words.split(' ')).map(drop);
     let add = "ebbtide cluster add orders --project 68a7 --uri mongodb://db1";

@@ -25,6 +25,7 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
             at,
             into,
             target_project,
+            selected,
             with_users,
             in_place,
             choices,
@@ -40,6 +41,9 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
                 body[name] = flag.into();
             }
             choose(&mut body, &choices);
+            if let Some(selection) = selected.said() {
+                body["selection"] = json!(selection);
+            }
             let answer = client.post(&jobs(&target), &body).await?;
             if dry_run {
                 return dry(&client, &target, answer, body, onto_itself, output).await;
@@ -204,6 +208,9 @@ fn planned(plan: &Value) -> String {
         print::field(plan, "collections"),
     );
     let into = print::field(plan, "targetClusterName");
+    if let Some(text) = planned_selection(plan, &into) {
+        return text;
+    }
     let mut text = match point_in_time(plan) {
         None => format!("{into} would be replaced by {data}; nothing was changed"),
         Some(at) => format!(
@@ -221,6 +228,32 @@ fn planned(plan: &Value) -> String {
         ));
     }
     text
+}
+
+/// What a restore with a selection would do; nothing for one without. How much it is only the job finds out.
+fn planned_selection(plan: &Value, into: &str) -> Option<String> {
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+    };
+    let selection = plan["options"].get("selection")?;
+    let renames = selection["renames"].as_array().into_iter().flatten();
+    let renames: Vec<String> = renames
+        .map(|rename| format!("{} as {}", print::field(rename, "from"), print::field(rename, "to")))
+        .collect();
+    let mut text = format!(
+        "{} of snapshot {}{} would be restored into {into}",
+        texts(&selection["namespaces"]).join(", "),
+        print::field(plan, "snapshotId"),
+        point_in_time(plan).map(|at| format!(" with the operations up to {at}")).unwrap_or_default(),
+    );
+    if !renames.is_empty() {
+        text.push_str(&format!(", {}", renames.join(", ")));
+    }
+    text.push_str("; nothing else would be touched, and nothing was changed");
+    if selection["overwrite"] == true {
+        text.push_str("\nwhat stands under the other names would be replaced");
+    }
+    Some(text)
 }
 
 /// Where the restore jobs of a deployment are.
@@ -290,6 +323,27 @@ mod tests {
             "{text}"
         );
         assert_eq!(rewind_planned(&json!({"mode": "full", "reason": "a gap"})), "\nno rewind: a gap");
+    }
+
+    #[test]
+    fn a_plan_of_a_part_says_what_becomes_of_what() {
+        let mut plan = json!({
+            "targetClusterName": "orders", "snapshotId": "68a8",
+            "options": {"selection": {"namespaces": ["shop.*", "bank.log"]}},
+        });
+        let text = planned(&plan);
+        assert!(
+            text.starts_with("shop.*, bank.log of snapshot 68a8 would be restored into orders;"),
+            "{text}"
+        );
+        assert!(text.contains("nothing else would be touched") && !text.contains("replaced"), "{text}");
+        plan["oplogTs"] = json!(1_767_323_045);
+        plan["oplogInc"] = json!(7);
+        plan["options"]["selection"]["renames"] = json!([{"from": "shop.*", "to": "old.*"}]);
+        plan["options"]["selection"]["overwrite"] = json!(true);
+        let text = planned(&plan);
+        assert!(text.contains("up to 1767323045,7") && text.contains("shop.* as old.*"), "{text}");
+        assert!(text.contains("would be replaced"), "{text}");
     }
 
     #[test]

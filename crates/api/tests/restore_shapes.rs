@@ -203,3 +203,70 @@ async fn own_paths_show_progress_and_take_choices() {
     app.post(&app.backup("/restoreJobs"), strict).await.refused(400, "INVALID_ATTRIBUTE");
     app.stop().await;
 }
+
+#[tokio::test]
+async fn a_part_is_selected_on_own_paths_and_what_makes_no_sense_is_refused() {
+    let app = App::start().await;
+    let snapshot = app.snapshot().await;
+    let path = app.own("/clusters/c1/restoreJobs");
+    let with = |selection: Value| {
+        let mut body = automated(&app, &snapshot);
+        body["selection"] = selection;
+        body
+    };
+    for (selection, why) in [
+        (json!("shop"), "invalid type"),
+        (json!({}), "nothing is selected"),
+        (json!({"namespaces": "shop"}), "invalid type"),
+        (json!({"namespaces": []}), "nothing is selected"),
+        (json!({"namespaces": ["*"]}), "name the database"),
+        (json!({"namespaces": ["local.oplog.rs"]}), "belong to the server"),
+        (json!({"namespaces": ["shop"], "except": ["shop.x"]}), "unknown field"),
+        (json!({"namespaces": ["shop"], "renames": [{"from": "shop.a"}]}), "missing field"),
+        (json!({"namespaces": ["shop"], "renames": [{"from": "shop.a", "to": "shop.a$"}]}), "shop.a$"),
+        (json!({"namespaces": ["shop"], "renames": [{"from": "bank.a", "to": "bank.b"}]}), "not selected"),
+        (
+            json!({"namespaces": ["shop.a", "shop.b"], "renames": [{"from": "shop.a", "to": "shop.b"}]}),
+            "both become shop.b",
+        ),
+        (
+            json!({"namespaces": ["shop", "bank"], "renames": [{"from": "bank", "to": "sHop"}, {"from": "shop", "to": "shop"}]}),
+            "the same",
+        ),
+        (
+            json!({"namespaces": ["shop.a", "bank"], "renames": [{"from": "bank", "to": "sHop"}]}),
+            "beside each other",
+        ),
+    ] {
+        let answer = app.post(&path, with(selection.clone())).await;
+        let problem = answer.refused(400, "INVALID_ATTRIBUTE");
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{selection}: {problem}");
+    }
+    let orders = json!({"namespaces": ["shop.orders"]});
+    let mut users = with(orders.clone());
+    users["withUsers"] = json!(true);
+    app.post(&path, users).await.refused(400, "INVALID_ATTRIBUTE");
+    let mut archive = download(&snapshot);
+    archive["selection"] = orders.clone();
+    app.post(&path, archive).await.refused(400, "INVALID_ATTRIBUTE");
+    // The Atlas path takes none of it.
+    app.post(&app.backup("/restoreJobs"), with(orders.clone())).await.refused(400, "INVALID_ATTRIBUTE");
+
+    let renames = json!([{"from": "shop.orders", "to": "shop.orders_old"}]);
+    let mut body = with(json!({"namespaces": ["shop.orders"], "renames": renames, "overwrite": true}));
+    body["dryRun"] = json!(true);
+    let plan = app.post(&path, body.clone()).await.expect(200);
+    assert_eq!(plan["options"]["selection"]["renames"], renames);
+    for whole in ["collections", "documents", "logicalBytes", "timeSeriesBytes", "expectedOutageSeconds"] {
+        assert!(plan.get(whole).is_none(), "{whole} is that of everything");
+    }
+    assert_eq!(app.get(&path).await.expect(200)["totalCount"], 0);
+    body["dryRun"] = json!(false);
+    let job = app.post(&path, body.clone()).await.expect(201);
+    assert_eq!(job["options"]["selection"], body["selection"]);
+    // Atlas shows it as any other.
+    let shown =
+        app.get(&app.backup(&format!("/restoreJobs/{}", job["id"].as_str().unwrap()))).await.expect(200);
+    assert!(shown.get("options").is_none() && shown.get("selection").is_none(), "{shown}");
+    app.stop().await;
+}

@@ -5,10 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::{NewSlice, Slice as SliceRow, SliceState, Snapshot, Timeline};
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use model::{
-    ClusterTime,
-    chain::{Base, SliceSpan},
-};
+use model::{ClusterTime, chain::SliceSpan};
 use tokio::time::Instant;
 use vault::{ObjectName, Slice, SliceHeader};
 
@@ -53,8 +50,7 @@ pub(crate) async fn record_since(
     timeline: &Timeline,
     time: ClusterTime,
 ) -> Result<Option<Record<'static>>, JobError> {
-    let base = Base { at: time, complete_at: time };
-    match services.catalog.timelines().needed_from_base(timeline, &base).await? {
+    match services.catalog.timelines().needed_after(timeline, time).await? {
         Some(from) => read_from(services, timeline, from).await.map(Some),
         None => Ok(None),
     }
@@ -72,6 +68,32 @@ async fn read_from(
         to: fold_time(timeline.durable.time),
         blocks: blocks(services, slices),
     })
+}
+
+/// A part of a timeline, and how much it is.
+pub(crate) struct Part {
+    /// Bytes of its entries.
+    pub(crate) bytes: u64,
+    /// Blocks of whole entries, back to back; the last ones may be later than what was asked for, the first ones earlier.
+    pub(crate) blocks: BoxStream<'static, Result<Bytes, JobError>>,
+}
+
+/// Everything that took effect after `after` and is written at or before `until`, with the beginnings of the transactions
+/// among it. Nothing when the timeline no longer has all of that.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub(crate) async fn record_between(
+    services: &Services,
+    timeline: &Timeline,
+    after: ClusterTime,
+    until: ClusterTime,
+) -> Result<Option<Part>, JobError> {
+    let timelines = services.catalog.timelines();
+    let Some(from) = timelines.needed_after(timeline, after).await? else { return Ok(None) };
+    let slices = timelines.slices(timeline.id, from, until).await?;
+    let bytes = slices.iter().map(|slice| slice.bytes).sum();
+    Ok(Some(Part { bytes, blocks: blocks(services, slices) }))
 }
 
 /// What the catalog keeps of a slice.

@@ -15,7 +15,7 @@ use catalog::Catalog;
 use ebbtide_engine::{Engine, Settings, engine::wall_clock};
 use model::{id::RestoreJobId, restore::RestoreState};
 use mongo::privileges::{Purpose, role_definition};
-use restore_support::{assert_no_staging, damage, data, register, request, run};
+use restore_support::{assert_no_staging, damage, data, put, register, request, run, without_stored_views};
 use serde_json::{Value, json};
 use support::{Bench, probe};
 use testbed::{Options, Server, data::Set, oracle};
@@ -215,6 +215,58 @@ async fn in_place() {
         let id = scene.ask(json!({"inPlace": true})).await;
         die_at(&scene.bench, point, None).await;
         scene.finish(id, point).await;
+    }
+}
+
+/// Under its own names and under others: each attempt plans the same, tells what it made itself from what others did, and
+/// leaves everything else as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_a_selection() {
+    let scene = scene().await;
+    damage(&scene.bench.client).await;
+    let client = &scene.bench.client;
+    let mut expected = data(client).await;
+    for db in ["bulk", "views"] {
+        for name in scene.wanted.databases[db].collections.keys() {
+            put(&mut expected, &format!("{db}.{name}"), &scene.wanted, &format!("{db}.{name}"));
+        }
+    }
+    let renamed = [("indexes", "ix"), ("timeseries", "ts"), ("capped", "ring"), ("functions", "fn")];
+    for (from, to) in renamed {
+        for name in scene.wanted.databases[from].collections.keys() {
+            put(&mut expected, &format!("{to}.{name}"), &scene.wanted, &format!("{from}.{name}"));
+        }
+    }
+    let renames: Vec<_> = renamed.iter().map(|(from, to)| json!({"from": from, "to": to})).collect();
+    let namespaces = ["bulk", "views", "indexes", "timeseries", "capped", "functions"];
+    let options = json!({"selection": {"namespaces": namespaces, "renames": renames}});
+    for point in [
+        "restore.after-staging-recorded",
+        "restore.load.after-collection",
+        "restore.after-stage",
+        "restore.cutover.after-fence",
+        "restore.cutover.after-first-rename",
+        "restore.cutover.after-removals",
+        "restore.cutover.after-time-series",
+        "restore.cutover.after-views",
+        "restore.cutover.before-lift",
+        "restore.after-content-proof",
+        "restore.after-prove",
+    ] {
+        for (_, to) in renamed {
+            client.database(to).drop().await.unwrap();
+        }
+        client.database("bulk").drop().await.unwrap();
+        let id = scene.ask(options.clone()).await;
+        die_at(&scene.bench, point, None).await;
+        let job = run(&scene.bench, id, settings(scene.bench.dir.path()), None).await;
+        assert_eq!(job.state, RestoreState::Finished, "{point}: {:?}", job.error);
+        assert!(!scene.is_blocked().await, "{point}");
+        assert_no_staging(client).await;
+        let found = without_stored_views(data(client).await);
+        let differences = oracle::diff(&without_stored_views(expected.clone()), &found);
+        assert!(differences.is_empty(), "{point}: {differences:#?}");
+        assert_eq!(job.receipt.unwrap()["foreignWrites"]["count"], 0, "{point}");
     }
 }
 

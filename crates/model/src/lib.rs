@@ -11,6 +11,7 @@ pub mod job;
 pub mod outage;
 pub mod restore;
 pub mod role;
+pub mod selection;
 pub mod snapshot;
 pub mod time;
 pub mod timeline;
@@ -18,6 +19,7 @@ pub mod timeline;
 pub use continuous::{ContinuousBackup, RestoreWindowDays};
 pub use deployment::{DeploymentKind, DeploymentName};
 pub use id::Id;
+pub use selection::Selection;
 pub use time::{ClusterTime, WallTime};
 pub use timeline::OplogPosition;
 

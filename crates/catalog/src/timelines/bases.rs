@@ -90,19 +90,20 @@ impl Timelines<'_> {
     /// When the database cannot be used.
     pub async fn needed_from(&self, timeline: &Timeline, snapshot: &Snapshot) -> Result<Option<ClusterTime>> {
         match snapshot.base() {
-            Some(base) => self.needed_from_base(timeline, &base).await,
+            Some(base) => self.needed_after(timeline, base.at).await,
             None => Ok(None),
         }
     }
 
-    /// [`Timelines::needed_from`] for a state that is no snapshot.
+    /// From which time on the record of the timeline has to be read to know everything that took effect after `at`,
+    /// transactions that were open then included. Nothing when it does not reach back so far.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub async fn needed_from_base(&self, timeline: &Timeline, base: &Base) -> Result<Option<ClusterTime>> {
+    pub async fn needed_after(&self, timeline: &Timeline, at: ClusterTime) -> Result<Option<ClusterTime>> {
         let mut connection = self.0.database.reader().acquire().await?;
-        let before = read_from_before(&mut connection, timeline, base.at).await?;
-        Ok(timeline.front().needed(base, before))
+        let before = read_from_before(&mut connection, timeline, at).await?;
+        Ok(timeline.front().needed(&Base { at, complete_at: at }, before))
     }
 }
 

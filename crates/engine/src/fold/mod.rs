@@ -17,6 +17,7 @@ mod delta;
 pub mod entries;
 mod failure;
 mod lister;
+mod only;
 pub mod past;
 mod principals;
 mod rewrite;
@@ -43,6 +44,7 @@ use delta::{DELTA_BYTES_MAX, Delta, SortedChanges};
 pub use entries::Record;
 use failure::Ended;
 pub use failure::{FoldFailure, Obstacle, Unfoldable};
+pub use only::Only;
 
 /// One collection, view or time series of a folded state, its segments durable and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +148,23 @@ pub async fn fold_manifest(
     header: ManifestHeader,
     hindered: Hindered,
 ) -> Result<Folded, FoldFailure> {
+    fold_only(store, base, record, at, header, Only::Everything, hindered).await
+}
+
+/// As [`fold_manifest`], but the manifest has only what is wanted of the state, and what stands in the way of the rest is in
+/// nobody's way. The whole record is read all the same: what has a name at `at` may have had another one before.
+///
+/// # Errors
+/// [`FoldFailure`].
+pub async fn fold_only(
+    store: &SegmentStore,
+    base: &Manifest,
+    record: Record<'_>,
+    at: ClusterTime,
+    header: ManifestHeader,
+    only: Only<'_>,
+    hindered: Hindered,
+) -> Result<Folded, FoldFailure> {
     let ctx = store.ctx();
     let until = of_model(at);
     record.check(of_model(base.header().cluster_time), until)?;
@@ -153,7 +172,7 @@ pub async fn fold_manifest(
     // Whoever waits here holds nothing that another needs.
     let _memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
     let delta = delta::gather(ctx, &base, record, until).await?;
-    let Plan { collections, views, principals, mut aside } = plan(&base, &delta, at)?;
+    let Plan { collections, views, principals, mut aside } = plan(&base, &delta, at, only)?;
     fail_on(&aside, hindered)?;
 
     let pinner = Pinner::new(store);
@@ -186,8 +205,8 @@ struct Plan {
     aside: Vec<Unfoldable>,
 }
 
-/// Everything that is there, as far as is known by now. Views, users and roles are folded or nothing is.
-fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure> {
+/// Everything that is there and wanted, as far as is known by now. Views, users and roles are folded or nothing is.
+fn plan(base: &Base, delta: &Delta, at: ClusterTime, only: Only<'_>) -> Result<Plan, FoldFailure> {
     if let Some(everything) = delta.obstacles.everything() {
         return Err(FoldFailure::Unfoldable(vec![everything]));
     }
@@ -196,7 +215,8 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
     let lists_views = lists_system_views(base);
     for (id, collection) in delta.catalog.iter() {
         let Some(meta) = definitions::meta_of(id, collection, at) else { continue };
-        if meta.kind == CollectionKind::SystemViews && !lists_views {
+        let is_listed = meta.kind != CollectionKind::SystemViews || lists_views;
+        if !is_listed || !only.wants(&meta.db, &meta.name) {
             continue;
         }
         let found = delta.obstacles.find(Some(id), &collection.namespace);
@@ -210,9 +230,15 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime) -> Result<Plan, FoldFailure
             }
         }
     }
-    let (views, hindered) = views::fold(base, delta, at);
-    obstacles.extend(hindered);
-    let principals = principals::fold(base, delta)?.unwrap_or_else(|hindered| {
+    let (mut views, hindered) = views::fold(base, delta, at);
+    views.retain(|view| only.wants(&view.db, &view.name));
+    obstacles
+        .extend(hindered.into_iter().filter(|hindered| only.is_hindered(hindered, collections.values())));
+    let principals = match only {
+        Only::Everything => principals::fold(base, delta)?,
+        Only::Selected(_) => Ok(None),
+    };
+    let principals = principals.unwrap_or_else(|hindered| {
         obstacles.extend(hindered);
         None
     });

@@ -1,4 +1,5 @@
 //! A deployment that is captured while a test works on it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
 use bson::doc;
 use catalog::{Delivery, NewRestore, RestoreJob};
@@ -33,6 +34,12 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// Captures this server.
+    pub async fn start(server: testbed::Server) -> Self {
+        let uri = server.uri();
+        Self::over(Bench::over(server, &uri).await, None).await
+    }
+
     /// Captures the deployment of this bench, which gets its base.
     pub async fn over(bench: Bench, probe: Option<Probe>) -> Self {
         let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
@@ -63,11 +70,11 @@ impl Captured {
     /// Restores to a point into a deployment.
     pub async fn restore(
         &self,
-        at: PointInTime,
+        at: impl Into<PointInTime>,
         target: DeploymentId,
         options: serde_json::Value,
     ) -> RestoreJob {
-        let (catalog, source) = (&self.bench.catalog, self.bench.deployment);
+        let (catalog, source, at) = (&self.bench.catalog, self.bench.deployment, at.into());
         let begun = std::time::Instant::now();
         let base = loop {
             // Capture may be a moment behind.
@@ -78,7 +85,12 @@ impl Captured {
         };
         let delivery = Delivery::PointInTime { target, at };
         let new = NewRestore { snapshot_id: base.id, delivery, options };
-        let id = catalog.restores().request(new, wall_clock()).await.unwrap().id;
+        self.run(new).await
+    }
+
+    /// Asks for a restore and waits for its end.
+    pub async fn run(&self, new: NewRestore) -> RestoreJob {
+        let id = self.bench.catalog.restores().request(new, wall_clock()).await.unwrap().id;
         self.ended(id).await
     }
 

@@ -151,3 +151,38 @@ pub async fn server(options: testbed::Options, sets: &[testbed::data::Set]) -> S
     testbed::data::load(&server.client().await.unwrap(), 7, sets).await.unwrap();
     server
 }
+
+/// Takes what `from` has under one name for what `into` has under another: its definition, its content and its order.
+pub fn put(into: &mut oracle::State, to: &str, from: &oracle::State, name: &str) {
+    let split = |name: &str| {
+        let (db, collection) = name.split_once('.').unwrap();
+        (db.to_owned(), collection.to_owned())
+    };
+    let ((to_db, to), (from_db, name)) = (split(to), split(name));
+    let (from, into) = (&from.databases[&from_db], into.databases.entry(to_db).or_default());
+    take_out_of(into, &to);
+    into.collections.insert(to.clone(), from.collections[&name].clone());
+    for (from, into) in
+        [(&from.hashes, &mut into.hashes), (&from.capped_sequences, &mut into.capped_sequences)]
+    {
+        into.extend(from.get(&name).map(|value| (to.clone(), value.clone())));
+    }
+}
+
+/// Forgets one name.
+pub fn take_out(state: &mut oracle::State, name: &str) {
+    let (db, collection) = name.split_once('.').unwrap();
+    take_out_of(state.databases.get_mut(db).unwrap(), collection);
+}
+
+fn take_out_of(database: &mut oracle::DatabaseState, name: &str) {
+    database.collections.remove(name);
+    database.hashes.remove(name);
+    database.capped_sequences.remove(name);
+}
+
+/// Forgets how the server stores the definitions of views: what it shows of each is compared.
+pub fn without_stored_views(mut state: oracle::State) -> oracle::State {
+    state.databases.values_mut().for_each(|database| take_out_of(database, "system.views"));
+    state
+}

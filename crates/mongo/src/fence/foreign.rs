@@ -39,6 +39,8 @@ pub struct OwnWrites {
     pub maintained: BTreeSet<String>,
     /// Databases that the restore drops.
     pub dropped_databases: BTreeSet<String>,
+    /// What the restore is about, when that is not everything: writes to other namespaces are nobody's concern.
+    pub only: Option<BTreeSet<String>>,
 }
 
 /// One foreign write.
@@ -158,7 +160,7 @@ impl OwnWrites {
     ) {
         // Definitions of views and time series are written by `create` and `drop`, which carry no session.
         let defines_ours = namespace.ends_with(".system.views") && self.ddl.contains(namespace);
-        if !ours && !defines_ours && is_user_data(namespace) {
+        if !ours && !defines_ours && is_user_data(namespace) && self.concerns(namespace) {
             let operation = match op {
                 "i" => "insert",
                 "u" => "update",
@@ -178,7 +180,9 @@ impl OwnWrites {
         found: &mut ForeignWrites,
     ) {
         let Some(Ok((name, value))) = command.iter().next() else {
-            found.add(at, namespace, "unknown command");
+            if self.concerns(namespace) {
+                found.add(at, namespace, "unknown command");
+            }
             return;
         };
         let db = namespace.split_once('.').map_or(namespace, |(db, _)| db);
@@ -193,9 +197,15 @@ impl OwnWrites {
             // The writes of a prepared transaction were in its applyOps.
             "commitTransaction" | "abortTransaction" => {}
             "dropDatabase" if self.dropped_databases.contains(db) || !is_user_data(&format!("{db}.x")) => {}
+            "dropDatabase" => {
+                if self.concerns(namespace) {
+                    found.add(at, namespace, "dropDatabase");
+                }
+            }
             "renameCollection" => {
                 let (from, to) = (value.as_str().unwrap_or_default(), command.text("to").unwrap_or_default());
-                if !self.is_our_ddl(from) || !self.is_our_ddl(to) {
+                let is_ours = self.is_our_ddl(from) && self.is_our_ddl(to);
+                if !is_ours && (self.concerns(from) || self.concerns(to)) {
                     found.add(at, to, "renameCollection");
                     found.remember(from);
                 }
@@ -204,10 +214,22 @@ impl OwnWrites {
                 let target =
                     value.as_str().map_or_else(|| namespace.to_owned(), |name| format!("{db}.{name}"));
                 let maintains = MAINTENANCE.contains(&other) && self.maintained.contains(&target);
-                if !self.is_our_ddl(&target) && !maintains && is_user_data(&target) {
+                let is_ours = self.is_our_ddl(&target) || maintains;
+                if !is_ours && is_user_data(&target) && self.concerns(&target) {
                     found.add(at, &target, other);
                 }
             }
+        }
+    }
+
+    /// Whether the restore is about this namespace, or about something in the database of a command.
+    fn concerns(&self, namespace: &str) -> bool {
+        let Some(only) = &self.only else { return true };
+        match namespace.strip_suffix("$cmd") {
+            Some(database) => {
+                only.range(database.to_owned()..).next().is_some_and(|next| next.starts_with(database))
+            }
+            None => only.contains(namespace),
         }
     }
 
@@ -251,12 +273,17 @@ mod tests {
             ddl: ["app.orders".to_owned(), "app.system.views".to_owned()].into(),
             maintained: ["app.stays".to_owned()].into(),
             dropped_databases: ["gone".to_owned()].into(),
+            only: None,
         }
     }
 
     fn described(entry: &RawDocumentBuf) -> Vec<String> {
+        described_by(&own(), entry)
+    }
+
+    fn described_by(own: &OwnWrites, entry: &RawDocumentBuf) -> Vec<String> {
         let mut found = ForeignWrites::default();
-        own().sort(entry, &mut found);
+        own.sort(entry, &mut found);
         found.first.iter().map(|write| format!("{} {}", write.operation, write.namespace)).collect()
     }
 
@@ -307,6 +334,39 @@ mod tests {
             rawdoc! { "op": "c", "ns": "config.$cmd", "o": { "create": "x" } },
         ] {
             assert_eq!(described(&entry), [""; 0], "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_selective_restore_is_not_about_is_nobodys_concern() {
+        let only = Some(["app.orders".to_owned(), "app.other".to_owned()].into());
+        let own = OwnWrites { only, ..OwnWrites::default() };
+        for (entry, told) in [
+            (rawdoc! { "op": "i", "ns": "app.orders", "o": {} }, &["insert app.orders"][..]),
+            (rawdoc! { "op": "i", "ns": "app.orders2", "o": {} }, &[]),
+            (rawdoc! { "op": "i", "ns": "ap.orders", "o": {} }, &[]),
+            (rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "drop": "other" } }, &["drop app.other"]),
+            (rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "create": "new" } }, &[]),
+            (
+                rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "renameCollection": "app.orders", "to": "app.gone" } },
+                &["renameCollection app.gone"],
+            ),
+            (
+                rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "renameCollection": "app.x", "to": "app.y" } },
+                &[],
+            ),
+            (rawdoc! { "op": "c", "ns": "app.$cmd", "o": { "dropDatabase": 1 } }, &["dropDatabase app.$cmd"]),
+            (rawdoc! { "op": "c", "ns": "ap.$cmd", "o": { "dropDatabase": 1 } }, &[]),
+            (rawdoc! { "op": "c", "ns": "app.$cmd", "o": {} }, &["unknown command app.$cmd"]),
+            (rawdoc! { "op": "c", "ns": "x.$cmd", "o": {} }, &[]),
+            (
+                rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [
+                    { "op": "u", "ns": "app.orders" }, { "op": "i", "ns": "app.x" },
+                ] } },
+                &["update app.orders"],
+            ),
+        ] {
+            assert_eq!(described_by(&own, &entry), told, "{entry:?}");
         }
     }
 }

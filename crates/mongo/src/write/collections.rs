@@ -99,6 +99,31 @@ pub async fn rename_over(
     to: &str,
     uuid: Option<[u8; 16]>,
 ) -> Result<()> {
+    rename(deployment, db, from, to, uuid, true).await
+}
+
+/// As [`rename_over`], but drops nothing: what lies there stays.
+///
+/// # Errors
+/// As [`rename_over`]; the server's with code 48 when something else lies there.
+pub async fn rename_if_free(
+    deployment: &Deployment,
+    db: &str,
+    from: &str,
+    to: &str,
+    uuid: Option<[u8; 16]>,
+) -> Result<()> {
+    rename(deployment, db, from, to, uuid, false).await
+}
+
+async fn rename(
+    deployment: &Deployment,
+    db: &str,
+    from: &str,
+    to: &str,
+    uuid: Option<[u8; 16]>,
+    over: bool,
+) -> Result<()> {
     let in_the_way = look(deployment, db, to).await?;
     if uuid.is_some() {
         if in_the_way.as_ref().is_some_and(|found| found.uuid == uuid) {
@@ -111,10 +136,17 @@ pub async fn rename_over(
     }
     // A view or a time series cannot be renamed over.
     if in_the_way.is_some_and(|found| found.uuid.is_none()) {
+        if !over {
+            return Err(Error::Server {
+                code: NAMESPACE_EXISTS,
+                name: "NamespaceExists".to_owned(),
+                message: format!("a view or a time series is called {db}.{to}"),
+            });
+        }
         drop(deployment, db, to).await?;
     }
     let rename = doc! {
-        "renameCollection": format!("{db}.{from}"), "to": format!("{db}.{to}"), "dropTarget": true,
+        "renameCollection": format!("{db}.{from}"), "to": format!("{db}.{to}"), "dropTarget": over,
         "writeConcern": command::majority(),
     };
     command::run_document(deployment, "admin", &rename).await?;

@@ -1,8 +1,8 @@
 //! Names, places and views.
 
-use bson::{RawDocumentBuf, doc, rawdoc};
+use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use mongo::{
-    Error, Namespace,
+    Deployment, Error, Namespace,
     write::{
         collections,
         staging::{staging_name, sweep_staging},
@@ -38,6 +38,14 @@ async fn sweeping_drops_what_the_job_left_and_nothing_else() {
     assert!(collections::exists(&deployment, &Namespace::new("a", "orders")).await.unwrap());
 }
 
+/// What `listCollections` says of one name.
+async fn listed(deployment: &Deployment, name: &str) -> Option<Document> {
+    let list = doc! { "listCollections": 1, "filter": { "name": name } };
+    let reply = deployment.run("app", list).await.unwrap();
+    let batch = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+    batch.first().map(|found| found.as_document().unwrap().clone())
+}
+
 async fn renames_over_whatever_is_there(version: &str) {
     let (_server, deployment) = start(version).await;
     let view = doc! { "create": "view", "viewOn": "nothing", "pipeline": [] };
@@ -52,9 +60,18 @@ async fn renames_over_whatever_is_there(version: &str) {
             .await;
         let uuid = collections::uuid_of(&deployment, &Namespace::new("app", from.as_str())).await.unwrap();
         assert!(uuid.is_some());
+        if to != "new" {
+            let before = listed(&deployment, to).await;
+            let taken = collections::rename_if_free(&deployment, "app", &from, to, uuid).await.unwrap_err();
+            assert_eq!(taken.code(), Some(48), "{taken:?}");
+            assert_eq!(listed(&deployment, to).await, before, "what stands there stays");
+            assert!(listed(&deployment, &from).await.is_some());
+        }
         for _again in 0..2 {
             collections::rename_over(&deployment, "app", &from, to, uuid).await.unwrap();
         }
+        // Done already is done, also for who takes nobody's place.
+        collections::rename_if_free(&deployment, "app", &from, to, uuid).await.unwrap();
         assert_eq!(collections::uuid_of(&deployment, &Namespace::new("app", to)).await.unwrap(), uuid);
         assert_eq!(
             crate::documents(&deployment, &Namespace::new("app", to)).await,

@@ -1,7 +1,8 @@
 //! Restore jobs as they are: state, progress, error, receipt; and restores with choices that Atlas does not have.
 
 use http::Method;
-use model::{outage, role::Action};
+use model::{Selection, outage, restore::DeliveryType, role::Action};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::UNVERSIONED;
@@ -22,10 +23,12 @@ use crate::{
     reply::Reply,
 };
 
+/// What of the state is restored, and as what.
+const SELECTION: &str = "selection";
 const COLLECTION: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs";
 const ONE: &str = "/groups/{groupId}/clusters/{clusterName}/restoreJobs/{restoreJobId}";
 /// Fields beside those of Atlas.
-const OWN_FIELDS: [&str; 9] = [
+const OWN_FIELDS: [&str; 10] = [
     "dryRun",
     "fence",
     "inPlace",
@@ -34,6 +37,7 @@ const OWN_FIELDS: [&str; 9] = [
     "parkTtl",
     "planOnly",
     "rewind",
+    "selection",
     "withUsers",
 ];
 /// A week.
@@ -96,6 +100,11 @@ async fn create(call: Call) -> Answer<Reply> {
     let options = options(&mut fields)?;
     let dry_run = fields.flag("dryRun")?.unwrap_or(false);
     let wanted = restore_input::read(&mut fields)?;
+    if wanted.delivery() == DeliveryType::Download && options.get(SELECTION).is_some() {
+        return Err(
+            invalid(SELECTION).because("A download has everything; take what is wanted out of the archive.")
+        );
+    }
     if dry_run {
         let checked = restore_create::check(&call, &deployment, &wanted).await?;
         return Ok(Reply::object(plan(&checked, &wanted, options)));
@@ -104,7 +113,7 @@ async fn create(call: Call) -> Answer<Reply> {
     Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)))
 }
 
-/// What a restore would do. Of a point in time the numbers are those of the snapshot that the fold begins with.
+/// What a restore would do. Of a selection it is not known here how much it is. Of a point in time the numbers are those of the snapshot that the fold begins with.
 fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
     let in_place = options["inPlace"].as_bool().unwrap_or(false);
     let mut object = json!({
@@ -119,14 +128,18 @@ fn plan(checked: &Checked, wanted: &Wanted, options: Value) -> Value {
     if let Some(at) = checked.point_in_time {
         restore_view::describe_point_in_time(&mut object, at);
     }
+    let is_part = object["options"].get(SELECTION).is_some();
+    if let Some(plan) = object.as_object_mut().filter(|_| is_part) {
+        plan.retain(|name, _| !["collections", "documents", "logicalBytes"].contains(&name.as_str()));
+    }
     // Snapshots that were completed by an earlier version don't tell.
-    let series = checked.snapshot.notes["timeSeriesBytes"].as_u64();
+    let series = checked.snapshot.notes["timeSeriesBytes"].as_u64().filter(|_| !is_part);
     if let Some(bytes) = series {
         object["timeSeriesBytes"] = bytes.into();
     }
     if let Some(target) = &checked.target {
         // Time series cannot be renamed, and with inPlace nothing is.
-        let loaded = if in_place { Some(checked.snapshot.logical_bytes) } else { series };
+        let loaded = if in_place && !is_part { Some(checked.snapshot.logical_bytes) } else { series };
         if let Some(bytes) = loaded {
             object["bytesLoadedInCutOver"] = bytes.into();
             object["expectedOutageSeconds"] =
@@ -179,6 +192,15 @@ fn options(fields: &mut Fields) -> Answer<Value> {
             return Err(invalid("indexCommitQuorum"));
         }
         options.insert("indexCommitQuorum".to_owned(), quorum);
+    }
+    if let Some(said) = fields.any(SELECTION) {
+        let selection = Selection::deserialize(said);
+        let selection = selection.map_err(|error| invalid(SELECTION).because(format!("{error}.")))?;
+        if options.get("withUsers") == Some(&Value::Bool(true)) {
+            let why = "Users and roles are restored with everything else only, not with a selection.";
+            return Err(invalid("withUsers").because(why));
+        }
+        options.insert(SELECTION.to_owned(), json!(selection));
     }
     Ok(Value::Object(options))
 }

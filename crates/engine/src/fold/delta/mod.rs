@@ -299,9 +299,12 @@ impl Gathering {
         capped.write(key, write, position);
         self.capped_bytes = (self.capped_bytes + capped.bytes()).saturating_sub(before);
         if self.capped_bytes > CAPPED_BYTES_MAX {
+            // Not whoever was last: a small one must not be in the way of a restore because of a large one.
+            let largest =
+                self.capped.iter().max_by_key(|(_, capped)| capped.bytes()).map_or(id, |(&id, _)| id);
             let obstacle = Obstacle::TooMuch(CAPPED_BYTES_MAX);
-            self.obstacles.of_collection(id, position.time, obstacle);
-            self.forget_capped(id);
+            self.obstacles.of_collection(largest, position.time, obstacle);
+            self.forget_capped(largest);
         }
     }
 

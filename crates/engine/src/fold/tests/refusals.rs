@@ -6,7 +6,9 @@ use history::{ClusterTime, change::Reason};
 use vault::CollectionKind;
 
 use super::bench::{AT, BASE_AT, Bench, ID, document, meta};
-use crate::fold::{FoldFailure, Folded, Hindered, Obstacle, Record, Unfoldable, fold_manifest};
+use crate::fold::{
+    FoldFailure, Folded, Hindered, Obstacle, Only, Record, Unfoldable, fold_manifest, fold_only,
+};
 
 const NAMESPACE: &str = "app.c";
 
@@ -226,4 +228,88 @@ async fn a_damaged_base_is_told_by_its_object() {
     let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Hindered::Fail).await;
     let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was kept") };
     assert_eq!(object, segment.name);
+}
+
+/// One collection that cannot be folded, beside one that can.
+#[tokio::test]
+async fn what_is_not_wanted_is_in_nobodys_way() {
+    let other = |operation: RawDocumentBuf| {
+        let mut other = rawdoc! { "op": operation.get_str("op").unwrap(), "ns": "app.d", "ui": uuid(8) };
+        other.append(bson::raw::cstr!("o"), operation.get_document("o").unwrap().to_owned());
+        other
+    };
+    let id_index = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+    let entries = || {
+        vec![
+            entry(110, &command(8, rawdoc! { "create": "temporary", "idIndex": id_index.clone() })),
+            entry(120, &other(on("i", rawdoc! { "_id": 1 }, None))),
+            entry(130, &on("u", rawdoc! { "$v": 1, "$set": { "v": 1 } }, Some(1))),
+            entry(140, &command(8, rawdoc! { "renameCollection": "app.temporary", "to": "app.d" })),
+        ]
+    };
+    let bench = Bench::start().await;
+    let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10)]).await;
+    let selection = |namespace: &str| -> model::Selection {
+        serde_json::from_value(serde_json::json!({ "namespaces": [namespace] })).unwrap()
+    };
+    let fold = async |selection: &model::Selection| {
+        let record = Record::of_entries(time(50), time(300), entries());
+        fold_only(
+            &bench.store,
+            &base,
+            record,
+            AT,
+            Bench::header(AT),
+            Only::Selected(selection),
+            Hindered::Fail,
+        )
+        .await
+    };
+    let folded = fold(&selection("app.d")).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let [only] = &folded.collections[..] else { panic!("{:?}", folded.collections) };
+    assert_eq!(
+        (only.meta.name.as_str(), only.pages.content.documents),
+        ("d", 1),
+        "under the name that it has then"
+    );
+    assert!(folded.principals.is_none());
+    for wanted in ["app.c", "app"] {
+        let Err(FoldFailure::Unfoldable(unfoldable)) = fold(&selection(wanted)).await else {
+            panic!("{wanted}")
+        };
+        assert_eq!(unfoldable[0].namespace.as_deref(), Some(NAMESPACE));
+    }
+}
+
+/// Changes of capped collections share one bound; the large one goes, whoever comes last.
+#[tokio::test]
+async fn a_large_capped_collection_is_in_its_own_way_only() {
+    const LARGE: usize = (16 << 20) - (100 << 10);
+    let insert = |seconds, namespace: &str, id: u8, number: i32, bytes| {
+        let document = rawdoc! { "_id": number, "text": "x".repeat(bytes) };
+        entry(seconds, &rawdoc! { "op": "i", "ns": namespace, "ui": uuid(id), "o": document })
+    };
+    let id_index = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+    let options = rawdoc! { "create": "d", "capped": true, "size": 1_i64 << 30, "idIndex": id_index };
+    let mut entries = vec![entry(110, &command(8, options))];
+    entries.extend((0..4).map(|n| insert(120 + n, "app.d", 8, n as i32, LARGE)));
+    entries.push(insert(130, NAMESPACE, ID.0[0], 7, 500 << 10));
+    let bench = Bench::start().await;
+    let ring = vault::CollectionMeta {
+        order: vault::Order::Natural,
+        options: rawdoc! { "capped": true, "size": 1_i64 << 30 }.into_bytes(),
+        ..meta(CollectionKind::Capped)
+    };
+    let base = bench.base(ring, &[]).await;
+    let fold = async |wanted: &str| {
+        let wanted: model::Selection =
+            serde_json::from_value(serde_json::json!({ "namespaces": [wanted] })).unwrap();
+        let record = Record::of_entries(time(50), time(300), entries.clone());
+        fold_only(&bench.store, &base, record, AT, Bench::header(AT), Only::Selected(&wanted), Hindered::Fail)
+            .await
+    };
+    let folded = fold(NAMESPACE).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(folded.collections[0].pages.content.documents, 1);
+    let Err(FoldFailure::Unfoldable(unfoldable)) = fold("app.d").await else { panic!("it is too large") };
+    assert!(matches!(unfoldable[0].obstacle, Obstacle::TooMuch(_)), "{unfoldable:?}");
 }

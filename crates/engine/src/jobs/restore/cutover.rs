@@ -17,15 +17,18 @@ use mongo::{
 use super::{
     checkpoint::Checkpoint,
     errors::job_error,
-    plan::{self, Way},
+    plan::Way,
     segments,
     source::{Item, Restore},
-    stage,
+    stage, standing,
 };
 use crate::{
     crash,
     lease::{JobContext, JobError},
 };
+
+/// NamespaceExists.
+const NAMESPACE_EXISTS: i32 = 48;
 
 /// Switches the target, or goes on with it.
 ///
@@ -75,14 +78,12 @@ async fn rename_all(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Resu
             // Without an identity it was never staged: a rename could put something else in its place.
             None => Err(Error::NamespaceNotFound(from.to_string())),
             Some(uuid) => {
-                collections::rename_over(
-                    &job.deployment,
-                    &item.ns.db,
-                    &from.collection,
-                    &item.ns.collection,
-                    Some(uuid),
-                )
-                .await
+                let (deployment, db, to) = (&job.deployment, &item.ns.db, &item.ns.collection);
+                if standing::must_be_free(job, item) {
+                    collections::rename_if_free(deployment, db, &from.collection, to, Some(uuid)).await
+                } else {
+                    collections::rename_over(deployment, db, &from.collection, to, Some(uuid)).await
+                }
             }
         };
         match renamed {
@@ -92,6 +93,9 @@ async fn rename_all(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Resu
                 lost.push(item.clone());
             }
             Err(Error::NamespaceNotFound(_)) => lost.push(item.clone()),
+            Err(error) if standing::must_be_free(job, item) && error.code() == Some(NAMESPACE_EXISTS) => {
+                return Err(standing::made_meanwhile(item));
+            }
             Err(error) => return Err(job_error("switching", &item.ns, error)),
         }
         if position == 0 {
@@ -104,9 +108,13 @@ async fn rename_all(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Resu
 /// Drops what the snapshot does not have.
 async fn remove_foreign(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
     let found = list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
-    let removals = plan::removals(&job.wanted(), &found);
+    let removals = job.removals(&found);
     for ns in removals.collections.iter().chain(&removals.before_views) {
         ctx.check()?;
+        if let Some(item) = job.items.iter().find(|item| item.ns == *ns && standing::must_be_free(job, item))
+        {
+            return Err(standing::made_meanwhile(item));
+        }
         remove(&job.deployment, ns).await.map_err(|e| job_error("removing", ns, e))?;
     }
     for db in &removals.databases {
@@ -163,7 +171,11 @@ async fn make_views(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
         found.iter().map(|info| (&info.namespace, info.options.as_slice())).collect();
     let mut missing: BTreeMap<&str, Vec<views::View<'_>>> = BTreeMap::new();
     for item in job.going(Way::View) {
-        if there.get(&item.ns) != Some(&item.entry.meta.options.as_slice()) {
+        let is_there = there.get(&item.ns);
+        if is_there != Some(&item.entry.meta.options.as_slice()) {
+            if is_there.is_some() && standing::must_be_free(job, item) {
+                return Err(standing::made_meanwhile(item));
+            }
             let view = views::View { name: &item.ns.collection, options: &item.entry.meta.options };
             missing.entry(&item.ns.db).or_default().push(view);
         }

@@ -14,7 +14,7 @@ use mongo::{
 };
 use serde_json::{Value, json};
 
-use super::{FenceMode, WRITE_BLOCK, errors::job_error, source::Restore};
+use super::{FenceMode, WRITE_BLOCK, errors::job_error, source::Restore, standing};
 use crate::{
     connect::to_model,
     crash,
@@ -64,7 +64,7 @@ pub(crate) async fn raise(ctx: &JobContext, job: &Restore) -> Result<(Fence, Clu
     let none = |reason: String| Fence::None { reason };
     ctx.check()?;
     let fence = match before(ctx, job).await? {
-        Before::NotWanted => none("switched off by the option fence".to_owned()),
+        Before::NotWanted(why) => none(why.to_owned()),
         Before::Unavailable(reason) => none(reason),
         Before::Foreign => Fence::Foreign,
         Before::Off => {
@@ -107,8 +107,8 @@ pub(crate) async fn raise(ctx: &JobContext, job: &Restore) -> Result<(Fence, Clu
 
 /// What was there before this job.
 enum Before {
-    /// Nobody is to be kept out.
-    NotWanted,
+    /// Nobody is to be kept out, and why.
+    NotWanted(&'static str),
     /// The block cannot be used.
     Unavailable(String),
     /// No block.
@@ -121,7 +121,13 @@ enum Before {
 
 async fn before(ctx: &JobContext, job: &Restore) -> Result<Before, JobError> {
     if job.options.fence == FenceMode::Off {
-        return Ok(Before::NotWanted);
+        return Ok(Before::NotWanted("switched off by the option fence"));
+    }
+    // The block keeps everybody out of everything, and here nobody has anything to lose.
+    if standing::replaces_nothing(job) {
+        return Ok(Before::NotWanted(
+            "everything was restored beside what is there, and nothing was replaced",
+        ));
     }
     // A job taken over must not take its own block for somebody else's.
     if is_recorded(ctx).await? {

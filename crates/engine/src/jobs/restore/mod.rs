@@ -26,9 +26,12 @@ mod prove;
 mod receipt;
 mod rewind;
 pub(crate) mod segments;
+mod selected;
 mod source;
 mod specs;
 mod stage;
+mod standing;
+mod torn;
 mod users;
 
 use std::sync::Arc;
@@ -164,6 +167,7 @@ async fn switch_behind(
     memory: Option<Memory>,
 ) -> Result<(), JobError> {
     if state.cut_over_since.is_none() {
+        standing::refuse(job).await?;
         state.cut_over_since = Some(since.as_u64());
         state.cut_over_began_ms = Some(ctx.now().0);
         own::record_removals(job, state).await?;

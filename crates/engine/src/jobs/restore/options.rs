@@ -1,5 +1,6 @@
 //! What a restore job was asked for beyond snapshot and target.
 
+use model::Selection;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::JobError;
@@ -29,6 +30,9 @@ pub struct RestoreOptions {
     pub rewind: RewindMode,
     /// Find out what would be done, tell it, and do nothing.
     pub plan_only: bool,
+    /// What of the state is restored, and as what; everything when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
 }
 
 impl Default for RestoreOptions {
@@ -42,6 +46,7 @@ impl Default for RestoreOptions {
             fence: FenceMode::Auto,
             rewind: RewindMode::Auto,
             plan_only: false,
+            selection: None,
         }
     }
 }
@@ -89,12 +94,19 @@ impl RestoreOptions {
     /// # Errors
     /// [`JobError::Failed`] when an option has a value that it cannot have.
     pub fn read(options: Option<&serde_json::Value>) -> Result<Self, JobError> {
-        match options {
-            None | Some(serde_json::Value::Null) => Ok(Self::default()),
+        let options = match options {
+            None | Some(serde_json::Value::Null) => Self::default(),
             Some(value) => Self::deserialize(value).map_err(|e| {
                 JobError::failed_by("the options of the restore job are not valid; create it again", e)
-            }),
+            })?,
+        };
+        if options.with_users && options.selection.is_some() {
+            return Err(JobError::failed(
+                "users and roles are restored with everything else only, and the restore job has a selection; create \
+                 it again without one of the two",
+            ));
         }
+        Ok(options)
     }
 }
 
@@ -110,6 +122,19 @@ mod tests {
         let options = RestoreOptions::read(None).unwrap();
         assert!(options.park_ttl && !options.with_users && !options.in_place);
         assert_eq!(RestoreOptions::read(Some(&json!({}))).unwrap(), options);
+    }
+
+    #[test]
+    fn a_selection_that_cannot_be_read_is_never_everything() {
+        let read = |selection, users| {
+            RestoreOptions::read(Some(&json!({"selection": selection, "withUsers": users})))
+        };
+        let one = json!({"namespaces": ["shop.orders"]});
+        assert!(read(one.clone(), false).unwrap().selection.is_some());
+        assert!(read(one, true).unwrap_err().full_text().contains("users and roles"));
+        for bad in [json!({}), json!([]), json!({"namespaces": []}), json!({"namespaces": ["local"]})] {
+            assert!(read(bad.clone(), false).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use mongo::{
 };
 use serde_json::{Value, json};
 
-use super::{checkpoint::Checkpoint, cutover, errors::job_error, plan, rewind::Decision, source::Restore};
+use super::{
+    checkpoint::Checkpoint, cutover, errors::job_error, plan::Way, rewind::Decision, source::Restore,
+};
 use crate::{
     connect::{to_model, to_mongo},
     lease::JobError,
@@ -24,7 +26,7 @@ use crate::{
 pub(crate) async fn record_removals(job: &Restore, state: &mut Checkpoint) -> Result<(), JobError> {
     let found =
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
-    let removals = plan::removals(&job.wanted(), &found);
+    let removals = job.removals(&found);
     let gone = |db: &String| removals.databases.contains(db);
     let in_dropped = found.iter().filter(|info| gone(&info.namespace.db)).map(|info| &info.namespace);
     let mut removed: BTreeSet<String> = removals
@@ -96,7 +98,7 @@ pub(crate) async fn writes_during(
         ddl.insert(format!("{db}.system.views"));
     }
     let dropped_databases = state.removed_databases.iter().cloned().collect();
-    let own = OwnWrites { job: job.job.clone(), ddl, maintained, dropped_databases };
+    let own = OwnWrites { job: job.job.clone(), ddl, maintained, dropped_databases, only: only(job) };
     let since = ClusterTime::from_u64(state.cut_over_since.unwrap_or_default());
     let mut others = look(job, since, until, &own).await?;
     others.writes = without_replaced_functions(job, others.writes);
@@ -125,9 +127,23 @@ pub(crate) async fn writes_after(
         }
         ddl.insert(ns.to_string());
     }
-    let own = OwnWrites { job: job.job.clone(), ddl, ..OwnWrites::default() };
+    let own = OwnWrites { job: job.job.clone(), ddl, only: only(job), ..OwnWrites::default() };
     let until = time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?;
     look(job, since, to_model(until), &own).await
+}
+
+/// Of a restore with a selection only what is selected is of concern: others go on writing to all the rest.
+fn only(job: &Restore) -> Option<BTreeSet<String>> {
+    job.options.selection.as_ref()?;
+    let mut only = BTreeSet::new();
+    for item in &job.items {
+        only.insert(item.ns.to_string());
+        if matches!(item.way, Way::View | Way::TimeSeries) {
+            only.insert(format!("{}.system.views", item.ns.db));
+            only.insert(timeseries::buckets_of(&item.ns).to_string());
+        }
+    }
+    Some(only)
 }
 
 async fn look(

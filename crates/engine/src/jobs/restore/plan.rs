@@ -57,6 +57,13 @@ pub(crate) struct Removals {
     pub(crate) before_views: Vec<Namespace>,
 }
 
+impl Removals {
+    /// Of a selection nothing goes but what stands in the place of something that is selected.
+    pub(crate) fn of_selection(self) -> Self {
+        Self { before_views: self.before_views, ..Self::default() }
+    }
+}
+
 /// Compares the names of the target with those of the snapshot.
 ///
 /// `found` never holds what a backup does not take, so that is never removed either.
@@ -186,6 +193,20 @@ mod tests {
         let removals = removals(&wanted, &found);
         assert_eq!(removals.before_views, [ns("app.changed"), ns("app.was_a_collection")]);
         assert!(removals.collections.is_empty(), "the rename takes the view out of its way itself");
+    }
+
+    #[test]
+    fn a_selection_removes_only_what_is_in_the_place_of_a_view() {
+        let wanted = wanted(&[("app.view", Way::View, b"1"), ("app.kept", Way::Renamed, b"")]);
+        let found = [
+            found("app.view", CollectionKind::Plain, b""),
+            found("app.extra", CollectionKind::Plain, b""),
+            found("app.series", CollectionKind::TimeSeriesView, b""),
+            found("app.system.buckets.orphan", CollectionKind::TimeSeriesBuckets, b""),
+            found("other.x", CollectionKind::Plain, b""),
+        ];
+        let removals = removals(&wanted, &found).of_selection();
+        assert_eq!(removals, Removals { before_views: vec![ns("app.view")], ..Removals::default() });
     }
 
     #[test]

@@ -7,22 +7,23 @@ use catalog::RestoreJob;
 use model::ClusterTime;
 use vault::Manifest;
 
-use super::{checkpoint::Checkpoint, source::open_manifest};
+use super::{RestoreOptions, checkpoint::Checkpoint, source::open_manifest};
 use crate::{
     crash,
-    fold::{Folded, FoldedCollection, Hindered, fold_manifest},
+    fold::{Folded, FoldedCollection, Hindered, Only, fold_only},
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
 };
 
-/// The state at `at`: folded, or found in the checkpoint of an earlier attempt.
+/// The state at `at`, or what is selected of it: folded, or found in the checkpoint of an earlier attempt.
 ///
 /// # Errors
 /// [`JobError`]: why the state cannot be had, and what to do.
 pub(super) async fn manifest(
     ctx: &JobContext,
     row: &RestoreJob,
+    options: &RestoreOptions,
     at: ClusterTime,
     state: &mut Checkpoint,
 ) -> Result<Manifest, JobError> {
@@ -39,7 +40,8 @@ pub(super) async fn manifest(
     ctx.progress().phase("fold");
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
-    let folded = fold_manifest(&store, &base, record, at, base.header().clone(), Hindered::Fail).await?;
+    let only = options.selection.as_ref().map_or(Only::Everything, Only::Selected);
+    let folded = fold_only(&store, &base, record, at, base.header().clone(), only, Hindered::Fail).await?;
     let Folded { mut manifest, pinner, collections, principals, counters, .. } = folded;
     tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");
     for FoldedCollection { meta, pages } in collections {

@@ -11,6 +11,7 @@ use super::{
     errors::job_error,
     plan::{self, Way},
     source::{Item, Restore},
+    standing,
 };
 use crate::{
     lease::{JobContext, JobError},
@@ -45,16 +46,23 @@ pub(crate) async fn check(ctx: &JobContext, job: &Restore) -> Result<(), JobErro
     if facts.engine != "wiredTiger" {
         reasons.push(format!("the target's storage engine is {}, not wiredTiger", facts.engine));
     }
-    if !job.options.in_place {
+    if !job.options.in_place || job.options.selection.is_some() {
         reasons.extend(names_in_the_way(job).await?);
     }
     let snapshot = ctx.catalog().snapshots().get(job.row.snapshot_id).await?;
-    let at_source = snapshot.and_then(|snapshot| snapshot.notes["sourceDiskBytes"].as_u64());
-    let need = disk_bytes(at_source, job.manifest.totals().stored_bytes);
+    let part = job.totals();
+    // Of the disk at the source what is selected takes its share.
+    let at_source = snapshot.and_then(|snapshot| {
+        let bytes = snapshot.notes["sourceDiskBytes"].as_u64()?;
+        let is_part = job.options.selection.is_some();
+        Some(if is_part { share(bytes, part.bytes, snapshot.logical_bytes) } else { bytes })
+    });
+    let need = disk_bytes(at_source, part.stored_bytes);
     // A rewind needs room for what is made anew.
-    let (bytes, of) = (loaded(job).map(|item| item.entry.bytes).sum::<u64>(), job.manifest.totals().bytes);
-    let need = share(need, bytes, of);
-    if let Some(room) = room(deployment, job.options.in_place).await
+    let need = share(need, loaded(job).map(|item| item.entry.bytes).sum(), part.bytes);
+    // Of a selection, what goes first is little beside what stays.
+    let old_data_goes_first = job.options.in_place && job.options.selection.is_none();
+    if let Some(room) = room(deployment, old_data_goes_first).await
         && room < need
     {
         reasons.push(format!(
@@ -98,7 +106,7 @@ fn refused(name: &impl std::fmt::Display, reasons: &[String]) -> JobError {
 pub(crate) fn count(ctx: &JobContext, job: &Restore) {
     ctx.progress().restart();
     expect(ctx, job, 0, 0);
-    let totals = job.manifest.totals();
+    let totals = job.totals();
     let series: u64 = job.going(Way::Buckets).map(|item| item.entry.bytes).sum();
     let (loaded, what) =
         if job.options.in_place { (totals.bytes, "documents") } else { (series, "time series") };
@@ -163,10 +171,10 @@ fn disk_bytes(at_source: Option<u64>, in_vault: u64) -> u64 {
     at_source.map_or(in_vault.saturating_mul(2), |bytes| (bytes / 4 * 3).max(in_vault))
 }
 
-/// As much of `whole` as `part` is of `of`.
-fn share(whole: u64, part: u64, of: u64) -> u64 {
-    let share = u128::from(whole) * u128::from(part) / u128::from(of.max(1));
-    u64::try_from(share).unwrap_or(whole)
+/// So much of `bytes` as `part` is of `whole`.
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part.min(whole)) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(bytes)
 }
 
 /// Without a majority nothing that is written is ever safe.
@@ -211,18 +219,20 @@ fn too_many_functions(job: &Restore) -> Vec<String> {
         .collect()
 }
 
-/// Staging makes the snapshot's databases beside those that are there.
+/// Staging makes the snapshot's databases beside those that are there, and a selection may give things other names.
 async fn names_in_the_way(job: &Restore) -> Result<Vec<String>, JobError> {
     let found =
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
-    let mut databases: Vec<String> = found.into_iter().map(|info| info.namespace.db).collect();
+    let mut databases: Vec<String> = found.iter().map(|info| info.namespace.db.clone()).collect();
     databases.dedup();
     let wanted: std::collections::BTreeSet<&str> = job.items.iter().map(|item| item.ns.db.as_str()).collect();
     Ok(plan::differ_by_case(wanted, &databases)
         .into_iter()
         .map(|(want, have)| {
-            format!("the target has a database {have}, and no server holds it beside {want} of the snapshot; drop {have}, or restore with inPlace")
+            let remedy = if job.options.selection.is_some() { "rename it in the restore" } else { "restore with inPlace" };
+            format!("the target has a database {have}, and no server holds it beside {want} of the snapshot; drop {have}, or {remedy}")
         })
+        .chain(standing::in_the_way(job, &found))
         .collect())
 }
 
@@ -283,6 +293,12 @@ mod tests {
         assert_eq!(disk_bytes(Some(4_000), 3_500), 3_500);
         assert_eq!(disk_bytes(Some(0), 1_000), 1_000);
         assert_eq!(disk_bytes(None, 1_000), 2_000);
+    }
+
+    #[test]
+    fn a_part_takes_its_share_of_the_room() {
+        assert_eq!([share(1_000, 50, 100), share(1_000, 100, 100), share(1_000, 0, 0)], [500, 1_000, 0]);
+        assert_eq!(share(u64::MAX, u64::MAX, u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -27,7 +27,9 @@ use super::{
     load, order, own,
     plan::Way,
     rewind::Decision,
+    selected,
     source::{Item, Restore},
+    torn,
 };
 use crate::{
     connect::to_mongo,
@@ -50,6 +52,10 @@ pub(crate) struct Proof {
     pub(crate) changed_by_others: BTreeSet<Namespace>,
     /// Lifetimes that stay put aside, by collection.
     pub(crate) parked: Vec<(Namespace, Parked)>,
+    /// What a person should know of views that were selected.
+    pub(crate) warnings: Vec<String>,
+    /// What a selection tears, as the receipt tells it.
+    pub(crate) torn: serde_json::Value,
 }
 
 /// Proves the target. Its users write to it again, so a difference may be theirs; the oplog tells.
@@ -84,6 +90,10 @@ pub(crate) async fn prove(
     let mut differing = shapes(job, &found, &proof.parked);
     differing.extend(exchanged(job, state, &found));
     sort_out(job, state, differing, &mut proof).await?;
+    if job.options.selection.is_some() {
+        proof.warnings = selected::views_on_others(&job.items, &found);
+        proof.torn = torn::told(ctx, job, state).await?;
+    }
     Ok(proof)
 }
 
@@ -307,6 +317,10 @@ fn shapes(
         differing.extend(
             verify::differences(&wanted, &is, &lifetimes).into_iter().map(|how| (item.ns.clone(), how)),
         );
+    }
+    // What was not selected is not compared.
+    if job.options.selection.is_some() {
+        return differing;
     }
     let left = there.into_values().filter(|info| Way::of(info.kind) != Way::Server);
     // Emptied functions stay as an empty collection.

@@ -40,6 +40,9 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                 // Of what stays, only what was touched was read back.
                 line["kept"] = true.into();
             }
+            if job.options.selection.is_some() {
+                line["from"] = item.from.to_string().into();
+            }
             if let Some(hash) = state.sequences.get(&item.ns.to_string()) {
                 line["sequenceHash"] = hash.as_str().into();
             }
@@ -50,9 +53,9 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         })
         .collect();
     let switched = state.switched.clone().unwrap_or_default();
-    let totals = job.manifest.totals();
+    let totals = job.totals();
     let began = state.began_ms.unwrap_or(ctx.now().0);
-    json!({
+    let mut receipt = json!({
         "snapshotId": job.row.snapshot_id,
         "snapshotClusterTime": job.manifest.header().cluster_time.to_string(),
         "pointInTime": job.row.point_in_time.map(|point| point.time().to_string()),
@@ -72,7 +75,13 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "outageMs": state.cut_over_ended_ms.zip(state.cut_over_began_ms).map(|(ended, began)| ended.saturating_sub(began)),
         "timeSeriesBytes": job.going(Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
         "durationMs": ctx.now().0.saturating_sub(began),
-    })
+    });
+    if let Some(selection) = &job.options.selection {
+        receipt["selection"] = json!(selection);
+        receipt["warnings"] = job.left_out.iter().chain(&proof.warnings).cloned().collect();
+        receipt["tornTransactions"] = proof.torn.clone();
+    }
+    receipt
 }
 
 /// A lifetime that stays put aside, and the command that gives it back.

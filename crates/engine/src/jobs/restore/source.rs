@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use catalog::RestoreJob;
 use futures::TryStreamExt as _;
 use model::{id::RestoreJobId, restore::RestoreState};
-use mongo::{Deployment, Namespace, write::staging};
-use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName};
+use mongo::{CollectionInfo, Deployment, Namespace, write::staging};
+use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName, Totals};
 
 use super::{
     RestoreOptions,
     checkpoint::Checkpoint,
-    plan::{Wanted, Way},
+    plan::{self, Removals, Wanted, Way},
     point_in_time,
+    selected::{self, Picked},
 };
 use crate::{
     connect::{Connected, connect},
@@ -28,8 +29,10 @@ pub(crate) struct Restore {
     pub(crate) options: RestoreOptions,
     /// The snapshot.
     pub(crate) manifest: Manifest,
-    /// Everything in it, in the manifest's order, which is the same in every attempt.
+    /// Everything in it that is restored, in the manifest's order, which is the same in every attempt.
     pub(crate) items: Vec<Item>,
+    /// What a person should know of what was selected and is not restored.
+    pub(crate) left_out: Vec<String>,
     /// The target's row.
     pub(crate) target: catalog::Deployment,
     /// The target.
@@ -41,8 +44,10 @@ pub(crate) struct Restore {
 /// One collection, view or time series of the snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
-    /// Its name.
+    /// Its name on the target.
     pub(crate) ns: Namespace,
+    /// Its name in the snapshot.
+    pub(crate) from: Namespace,
     /// How it gets there.
     pub(crate) way: Way,
     /// Its place in the manifest.
@@ -66,11 +71,12 @@ impl Restore {
             row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
         let options = RestoreOptions::read(Some(&row.options))?;
         let manifest = match row.point_in_time {
-            Some(point) => point_in_time::manifest(ctx, &row, point.time(), state).await?,
+            Some(point) => point_in_time::manifest(ctx, &row, &options, point.time(), state).await?,
             None => open_manifest(ctx, &row).await?,
         };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
         let items = (0..).zip(entries).map(|(ordinal, entry)| Item::new(ordinal, entry)).collect();
+        let Picked { items, left_out } = selected::pick(items, options.selection.as_ref(), &row, &manifest)?;
         let target =
             row.target.as_ref().ok_or_else(|| JobError::failed("the restore job names no target"))?;
         let connected = connect(ctx.services(), target.deployment_id).await;
@@ -84,7 +90,7 @@ impl Restore {
         let deployment = deployment.with_permit(ctx.permit());
         observed::warn_if_untested(ctx, &deployment).await?;
         let job = ctx.lease().job_id.to_string();
-        Ok(Self { row, options, manifest, items, target, deployment, job })
+        Ok(Self { row, options, manifest, items, left_out, target, deployment, job })
     }
 
     /// The items that go one way, in the manifest's order.
@@ -92,7 +98,27 @@ impl Restore {
         self.items.iter().filter(move |item| item.way == way)
     }
 
-    /// The names of the snapshot.
+    /// What is restored, in numbers.
+    pub(crate) fn totals(&self) -> Totals {
+        if self.options.selection.is_none() {
+            return self.manifest.totals();
+        }
+        self.items.iter().map(|item| &item.entry).fold(Totals::default(), |sum, entry| Totals {
+            collections: sum.collections + 1,
+            segments: sum.segments + entry.segments,
+            documents: sum.documents + entry.documents,
+            bytes: sum.bytes + entry.bytes,
+            stored_bytes: sum.stored_bytes + entry.stored_bytes,
+        })
+    }
+
+    /// What of `found` the cut-over removes.
+    pub(crate) fn removals(&self, found: &[CollectionInfo]) -> Removals {
+        let removals = plan::removals(&self.wanted(), found);
+        if self.options.selection.is_some() { removals.of_selection() } else { removals }
+    }
+
+    /// The names under which things are restored.
     pub(crate) fn wanted(&self) -> BTreeMap<Namespace, Wanted<'_>> {
         self.items
             .iter()
@@ -103,12 +129,8 @@ impl Restore {
 
 impl Item {
     fn new(ordinal: u64, entry: CollectionEntry) -> Self {
-        Self {
-            ns: Namespace::new(&entry.meta.db, &entry.meta.name),
-            way: way_of(entry.meta.kind),
-            ordinal,
-            entry,
-        }
+        let ns = Namespace::new(&entry.meta.db, &entry.meta.name);
+        Self { from: ns.clone(), ns, way: way_of(entry.meta.kind), ordinal, entry }
     }
 
     /// How it gets there when it does not stay.

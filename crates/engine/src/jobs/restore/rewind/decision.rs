@@ -167,7 +167,8 @@ mod tests {
             stored_bytes: 0,
             segment_pages: vec![],
         };
-        Item { ns: Namespace::new("app", "x"), way, ordinal: 0, entry }
+        let ns = Namespace::new("app", "x");
+        Item { from: ns.clone(), ns, way, ordinal: 0, entry }
     }
 
     fn found(uuid: u8, options: &[u8], collation: bool) -> CollectionInfo {

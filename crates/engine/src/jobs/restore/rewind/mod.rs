@@ -150,6 +150,9 @@ async fn current(ctx: &JobContext, job: &Restore) -> Result<Result<Timeline, Str
     if job.row.deployment_id != job.target.id {
         return Ok(Err("it is restored into another deployment than it was taken from".to_owned()));
     }
+    if job.options.selection.is_some() {
+        return Ok(Err("only a part of it is restored".to_owned()));
+    }
     if job.options.in_place {
         return Ok(Err("the option inPlace asks for another way".to_owned()));
     }

@@ -1,0 +1,72 @@
+//! What stands on the target where something is to be restored under another name than its own: an accident must not
+//! destroy it. Under its own name something is replaced; that is what a restore is.
+
+use mongo::CollectionInfo;
+
+use super::{
+    cutover,
+    errors::job_error,
+    plan::Way,
+    source::{Item, Restore},
+};
+use crate::lease::JobError;
+
+/// Whether nothing may stand at the destination of an item.
+pub(crate) fn must_be_free(job: &Restore, item: &Item) -> bool {
+    item.ns != item.from && !job.options.selection.as_ref().is_some_and(|selection| selection.overwrites())
+}
+
+/// Whether everything is restored beside what is there.
+pub(crate) fn replaces_nothing(job: &Restore) -> bool {
+    job.options.selection.is_some() && job.items.iter().all(|item| must_be_free(job, item))
+}
+
+/// What is in the way of the restore, each with what to do.
+pub(crate) fn in_the_way(job: &Restore, found: &[CollectionInfo]) -> Vec<String> {
+    let stands = |item: &&Item| found.iter().any(|info| info.namespace == item.ns);
+    // A time series that stands there is told once, not with its buckets again.
+    let told = |item: &&Item| {
+        let series = mongo::write::timeseries::series_of(&item.ns).filter(|_| item.way == Way::Buckets);
+        series.is_none_or(|series| !found.iter().any(|info| info.namespace == series))
+    };
+    let in_the_way = job.items.iter().filter(|item| must_be_free(job, item)).filter(stands).filter(told);
+    in_the_way
+        .map(|item| {
+            format!(
+                "{} is to be restored as {}, and there is something of that name; choose another name, drop it, or \
+                 restore with overwrite",
+                item.from, item.ns
+            )
+        })
+        .collect()
+}
+
+/// Looks again, at the last moment at which the target is as it was: somebody may have taken a name since the preflight.
+///
+/// # Errors
+/// [`JobError::Failed`] when something is in the way. Nothing was changed then.
+pub(crate) async fn refuse(job: &Restore) -> Result<(), JobError> {
+    if !job.items.iter().any(|item| must_be_free(job, item)) {
+        return Ok(());
+    }
+    let found =
+        cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
+    let in_the_way = in_the_way(job, &found);
+    if in_the_way.is_empty() {
+        return Ok(());
+    }
+    Err(JobError::failed(format!(
+        "the restore into {} ended before its cut-over, and nothing was changed: {}",
+        job.target.name,
+        in_the_way.join("; ")
+    )))
+}
+
+/// Somebody was quicker, where nobody could be kept out.
+pub(crate) fn made_meanwhile(item: &Item) -> JobError {
+    JobError::failed(format!(
+        "somebody made {} in the moment in which {} was to be restored under that name; it was left as it is, and what \
+         was restored before stays; drop it, or choose another name, and restore again",
+        item.ns, item.from
+    ))
+}

@@ -64,6 +64,7 @@ async fn nouns(world: &World, way: &str) {
     assert_eq!(tenants["results"][0]["name"], "tenant");
     checker.ok(owner, get(&world.group("/serverless/tenant")), 200).await;
     own_nouns(world, way).await;
+    past(world, way).await;
 }
 
 async fn own_nouns(world: &World, way: &str) {
@@ -101,6 +102,35 @@ async fn own_nouns(world: &World, way: &str) {
     assert_eq!(timeline["continuousBackup"], json!({"pitEnabled": false, "restoreWindowDays": 3}));
     checker.follow_links(owner).await;
     checker.ok(owner, delete(&format!("{clusters}/second")), 204).await;
+}
+
+/// What was there before, of a deployment that is recorded.
+async fn past(world: &World, way: &str) {
+    let (owner, checker) = (world.owner(way), &world.checker);
+    let clusters = world.own("/clusters");
+    let body = json!({
+        "name": "recorded", "uri": world.mongod.uri(), "continuousBackup": {"pitEnabled": true},
+    });
+    checker.ok(owner, post(&clusters, body), 201).await;
+    let recorded = format!("{clusters}/recorded");
+    let began = std::time::Instant::now();
+    let range = loop {
+        let timeline = checker.ok(owner, get(&format!("{recorded}/timeline")), 200).await;
+        if timeline["restorable"][0]["from"].is_object() {
+            break timeline["restorable"][0].clone();
+        }
+        assert!(began.elapsed() < crate::support::PATIENCE, "{timeline}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    let time = |end: &str| format!("{},{}", range[end]["seconds"], range[end]["increment"]);
+    let (from, to) = (time("from"), time("to"));
+    let of = "namespace=shop.orders&id=7";
+    let shown = checker.ok(owner, get(&format!("{recorded}/document?{of}&at={to}")), 200).await;
+    assert_eq!(shown["document"]["_id"], json!({"$numberInt": "7"}), "{shown}");
+    checker.ok(owner, get(&format!("{recorded}/document/versions?{of}")), 200).await;
+    let diff = format!("{recorded}/diff?namespace=shop.orders&from={from}&to={to}");
+    checker.ok(owner, get(&diff), 200).await;
+    checker.ok(owner, delete(&recorded), 204).await;
 }
 
 /// A snapshot of each deployment.

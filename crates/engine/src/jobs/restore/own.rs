@@ -117,17 +117,16 @@ pub(crate) async fn writes_after(
 ) -> Result<Others, JobError> {
     let mut ddl = BTreeSet::new();
     let made = state.staged.iter().chain(&state.loaded).filter(|(_, staged)| !staged.parked.is_empty());
-    let rewind = state.rewind.as_ref().and_then(Decision::rewind);
-    let stayed = rewind.into_iter().flat_map(|plan| plan.parked.keys());
-    let parked = made.map(|(name, _)| name).chain(stayed);
-    for ns in parked.filter_map(|name| Namespace::parse(name)) {
+    for ns in made.filter_map(|(name, _)| Namespace::parse(name)) {
         if let Some(series) = timeseries::series_of(&ns) {
             ddl.insert(series.to_string());
             ddl.insert(format!("{}.system.views", ns.db));
         }
         ddl.insert(ns.to_string());
     }
-    let own = OwnWrites { job: job.job.clone(), ddl, only: only(job), ..OwnWrites::default() };
+    let rewind = state.rewind.as_ref().and_then(Decision::rewind);
+    let maintained = rewind.into_iter().flat_map(|plan| plan.parked.keys()).cloned().collect();
+    let own = OwnWrites { job: job.job.clone(), ddl, maintained, only: only(job), ..OwnWrites::default() };
     let until = time::majority_now(&job.deployment).await.map_err(|e| failed(job, e))?;
     look(job, since, to_model(until), &own).await
 }

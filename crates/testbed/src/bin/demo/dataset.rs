@@ -174,6 +174,14 @@ pub(crate) async fn last_operation(client: &Client) -> anyhow::Result<Timestamp>
     reply.get_timestamp("operationTime").context("the server tells no time")
 }
 
+/// The `_id` of one of the flights of the bad update, as extended JSON.
+pub(crate) async fn one_of_them(client: &Client) -> anyhow::Result<String> {
+    let flights = client.database(DATABASE).collection::<Document>("flights");
+    let found = flights.find_one(doc! { "dest": "HNL" }).await.context("look for a flight to Honolulu")?;
+    let id = found.as_ref().and_then(|flight| flight.get("_id")).context("a flight to Honolulu")?;
+    Ok(id.clone().into_canonical_extjson().to_string())
+}
+
 /// The filter of the bad update.
 pub(crate) const BAD_FILTER: &str = "{dest: \"HNL\"}";
 

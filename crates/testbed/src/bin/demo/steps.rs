@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use mongodb::Client;
@@ -16,8 +17,11 @@ use crate::program::{self, Ebbtide};
 use crate::screen::{say, step};
 use crate::{account, archive, dataset};
 
-const STEPS: usize = 11;
+const STEPS: usize = 12;
 const CLUSTER: &str = "newyork";
+/// What the recording may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// A second one, to look at a point in time.
 const OTHER_CLUSTER: &str = "newyork-test";
 
@@ -143,7 +147,10 @@ async fn undo(
     );
     say("equal there to what was there before");
 
-    step(11, STEPS, "back to the operation before it, in place: only what changed is put back");
+    step(11, STEPS, "what became of one of the flights, told from the vault");
+    history(ebbtide, cluster, client).await?;
+
+    step(12, STEPS, "back to the operation before it, in place: only what changed is put back");
     let job = cluster.restore_to_point(good, CLUSTER)?;
     let details = cluster.job_details(&text(&job, "id")?)?;
     let rewind = &details["receipt"]["rewind"];
@@ -161,6 +168,37 @@ async fn undo(
     Ok(())
 }
 
+/// Asks for the versions of one flight, until the bad update is among them.
+async fn history(ebbtide: &Ebbtide, cluster: &Cluster<'_>, client: &Client) -> anyhow::Result<()> {
+    let id = dataset::one_of_them(client).await?;
+    let namespace = format!("{}.flights", dataset::DATABASE);
+    say(&format!("$ ebbtide doc history {CLUSTER} {namespace} '{id}' --project {}", cluster.project));
+    let started = Instant::now();
+    loop {
+        let mut command = client_command(ebbtide, cluster, &["doc", "history", CLUSTER, &namespace, &id]);
+        let answer = program::run(&mut command)?;
+        let newest = &answer["versions"][0];
+        if newest["operation"] == "update" {
+            say(&format!("{}: {} of {}", newest["wallTime"], newest["operation"], newest["changedFields"]));
+            return Ok(());
+        }
+        // The recording is some seconds behind.
+        ensure!(started.elapsed() < PATIENCE, "the update is not in the history of the flight: {answer}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A command of the command line with everything that it needs but its words.
+fn client_command(ebbtide: &Ebbtide, cluster: &Cluster<'_>, words: &[&str]) -> Command {
+    let mut command = Command::new(&ebbtide.program);
+    command.args(words).args(["--project", cluster.project, "--output", "json"]);
+    // Secrets by the environment: arguments show in process lists.
+    command.env("EBBTIDE_URL", format!("http://{}", cluster.api.address));
+    command.env("EBBTIDE_PUBLIC_KEY", &cluster.api.public_key);
+    command.env("EBBTIDE_PRIVATE_KEY", &cluster.api.private_key);
+    command
+}
+
 fn register(
     ebbtide: &Ebbtide,
     cluster: &Cluster<'_>,
@@ -174,12 +212,8 @@ fn register(
         "$ ebbtide cluster add {name} --project {} --url {url} --uri 'mongodb://…'{flags}",
         cluster.project
     ));
-    let mut command = Command::new(&ebbtide.program);
-    command.args(["cluster", "add", name, "--project", cluster.project, "--output", "json"]).args(more);
-    // Secrets by the environment: arguments show in process lists.
-    command.env("EBBTIDE_CLUSTER_URI", uri).env("EBBTIDE_URL", url);
-    command.env("EBBTIDE_PUBLIC_KEY", &cluster.api.public_key);
-    command.env("EBBTIDE_PRIVATE_KEY", &cluster.api.private_key);
+    let mut command = client_command(ebbtide, cluster, &[&["cluster", "add", name], more].concat());
+    command.env("EBBTIDE_CLUSTER_URI", uri);
     program::run(&mut command).map(drop)
 }
 

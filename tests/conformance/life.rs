@@ -130,6 +130,7 @@ async fn past(world: &World, way: &str) {
     checker.ok(owner, get(&format!("{recorded}/document/versions?{of}")), 200).await;
     let diff = format!("{recorded}/diff?namespace=shop.orders&from={from}&to={to}");
     checker.ok(owner, get(&diff), 200).await;
+    checker.follow_links(owner).await;
     checker.ok(owner, delete(&recorded), 204).await;
 }
 

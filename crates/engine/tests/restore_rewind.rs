@@ -254,6 +254,32 @@ async fn a_snapshot_is_gone_back_to_as_a_point_in_time_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_largest_the_oddly_named_and_the_empty_come_back() {
+    let sets = [Set::Names, Set::Large, Set::Empty];
+    let captured = captured(Options::version("6.0.5"), &sets).await;
+    let client = &captured.bench.client;
+    let at = captured.now().await;
+    let before = data(client).await;
+    let mut changed = 0;
+    for db in sets.map(|set| set.database()) {
+        let db = client.database(db);
+        for name in db.list_collection_names().filter(doc! { "type": "collection" }).await.unwrap() {
+            let collection = db.collection::<Document>(&name);
+            if !name.starts_with("system.") && !name.contains("capped") {
+                let removed = collection.delete_many(doc! {}).await.unwrap().deleted_count;
+                collection.insert_one(doc! { "_id": "new", "removed": removed as i64 }).await.unwrap();
+                changed += 1;
+            }
+        }
+    }
+    assert!(changed > 3);
+    let receipt = rewound(&captured, at).await;
+    oracle::assert_same(&before, &data(client).await);
+    assert_eq!(receipt["rewind"]["documents"]["removed"], changed, "{:#}", receipt["rewind"]);
+    captured.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_plan_is_told_and_nothing_is_done() {
     let captured = captured(Options::version("6.0.5"), &[]).await;
     let client = &captured.bench.client;

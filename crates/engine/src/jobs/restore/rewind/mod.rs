@@ -296,11 +296,19 @@ pub(crate) async fn undo(
         return Ok(());
     }
     let mut rounds_left = ROUNDS_MAX;
+    let mut preparations_left = plan.kept.len() + ROUNDS_MAX as usize;
     loop {
         match round::run(ctx, job, state, &memory).await? {
             round::Ended::Quiet => break,
             // Every lifetime is put aside once, and every collection given up once.
-            round::Ended::Again => {}
+            round::Ended::Again if preparations_left > 0 => preparations_left -= 1,
+            round::Ended::Again => {
+                return Err(JobError::failed(format!(
+                    "{} does not come to rest: what has to be done before documents are put back has no effect; restore it \
+                     without rewind",
+                    job.target.name
+                )));
+            }
             round::Ended::Disturbed(by) => {
                 rounds_left -= 1;
                 if rounds_left == 0 {

@@ -1,40 +1,36 @@
 //! Snapshots of a captured deployment: folded out of the vault, equal to what reading would have given.
 #![allow(clippy::unwrap_used)]
 
+mod restore_support;
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bson::{Bson, Document, doc};
 use catalog::Snapshot;
-use model::{ContinuousBackup, snapshot::SnapshotState};
+use model::snapshot::SnapshotState;
+use restore_support::captured::{Captured, pause};
 use support::{
     Bench, documents,
-    engine::{
-        Settings,
-        engine::{Probe, wall_clock},
-    },
+    engine::engine::{Probe, wall_clock},
 };
 use testbed::Options;
-use tokio_util::sync::CancellationToken;
 
-/// What anything here may take on a busy machine before the test says that it hangs.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+/// A captured deployment with two collections in it.
+struct Working(Captured);
 
-/// A moment's wait in a loop that began then.
-async fn pause(begun: std::time::Instant) {
-    assert!(begun.elapsed() < PATIENCE, "it hangs");
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-}
+impl Deref for Working {
+    type Target = Captured;
 
-/// An engine that captures and works until the end of the test.
-struct Working {
-    bench: Bench,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    fn deref(&self) -> &Captured {
+        &self.0
+    }
 }
 
 impl Working {
@@ -45,18 +41,7 @@ impl Working {
     async fn over(bench: Bench, probe: Option<Probe>) -> Self {
         bench.fill("app", "things", documents(20_000, 300, |n| Bson::Int64(n as i64))).await;
         bench.fill("app", "others", documents(100, 300, |n| Bson::String(format!("{n:03}")))).await;
-        let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
-        bench.catalog.timelines().set_continuous_backup(bench.deployment, wanted).await.unwrap();
-        let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..bench.settings() };
-        let (mut engine, shutdown) = (bench.engine(settings), CancellationToken::new());
-        if let Some(probe) = probe {
-            engine = engine.with_probe(probe);
-        }
-        let until = shutdown.clone();
-        let task = tokio::spawn(async move { engine.run(until).await });
-        let working = Self { bench, shutdown, task };
-        working.base().await;
-        working
+        Self(Captured::over(bench, probe).await)
     }
 
     /// The snapshot that capture asks for by itself.
@@ -106,8 +91,7 @@ impl Working {
     }
 
     async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
+        self.0.stop().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bytes in and out of an object store.
 //!
 //! The vault keeps what a snapshot is: segments of documents, the pages and roots of manifests; the slices of oplogs
-//! between snapshots; and the archives that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
+//! between snapshots; the deltas that newer snapshots add to older segments; and the archives that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
 //! store learns neither content nor equality with anything it does not hold, and cannot pass one object off as
 //! another. `docs/format.md` is the normative description of every byte.
 //!
@@ -11,6 +11,7 @@
 pub mod archive;
 mod compress;
 mod crypt;
+pub mod delta;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
@@ -29,12 +30,14 @@ mod tests;
 mod vault;
 
 pub use archive::{ArchiveId, ArchiveInfo, ArchiveReader, ArchiveWriter};
+pub use delta::{Delta, DeltaBlock, DeltaBuilder, DeltaEntry, DeltaKey, SealedDelta};
 pub use error::{Error, Result};
 pub use key::MasterKey;
 pub use location::{Location, S3Options, Secret};
 pub use manifest::{
-    Announce, CollectionEntry, CollectionKind, CollectionMeta, DetachedManifest, Manifest, ManifestHeader,
-    ManifestRef, ManifestWriter, NoAnnounce, PageRef, Principals, SegmentList, SegmentPages, Totals,
+    Announce, CollectionEntry, CollectionKind, CollectionMeta, DeltaList, DeltaRun, DetachedManifest,
+    Manifest, ManifestHeader, ManifestRef, ManifestWriter, NoAnnounce, PageRef, Principals, SegmentList,
+    SegmentPages, Totals,
 };
 pub use name::{ObjectKind, ObjectName, VaultId};
 pub use object::SealedObject;

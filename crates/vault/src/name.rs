@@ -42,14 +42,17 @@ pub enum ObjectKind {
     Archive,
     /// A run of entries of an oplog.
     Slice,
+    /// A sorted run of changes that are not applied yet.
+    Delta,
 }
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Segment, Self::Page, Self::Manifest, Self::Archive, Self::Slice];
+    pub const ALL: [Self; 6] =
+        [Self::Segment, Self::Page, Self::Manifest, Self::Archive, Self::Slice, Self::Delta];
     /// The kinds that snapshots consist of: what no snapshot needs is garbage. Archives live as long as their job, and
     /// slices as long as their timeline says.
-    pub const COLLECTED: [Self; 3] = [Self::Segment, Self::Page, Self::Manifest];
+    pub const COLLECTED: [Self; 4] = [Self::Segment, Self::Page, Self::Manifest, Self::Delta];
 
     /// The byte that stands for this kind in headers, names and seals.
     pub(crate) const fn code(self) -> u8 {
@@ -59,6 +62,7 @@ impl ObjectKind {
             Self::Manifest => 3,
             Self::Archive => 4,
             Self::Slice => 5,
+            Self::Delta => 6,
         }
     }
 
@@ -70,6 +74,7 @@ impl ObjectKind {
             Self::Manifest => "manifest",
             Self::Archive => "archive",
             Self::Slice => "slice",
+            Self::Delta => "delta",
         }
     }
 
@@ -81,6 +86,7 @@ impl ObjectKind {
             Self::Manifest => "v1/manifests",
             Self::Archive => "v1/archives",
             Self::Slice => "v1/slices",
+            Self::Delta => "v1/deltas",
         }
     }
 }
@@ -174,6 +180,22 @@ pub(crate) fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
     (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
+}
+
+/// A hash as 64 hexadecimal digits.
+pub(crate) mod hex_hash {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use super::fixed_hex;
+
+    pub(crate) fn serialize<S: Serializer>(hash: &[u8; 32], out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&hex::encode(hash))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        let digits = String::deserialize(from)?;
+        fixed_hex(&digits).ok_or_else(|| D::Error::custom(format!("{digits:?} is no hash")))
+    }
 }
 
 #[cfg(test)]

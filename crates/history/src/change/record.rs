@@ -1,6 +1,5 @@
-//! Changes as bytes, for runs that are spilled to disk by a sort.
-//!
-//! The form is private to one run of one version: nothing that lasts is written in it.
+//! Changes as bytes: in runs that are spilled to disk by a sort, and in the deltas of vaults, whose format it is part of
+//! (`docs/format.md`).
 
 use super::{Change, Position, Write};
 use crate::{ClusterTime, CollectionId, Malformed, SortKey, raw::document_length};

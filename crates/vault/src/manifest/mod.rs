@@ -4,6 +4,7 @@
 //! one line per segment, both cut where the content says, at about a thousand lines, so that unchanged runs are
 //! the same page in every snapshot. A million segments stream through bounded memory both ways.
 
+mod deltas;
 mod entry;
 mod page;
 mod principals;
@@ -11,6 +12,7 @@ mod read;
 mod root;
 mod write;
 
+pub use deltas::{DeltaList, DeltaRun};
 pub use entry::{CollectionEntry, CollectionKind, CollectionMeta};
 pub use page::PageRef;
 pub use principals::Principals;

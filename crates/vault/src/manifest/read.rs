@@ -6,14 +6,15 @@ use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use model::WallTime;
 
 use super::{
-    CollectionEntry, DetachedManifest, ManifestHeader, PageRef, Principals, Totals,
+    CollectionEntry, DeltaRun, DetachedManifest, ManifestHeader, PageRef, Principals, Totals,
     entry::CollectionLine,
     page::{PageLine, read_lines},
     principals::{Principal, PrincipalLine},
     root::{ROOT_BYTES_MAX, ROOT_FORMAT, ROOT_VERSION, Root},
 };
 use crate::{
-    Error, ObjectKind, ObjectName, Result, SegmentEntry, Vault, object::open_single, segment::SegmentLine,
+    DeltaEntry, Error, ObjectKind, ObjectName, Result, SegmentEntry, Vault, delta::DeltaLine,
+    object::open_single, segment::SegmentLine,
 };
 
 /// An open manifest: its root is in memory, its pages are read as they are needed.
@@ -24,6 +25,7 @@ pub struct Manifest {
     root: Arc<Root>,
     collection_pages: Vec<PageRef>,
     principal_pages: Option<Vec<PageRef>>,
+    delta_runs: Arc<[DeltaRun]>,
 }
 
 /// Only what every version of a root has.
@@ -66,12 +68,17 @@ impl Manifest {
         };
         let collection_pages = pages(&root.collection_pages)?;
         let principal_pages = root.principal_pages.as_deref().map(pages).transpose()?;
+        let runs = root.delta_runs.iter().map(|run| run.read(root.header.cluster_time));
+        let delta_runs = runs.collect::<Option<_>>();
+        let delta_runs =
+            delta_runs.ok_or_else(|| Error::damaged(*name, "a reference to a page is malformed"))?;
         Ok(Self {
             vault: vault.clone(),
             name: *name,
             root: Arc::new(root),
             collection_pages,
             principal_pages,
+            delta_runs,
         })
     }
 
@@ -105,6 +112,17 @@ impl Manifest {
         read_lines(&self.vault, collection.segment_pages.clone(), SegmentLine::into_entry)
     }
 
+    /// What has changed since the times of the segments, from the oldest run to the newest; nothing where all of them are as
+    /// of the time of the snapshot. To a segment belong the changes between its keys that took effect after its `as_of`.
+    pub fn delta_runs(&self) -> &[DeltaRun] {
+        &self.delta_runs
+    }
+
+    /// The deltas of a run, in the order of collections and keys.
+    pub fn deltas(&self, run: &DeltaRun) -> BoxStream<'static, Result<DeltaEntry>> {
+        read_lines(&self.vault, run.pages.clone(), DeltaLine::into_entry)
+    }
+
     /// Users and roles, when they were taken.
     ///
     /// # Errors
@@ -122,10 +140,11 @@ impl Manifest {
         Ok(Some(principals))
     }
 
-    /// Every object that the snapshot needs: the root, the pages, the segments. An object that is needed twice is
+    /// Every object that the snapshot needs: the root, the pages, the segments, the deltas. An object that is needed twice is
     /// told twice.
     pub fn object_names(&self) -> BoxStream<'static, Result<ObjectName>> {
         let pages = self.collection_pages.iter().chain(self.principal_pages.iter().flatten());
+        let pages = pages.chain(self.delta_runs.iter().flat_map(|run| &run.pages));
         let own: Vec<_> = std::iter::once(self.name).chain(pages.map(|page| page.name)).map(Ok).collect();
         let vault = self.vault.clone();
         let below = self.collections().map_ok(move |collection| {
@@ -133,7 +152,9 @@ impl Manifest {
             let segments = read_lines(&vault, collection.segment_pages, SegmentLine::into_entry);
             stream::iter(pages).chain(segments.map_ok(|entry| entry.name))
         });
-        stream::iter(own).chain(below.try_flatten()).boxed()
+        let runs: Vec<_> = self.delta_runs.iter().map(|run| self.deltas(run)).collect();
+        let deltas = stream::iter(runs).flatten().map_ok(|entry| entry.name);
+        stream::iter(own).chain(deltas).chain(below.try_flatten()).boxed()
     }
 }
 

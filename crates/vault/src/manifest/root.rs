@@ -6,11 +6,14 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::page::PageLine;
+use super::{deltas::DeltaRun, page::PageLine};
 
 pub(super) const ROOT_FORMAT: &str = "ebbtide-manifest";
-/// The version of the content of manifests and pages.
-pub(super) const ROOT_VERSION: u32 = 1;
+/// The version of the content of manifests and pages that this version knows.
+pub(super) const ROOT_VERSION: u32 = 2;
+/// The version of a root that refers to no deltas. Whoever knows no other must not read one that does: he would take the
+/// segments for the whole of it.
+pub(super) const WHOLE_VERSION: u32 = 1;
 /// A root refers to pages of a thousand collections each; this is room for millions.
 pub(super) const ROOT_BYTES_MAX: usize = 16 << 20;
 
@@ -81,4 +84,43 @@ pub(super) struct Root {
     /// Absent when users and roles were not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) principal_pages: Option<Vec<PageLine>>,
+    /// Absent when all segments are as of the time of the snapshot. From the oldest to the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) delta_runs: Vec<RunLine>,
+}
+
+/// A run of deltas as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunLine {
+    through: ClusterTime,
+    deltas: u64,
+    bytes: u64,
+    live_bytes: u64,
+    stored_bytes: u64,
+    pages: Vec<PageLine>,
+}
+
+impl RunLine {
+    pub(super) fn new(run: &DeltaRun, above: ClusterTime) -> Self {
+        Self {
+            through: run.through,
+            deltas: run.deltas,
+            bytes: run.bytes,
+            live_bytes: run.live_bytes,
+            stored_bytes: run.stored_bytes,
+            pages: run.pages.iter().map(|page| PageLine::new(page, above)).collect(),
+        }
+    }
+
+    pub(super) fn read(&self, above: ClusterTime) -> Option<DeltaRun> {
+        Some(DeltaRun {
+            through: self.through,
+            deltas: self.deltas,
+            bytes: self.bytes,
+            live_bytes: self.live_bytes,
+            stored_bytes: self.stored_bytes,
+            pages: self.pages.iter().map(|page| page.clone().into_ref(above)).collect::<Option<_>>()?,
+        })
+    }
 }

@@ -8,11 +8,11 @@ use model::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionEntry, CollectionMeta, ManifestHeader, PageRef, Principals, Totals,
+    CollectionEntry, CollectionMeta, DeltaList, DeltaRun, ManifestHeader, PageRef, Principals, Totals,
     entry::CollectionLine,
     page::{PageLine, PageWriter, draw},
     principals::PrincipalLine,
-    root::{ROOT_BYTES_MAX, ROOT_FORMAT, ROOT_VERSION, Root},
+    root::{ROOT_BYTES_MAX, ROOT_FORMAT, ROOT_VERSION, Root, RunLine, WHOLE_VERSION},
 };
 use crate::{
     Error, ObjectKind, ObjectName, Result, SegmentEntry, Vault, object::seal_single, segment::SegmentLine,
@@ -104,6 +104,7 @@ pub struct ManifestWriter {
     header: ManifestHeader,
     collections: PageWriter,
     principals: Option<(Vec<PageRef>, u64)>,
+    runs: Vec<DeltaRun>,
     current: Option<(CollectionMeta, SegmentList)>,
     totals: Totals,
 }
@@ -118,6 +119,7 @@ impl ManifestWriter {
             header,
             collections,
             principals: None,
+            runs: Vec::new(),
             current: None,
             totals: Totals::default(),
         }
@@ -130,6 +132,26 @@ impl ManifestWriter {
             pages: PageWriter::new(self.vault.clone(), Arc::clone(&self.announce), as_of),
             totals: SegmentPages::default(),
         }
+    }
+
+    /// A list for a run of deltas, to be handed to [`ManifestWriter::push_delta_run`].
+    pub fn delta_list(&self) -> DeltaList {
+        let as_of = self.header.cluster_time;
+        DeltaList::new(PageWriter::new(self.vault.clone(), Arc::clone(&self.announce), as_of))
+    }
+
+    /// Adds a run of deltas, newer than those before it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is not.
+    pub fn push_delta_run(&mut self, run: DeltaRun) -> Result<()> {
+        if self.runs.last().is_some_and(|last| last.through >= run.through)
+            || run.through > self.header.cluster_time
+        {
+            return Err(out_of_turn("its runs of deltas are not in the order of their times"));
+        }
+        self.runs.push(run);
+        Ok(())
     }
 
     /// Adds a collection whose segments are listed.
@@ -238,15 +260,17 @@ impl ManifestWriter {
         let above = self.header.cluster_time;
         let (collection_pages, page_bytes) = self.collections.finish().await?;
         self.totals.stored_bytes += page_bytes + self.principals.as_ref().map_or(0, |(_, bytes)| *bytes);
+        self.totals.stored_bytes += self.runs.iter().map(|run| run.stored_bytes).sum::<u64>();
         let lines = |pages: &[PageRef]| pages.iter().map(|page| PageLine::new(page, above)).collect();
         let root = Root {
             format: ROOT_FORMAT.to_owned(),
-            version: ROOT_VERSION,
+            version: if self.runs.is_empty() { WHOLE_VERSION } else { ROOT_VERSION },
             header: self.header,
             completed_at,
             totals: self.totals,
             collection_pages: lines(&collection_pages),
             principal_pages: self.principals.as_ref().map(|(pages, _)| lines(pages)),
+            delta_runs: self.runs.iter().map(|run| RunLine::new(run, above)).collect(),
         };
         let plain = serde_json::to_vec(&root)
             .ok()

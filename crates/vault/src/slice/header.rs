@@ -9,7 +9,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::SLICE_BYTES_MAX;
-use crate::{Error, ObjectKind, ObjectName, Result, crypt::Keys};
+use crate::{Error, ObjectKind, ObjectName, Result, crypt::Keys, name::hex_hash};
 
 pub(super) const FORMAT: &str = "ebbtide-slice";
 /// The version of the content of slices.
@@ -223,21 +223,5 @@ mod slice_name {
                 .ok_or_else(|| D::Error::custom(format!("{digits:?} is no name of a slice")))
         };
         Option::<String>::deserialize(from)?.map(parse).transpose()
-    }
-}
-
-/// A hash as 64 hexadecimal digits.
-mod hex_hash {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    use crate::name::fixed_hex;
-
-    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&hex::encode(hash))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
-        let digits = String::deserialize(from)?;
-        fixed_hex(&digits).ok_or_else(|| D::Error::custom(format!("{digits:?} is no hash")))
     }
 }

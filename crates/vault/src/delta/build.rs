@@ -1,0 +1,143 @@
+//! From changes to a delta: collected in memory, then hashed, compressed and sealed.
+
+use history::change::{Change, push_record};
+
+use super::{
+    DELTA_BYTES_MAX, DeltaEntry, DeltaKey,
+    header::{self, DeltaBlock},
+};
+use crate::{
+    Error, ObjectKind, Result, SealedObject, Vault,
+    compress::{append_compressed, compressor},
+    crypt::TAG_BYTES,
+    object::{HEADER_BYTES, Header, compress},
+    segment::BLOCK_BYTES_TARGET,
+};
+
+/// Collects the changes of one delta.
+#[derive(Debug, Default)]
+pub struct DeltaBuilder {
+    /// All records, back to back.
+    plain: Vec<u8>,
+    /// Only what is known before they are sealed.
+    blocks: Vec<DeltaBlock>,
+    block_bytes: Option<usize>,
+    bounds: Option<(DeltaKey, DeltaKey)>,
+}
+
+/// A delta that is ready to be stored.
+#[derive(Debug, Clone)]
+pub struct SealedDelta {
+    /// What a manifest says of it.
+    pub entry: DeltaEntry,
+    /// What is stored.
+    pub object: SealedObject,
+}
+
+impl DeltaBuilder {
+    /// An empty delta.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Closes blocks when they hold this much.
+    #[cfg(test)]
+    pub(crate) const fn with_blocks_of(mut self, bytes: usize) -> Self {
+        self.block_bytes = Some(bytes);
+        self
+    }
+
+    /// Adds a change. Changes ascend by collection and key; those of one document are in the order in which they take effect.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it cannot follow the one before it or does not fit; the builder stays as it was.
+    pub fn push(&mut self, change: &Change<'_>) -> Result<()> {
+        let at = DeltaKey { collection: change.collection, key: change.key.as_bytes().to_vec() };
+        if self.bounds.as_ref().is_some_and(|(_, last)| *last > at) {
+            return Err(refused("its changes are not in order"));
+        }
+        let start = self.plain.len();
+        push_record(&mut self.plain, change);
+        if self.plain.len() > DELTA_BYTES_MAX {
+            self.plain.truncate(start);
+            return Err(refused("it has no room for another change; seal it first"));
+        }
+        let block_bytes = self.block_bytes.unwrap_or(BLOCK_BYTES_TARGET) as u64;
+        if self.blocks.last().is_none_or(|block| block.bytes >= block_bytes) {
+            self.blocks.push(DeltaBlock::beginning(change.collection, &change.key));
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.changes += 1;
+            block.bytes += (self.plain.len() - start) as u64;
+        }
+        match &mut self.bounds {
+            Some((_, last)) => *last = at,
+            none => *none = Some((at.clone(), at)),
+        }
+        Ok(())
+    }
+
+    /// Bytes of records so far.
+    pub fn bytes(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// Whether there is no change yet.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty()
+    }
+
+    /// Hashes, compresses and seals the delta. Costs CPU: not for an async thread.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no change, or no memory left.
+    pub fn seal(&self, vault: &Vault) -> Result<SealedDelta> {
+        let Some((first, last)) = self.bounds.clone() else { return Err(refused("it has no changes")) };
+        // The header names the blocks and tells their lengths, and the seals need the delta's name, which is the header's
+        // hash: so all is compressed before anything is sealed.
+        let mut blocks = self.blocks.clone();
+        let mut out = vault.recycler().buffer();
+        let mut compressor = compressor(vault.recycler())?;
+        let mut rest = self.plain.as_slice();
+        for block in &mut blocks {
+            // As long as what was pushed.
+            let (plain, after) = rest.split_at(block.bytes as usize);
+            rest = after;
+            block.hash = vault.keys().block_hash(plain);
+            let start = out.len();
+            append_compressed(&mut compressor, plain, &mut out)?;
+            out.resize(out.len() + TAG_BYTES, 0);
+            block.stored_bytes = (out.len() - start) as u64;
+        }
+        vault.recycler().give_compressor(compressor);
+        let plain = header::write(&blocks).ok_or_else(|| refused("its header is too large"))?;
+        let name = vault.keys().name(ObjectKind::Delta, &[&plain]);
+        let salt = vault.keys().salt(&name);
+        let seal = vault.keys().object(&name, &salt);
+        for (number, range) in (1..).zip(header::ranges(&blocks, 0)) {
+            let (block, tag) =
+                out[range.start as usize..range.end as usize].split_last_chunk_mut().expect("a tag");
+            *tag = seal.seal(number, block);
+        }
+        let mut front_block = compress(&plain)?;
+        let tag = seal.seal(0, &mut front_block);
+        front_block.extend(tag);
+        let mut front = Vec::with_capacity(HEADER_BYTES + front_block.len());
+        Header::write(&name, front_block.len(), &salt, &mut front);
+        front.extend(front_block);
+        out.splice(0..0, front);
+        let entry = DeltaEntry {
+            name,
+            first,
+            last,
+            changes: blocks.iter().map(|block| block.changes).sum(),
+            bytes: self.plain.len() as u64,
+            stored_bytes: out.len() as u64,
+        };
+        Ok(SealedDelta { entry, object: SealedObject { name, bytes: vault.recycler().lend(out) } })
+    }
+}
+
+fn refused(why: &str) -> Error {
+    Error::Refused { what: "a delta", why: why.to_owned() }
+}

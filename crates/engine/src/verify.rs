@@ -3,6 +3,7 @@
 //! Needs the vault and the name of the manifest, no catalog and no server, so that it also works on what a disaster
 //! has left.
 
+mod beside;
 mod timeline;
 
 use futures::{StreamExt, stream};
@@ -13,6 +14,7 @@ use vault::{CollectionEntry, Manifest, ObjectName, Order, SegmentEntry, Vault};
 pub use timeline::{TimelineReport, verify_timeline};
 
 use crate::progress::Counters;
+use beside::Fitting;
 
 /// Segments that are read at a time; each takes the memory of a sealed and of a plain segment.
 const SEGMENTS_AT_A_TIME: usize = 3;
@@ -45,6 +47,8 @@ pub struct Report {
     pub documents: u64,
     /// Bytes of BSON in them.
     pub bytes: u64,
+    /// Changes that are kept beside them.
+    pub changes: u64,
     /// How many faults there are.
     pub faults_total: u64,
     /// The first of them.
@@ -97,6 +101,7 @@ pub async fn verify(vault: &Vault, manifest: &ObjectName, progress: &Counters) -
     if let Err(error) = manifest.principals().await {
         note(&mut report, None, error)?;
     }
+    beside::verify_runs(vault, &manifest, &mut report).await?;
     let counted = (report.collections, report.documents, report.bytes);
     if report.is_good() && counted != (totals.collections, totals.documents, totals.bytes) {
         report.fault(
@@ -128,6 +133,13 @@ async fn verify_collection(
         }
     });
     let mut checks = std::pin::pin!(checks.buffered(SEGMENTS_AT_A_TIME));
+    let mut fitting = match Fitting::of(vault, manifest, collection).await {
+        Ok(fitting) => Some(fitting),
+        Err(error) => {
+            note(report, Some(&namespace), error)?;
+            None
+        }
+    };
     let mut sum = ContentSum::default();
     let mut last: Option<SegmentEntry> = None;
     let mut segments = 0;
@@ -136,6 +148,11 @@ async fn verify_collection(
             note(report, Some(&namespace), error)?;
         }
         let Some(entry) = entry else { continue };
+        if let Some(fitting) = &mut fitting
+            && let Err(error) = fitting.next(Some(&entry), &namespace, report).await
+        {
+            note(report, Some(&namespace), error)?;
+        }
         segments += 1;
         sum.merge(&entry.content);
         progress.add(entry.documents, entry.bytes);
@@ -144,7 +161,12 @@ async fn verify_collection(
         if overlaps {
             report.fault(Some(&namespace), Some(&entry.name), "it overlaps the segment before it");
         }
-        if entry.order != collection.meta.order || entry.as_of != collection.meta.as_of {
+        let is_as_of = if manifest.delta_runs().is_empty() || entry.order == Order::Natural {
+            entry.as_of == collection.meta.as_of
+        } else {
+            entry.as_of <= collection.meta.as_of
+        };
+        if entry.order != collection.meta.order || !is_as_of {
             report.fault(
                 Some(&namespace),
                 Some(&entry.name),
@@ -152,6 +174,11 @@ async fn verify_collection(
             );
         }
         last = Some(entry);
+    }
+    if let Some(fitting) = &mut fitting
+        && let Err(error) = fitting.next(None, &namespace, report).await
+    {
+        note(report, Some(&namespace), error)?;
     }
     report.collections += 1;
     report.segments += segments;

@@ -5,12 +5,12 @@ mod fold_support;
 mod support;
 
 use bson::{Document, doc};
-use fold_support::{assert_same, begin, define, fold, oplog, store, try_fold, write};
+use fold_support::{assert_same, begin, define, fold, fold_as, oplog, store, try_fold, write};
 use history::change::Reason;
 use support::{
     Bench,
     engine::{
-        fold::{FoldFailure, Hindered, Obstacle, Record, fold_manifest},
+        fold::{FoldFailure, Obstacle, Record, Sparse, Wish, fold_manifest},
         pipeline::SegmentStore,
     },
 };
@@ -64,6 +64,14 @@ async fn folds_are_snapshots(version: &str) {
         folded = fold(&bench, &store, &folded, at(to)).await;
         assert_same(&bench, &folded, manifest, &format!("{version}: step {to}")).await;
     }
+    // The same, with little changes beside segments: whatever is made of it is a fresh snapshot again.
+    let mut kept = manifests[0].clone();
+    for (to, manifest) in manifests.iter().enumerate().skip(1) {
+        kept = fold_as(&bench, &store, &kept, at(to), Wish { sparse: Sparse::Keep, ..Wish::WHOLE }).await;
+        assert!(!kept.delta_runs().is_empty(), "{version}: step {to} keeps nothing");
+        let whole = fold(&bench, &store, &kept, at(to)).await;
+        assert_same(&bench, &whole, manifest, &format!("{version}: kept, step {to}")).await;
+    }
     at_times_between(&bench, &manifests, &store).await;
     a_record_with_a_hole(&bench, &manifests[2], &store).await;
 }
@@ -84,8 +92,7 @@ async fn at_times_between(bench: &Bench, manifests: &[vault::Manifest], store: &
         let at = inside[inside.len() * n / 6];
         let record = Record::of_entries(history::ClusterTime::NONE, last, entries.clone());
         let folded =
-            fold_manifest(store, &manifests[2], record, at, manifests[2].header().clone(), Hindered::Fail)
-                .await;
+            fold_manifest(store, &manifests[2], record, at, manifests[2].header().clone(), Wish::WHOLE).await;
         let folded = folded.unwrap_or_else(|failure| panic!("{failure}"));
         for name in ["docs", "large", "strict", "collated", "system.js", "system.buckets.weather"] {
             let found =
@@ -115,7 +122,7 @@ async fn a_record_with_a_hole(bench: &Bench, base: &vault::Manifest, store: &Seg
     let (lost, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_lost);
     assert_eq!(lost.len(), 1);
     let record = Record::of_entries(history::ClusterTime::NONE, end, others);
-    let Err(failure) = fold_manifest(store, base, record, at, base.header().clone(), Hindered::Fail).await
+    let Err(failure) = fold_manifest(store, base, record, at, base.header().clone(), Wish::WHOLE).await
     else {
         panic!("a lost insert was not noticed");
     };

@@ -46,7 +46,12 @@ impl<'a> Lister<'a> {
 
     /// Lists a segment of the base, which is the collection's between its keys at the time of the fold as well.
     pub(super) async fn keep(&mut self, entry: SegmentEntry) -> Result<(), FoldFailure> {
-        self.unpinned.push(SegmentEntry { as_of: self.at, ..entry });
+        self.keep_older(SegmentEntry { as_of: self.at, ..entry }).await
+    }
+
+    /// Lists a segment of the base beside which changes are kept: its documents are of its own time.
+    pub(super) async fn keep_older(&mut self, entry: SegmentEntry) -> Result<(), FoldFailure> {
+        self.unpinned.push(entry);
         if self.unpinned.len() >= PIN_AT_A_TIME { self.pin().await } else { Ok(()) }
     }
 

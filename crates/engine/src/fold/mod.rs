@@ -4,7 +4,8 @@
 //! 1. The record is consumed once ([`entries`], `delta`): definitions are advanced, changes of documents are gathered by
 //!    collection and key, what cannot be folded is noted with its reason.
 //! 2. Every collection that is there at the time asked for gets its list of segments: that of the base where nothing
-//!    changed, else what `rewrite` and `capped` make of it. The lists are those that a fresh snapshot would have.
+//!    changed, else what `rewrite` and `capped` make of it. The lists are those that a fresh snapshot would have, unless
+//!    changes that touch little are kept beside them ([`runs`]).
 //! 3. What comes out is not written yet: [`Folded`] has what a manifest needs, everything in it durable and pinned.
 //!
 //! Nothing is guessed. Collections that cannot be folded end the fold, or are left aside; all of them are named.
@@ -21,6 +22,7 @@ mod only;
 pub mod past;
 mod principals;
 mod rewrite;
+pub(crate) mod runs;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -31,12 +33,12 @@ use history::CollectionId;
 use model::ClusterTime;
 use mongo::Namespace;
 use vault::{
-    CollectionKind, CollectionMeta, Manifest, ManifestHeader, ManifestRef, ManifestWriter, Order, Principals,
-    SegmentPages,
+    CollectionKind, CollectionMeta, DeltaRun, Manifest, ManifestHeader, ManifestRef, ManifestWriter, Order,
+    Principals, SegmentPages,
 };
 
 use crate::{
-    lease::JobError,
+    lease::{JobContext, JobError},
     pipeline::{Pinner, SegmentStore},
 };
 use base::Base;
@@ -45,6 +47,9 @@ pub use entries::Record;
 use failure::Ended;
 pub use failure::{FoldFailure, Obstacle, Unfoldable};
 pub use only::Only;
+use rewrite::Span;
+use runs::Keeping;
+pub use runs::Sparse;
 
 /// One collection, view or time series of a folded state, its segments durable and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub struct Counters {
     pub segments_new: u64,
     /// What the segments that were read take in the store.
     pub bytes_read: u64,
+    /// Documents whose changes are kept beside their segments.
+    pub documents_kept_beside: u64,
 }
 
 impl Counters {
@@ -78,6 +85,7 @@ impl Counters {
             segments_kept: self.segments_kept + other.segments_kept,
             segments_new: self.segments_new + other.segments_new,
             bytes_read: self.bytes_read + other.bytes_read,
+            documents_kept_beside: self.documents_kept_beside + other.documents_kept_beside,
         }
     }
 }
@@ -95,6 +103,8 @@ pub struct Folded {
     pub collections: Vec<FoldedCollection>,
     /// None when the base has none.
     pub principals: Option<Principals>,
+    /// What has changed since the times of the segments.
+    pub runs: Vec<DeltaRun>,
     /// Collections that are there and could not be folded: they are not among the others.
     pub aside: Vec<Unfoldable>,
     /// What was done.
@@ -116,7 +126,7 @@ impl Folded {
     /// # Errors
     /// What the vault or the catalog says.
     pub async fn write(self, store: &SegmentStore) -> Result<ManifestRef, JobError> {
-        let Self { mut manifest, pinner, collections, principals, .. } = self;
+        let Self { mut manifest, pinner, collections, principals, runs, .. } = self;
         let ctx = store.ctx();
         for FoldedCollection { meta, pages } in collections {
             ctx.check()?;
@@ -125,6 +135,9 @@ impl Folded {
         if let Some(principals) = &principals {
             manifest.set_principals(principals).await?;
         }
+        for run in runs {
+            manifest.push_delta_run(run)?;
+        }
         ctx.check()?;
         let written = manifest.finish(ctx.now()).await?;
         pinner.record().await?;
@@ -132,11 +145,30 @@ impl Folded {
     }
 }
 
+/// How a state is folded.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// What of it.
+    pub only: Only<'a>,
+    /// What becomes of the rest where something cannot be folded.
+    pub hindered: Hindered,
+    /// What becomes of changes that touch little.
+    pub sparse: Sparse,
+}
+
+impl Wish<'_> {
+    /// All of it, as a fresh snapshot would be.
+    pub const WHOLE: Self = Self { only: Only::Everything, hindered: Hindered::Fail, sparse: Sparse::Apply };
+}
+
 /// Folds `record` into the snapshot `base` up to `at`, which is not before it. `header` is what the new manifest says of
 /// itself; its time is set to `at`. What is new goes through `store`, and everything that is reused is pinned for its job.
 ///
 /// The documents of a capped collection may be of a later time in the base than everything else, and later than `at`: they
 /// stay what they are then, and their own time is in the manifest, as in that of a snapshot.
+///
+/// Where not everything is wanted, the manifest has only what is, and what stands in the way of the rest is in nobody's way.
+/// The whole record is read all the same: what has a name at `at` may have had another one before.
 ///
 /// # Errors
 /// [`FoldFailure`].
@@ -146,25 +178,9 @@ pub async fn fold_manifest(
     record: Record<'_>,
     at: ClusterTime,
     header: ManifestHeader,
-    hindered: Hindered,
+    wish: Wish<'_>,
 ) -> Result<Folded, FoldFailure> {
-    fold_only(store, base, record, at, header, Only::Everything, hindered).await
-}
-
-/// As [`fold_manifest`], but the manifest has only what is wanted of the state, and what stands in the way of the rest is in
-/// nobody's way. The whole record is read all the same: what has a name at `at` may have had another one before.
-///
-/// # Errors
-/// [`FoldFailure`].
-pub async fn fold_only(
-    store: &SegmentStore,
-    base: &Manifest,
-    record: Record<'_>,
-    at: ClusterTime,
-    header: ManifestHeader,
-    only: Only<'_>,
-    hindered: Hindered,
-) -> Result<Folded, FoldFailure> {
+    let Wish { only, hindered, sparse } = wish;
     let ctx = store.ctx();
     let until = of_model(at);
     record.check(of_model(base.header().cluster_time), until)?;
@@ -179,14 +195,33 @@ pub async fn fold_only(
     let header = ManifestHeader { cluster_time: at, ..header };
     let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
     let counters = Counters { entries: delta.entries, writes: delta.writes, ..Counters::default() };
-    let mut folding = Folding { store, base: &base, manifest: &manifest, at, counters };
+    let keeping = (sparse == Sparse::Keep)
+        .then(|| Keeping::begin(store, &manifest, &base.manifest, delta.changes.total_bytes()));
+    let delta = beside_runs(ctx, &base.manifest, delta).await?;
+    let mut folding = Folding { store, base: &base, manifest: &manifest, at, keeping, counters };
     let (mut folded, obstacles) = folding.all(collections, delta).await?;
-    let counters = folding.counters;
+    let Folding { keeping, counters, .. } = folding;
     fail_on(&obstacles, hindered)?;
     aside.extend(obstacles);
     folded.extend(views.into_iter().map(|meta| FoldedCollection { meta, pages: SegmentPages::default() }));
     folded.sort_by_cached_key(|collection| Namespace::new(&collection.meta.db, &collection.meta.name));
-    Ok(Folded { manifest, pinner, at, collections: folded, principals, aside, counters })
+    let runs = match keeping {
+        Some(keeping) => keeping.finish(at).await?,
+        None => Vec::new(),
+    };
+    Ok(Folded { manifest, pinner, at, collections: folded, principals, runs, aside, counters })
+}
+
+/// The changes of a record together with those that the base keeps beside its segments.
+async fn beside_runs(ctx: &JobContext, base: &Manifest, delta: Delta) -> Result<Delta, FoldFailure> {
+    let runs = runs::stored(ctx, base);
+    // It waits for the vault.
+    let work = tokio::task::spawn_blocking(move || {
+        let changes = delta.changes.with_runs(runs)?;
+        Ok::<_, JobError>(Delta { changes, ..delta })
+    });
+    let worked = work.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a fold", e))?;
+    Ok(worked?)
 }
 
 fn fail_on(obstacles: &[Unfoldable], hindered: Hindered) -> Result<(), FoldFailure> {
@@ -236,7 +271,7 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime, only: Only<'_>) -> Result<P
         .extend(hindered.into_iter().filter(|hindered| only.is_hindered(hindered, collections.values())));
     let principals = match only {
         Only::Everything => principals::fold(base, delta)?,
-        Only::Selected(_) => Ok(None),
+        Only::Selected(_) | Only::Named(_) => Ok(None),
     };
     let principals = principals.unwrap_or_else(|hindered| {
         obstacles.extend(hindered);
@@ -278,6 +313,7 @@ struct Folding<'a> {
     base: &'a Base,
     manifest: &'a ManifestWriter,
     at: ClusterTime,
+    keeping: Option<Keeping<'a>>,
     counters: Counters,
 }
 
@@ -327,7 +363,7 @@ impl Folding<'_> {
     }
 
     async fn sorted(
-        &self,
+        &mut self,
         id: CollectionId,
         changes: &mut Option<SortedChanges>,
     ) -> Result<(SegmentPages, Counters), Ended> {
@@ -339,7 +375,8 @@ impl Folding<'_> {
             }
         }
         let (segments, list) = (self.segments(id), self.manifest.segment_list());
-        rewrite::rewrite(self.store, id, segments, changes, list, self.at).await
+        let span = Span { base_at: self.base.manifest.header().cluster_time, at: self.at };
+        rewrite::rewrite(self.store, id, segments, changes, list, span, self.keeping.as_mut()).await
     }
 
     /// The segments of the base; none for a collection that it does not have.

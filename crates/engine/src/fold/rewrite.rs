@@ -6,10 +6,13 @@
 //! kept when a cut stands before it, no change is within it, and none is before or at the first document of the
 //! next one, which decides whether it ends there. Everything else goes through the cutter until it cuts before the
 //! unchanged first document of a segment.
+//!
+//! Where changes may be kept beside segments ([`Keeping`]), a segment before which a cut stands and in which little changes is
+//! kept as well, as of its own time.
 
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream::BoxStream};
-use history::{CollectionId, key::push_document_key, raw};
+use history::{ClusterTime, CollectionId, key::push_document_key, raw};
 use tokio::sync::mpsc;
 use vault::{Order, SegmentBuilder, SegmentEntry, SegmentList, SegmentPages};
 
@@ -18,6 +21,8 @@ use super::{
     delta::{ApplyError, SortedChanges},
     failure::Ended,
     lister::Lister,
+    of_model,
+    runs::{self, Keeping},
 };
 use crate::{
     lease::JobError,
@@ -27,7 +32,16 @@ use crate::{
 /// The segments of a collection in the base.
 pub(super) type Segments = BoxStream<'static, vault::Result<SegmentEntry>>;
 
-/// Folds the changes of one collection into its segments. The changes are those of all collections from this one on;
+/// From when to when is folded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// The time of the base.
+    pub(super) base_at: model::ClusterTime,
+    /// The time of the fold.
+    pub(super) at: model::ClusterTime,
+}
+
+/// Folds the changes of one collection into its segments, or keeps some beside them. The changes are those of all collections from this one on;
 /// they are given back, however it ends, unless the job does.
 pub(super) async fn rewrite(
     store: &SegmentStore,
@@ -35,26 +49,31 @@ pub(super) async fn rewrite(
     segments: Segments,
     changes: &mut Option<SortedChanges>,
     list: SegmentList,
-    at: model::ClusterTime,
+    span: Span,
+    keeping: Option<&mut Keeping<'_>>,
 ) -> Result<(SegmentPages, Counters), Ended> {
     let _reader = store.ctx().reader().await?;
-    let lister = Lister::new(store, at, list);
-    let mut rewriting = Rewriting { store, id, changes, lister, counters: Counters::default() };
+    let lister = Lister::new(store, span.at, list);
+    let base_at = of_model(span.base_at);
+    let mut rewriting =
+        Rewriting { store, id, base_at, changes, keeping, lister, counters: Counters::default() };
     rewriting.run(segments).await?;
     let Rewriting { lister, counters, .. } = rewriting;
     let (pages, listed) = lister.finish().await?;
     Ok((pages, counters.and(listed)))
 }
 
-struct Rewriting<'a> {
+struct Rewriting<'a, 'k> {
     store: &'a SegmentStore,
     id: CollectionId,
+    base_at: ClusterTime,
     changes: &'a mut Option<SortedChanges>,
+    keeping: Option<&'a mut Keeping<'k>>,
     lister: Lister<'a>,
     counters: Counters,
 }
 
-impl Rewriting<'_> {
+impl Rewriting<'_, '_> {
     async fn run(&mut self, mut segments: Segments) -> Result<(), Ended> {
         // What is being cut; none when the cutter cuts before the next segment of the base.
         let mut open: Option<Segmenter> = None;
@@ -73,6 +92,8 @@ impl Rewriting<'_> {
             }
             if open.is_none() && !self.is_touched(bound.as_deref()) {
                 self.lister.keep(entry).await?;
+            } else if open.is_none() && self.keep_beside(&entry, bound.as_deref()).await? {
+                // Nothing of it is read.
             } else {
                 let segmenter = open.take().unwrap_or_else(|| self.segmenter());
                 open = Some(self.fold(segmenter, Some(&entry), bound).await?);
@@ -105,6 +126,47 @@ impl Rewriting<'_> {
     /// Whether a change is in the segment at hand, or decides where it ends; `bound` is the first key of the next one.
     fn is_touched(&self, bound: Option<&[u8]>) -> bool {
         self.next_change().is_some_and(|change| bound.is_none_or(|bound| change <= bound))
+    }
+
+    /// Keeps what little has changed in a segment beside it. Tells whether it was little.
+    async fn keep_beside(&mut self, entry: &SegmentEntry, bound: Option<&[u8]>) -> Result<bool, Ended> {
+        if self.keeping.is_none() {
+            return Ok(false);
+        }
+        let (id, as_of, bytes_max) = (self.id, of_model(entry.as_of), entry.bytes / runs::SHARE);
+        let bound = bound.map(<[u8]>::to_vec);
+        let mut changes = self.take_changes()?;
+        // It reads from disk, and from the vault.
+        let work = tokio::task::spawn_blocking(move || {
+            let few = changes.take_few(id, bound.as_deref(), as_of, bytes_max);
+            (changes, few)
+        });
+        let (changes, few) =
+            work.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a fold", e))?;
+        *self.changes = Some(changes);
+        let few = match few {
+            Ok(Some(few)) => few,
+            Ok(None) => return Ok(false),
+            Err(ApplyError::Defect { key, defect }) => {
+                return Err(Ended::Obstacle(Obstacle::Document { key, defect }));
+            }
+            Err(ApplyError::Job(error)) => return Err(error.into()),
+        };
+        if few.is_empty() {
+            self.lister.keep(entry.clone()).await?;
+            return Ok(true);
+        }
+        self.counters.documents_kept_beside += few.len() as u64;
+        self.lister.keep_older(entry.clone()).await?;
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keep(id, few).await?;
+        }
+        Ok(true)
+    }
+
+    fn take_changes(&mut self) -> Result<SortedChanges, JobError> {
+        let changes = self.changes.take();
+        changes.ok_or_else(|| JobError::failed("a bug in Ebbtide lost the changes of a fold"))
     }
 
     /// Whether the cutter cuts before the first document of a segment.
@@ -145,11 +207,11 @@ impl Rewriting<'_> {
                 }
             }
         };
-        let changes = self.changes.take();
-        let changes =
-            changes.ok_or_else(|| JobError::failed("a bug in Ebbtide lost the changes of a fold"))?;
+        let changes = self.take_changes()?;
+        // Of an empty collection everything is there, of its base's time.
+        let through = entry.map_or(self.base_at, |entry| of_model(entry.as_of));
         let (sender, mut full) = mpsc::channel(1);
-        let mut folding = Folding { id: self.id, bound, changes, segmenter, sender };
+        let mut folding = Folding { id: self.id, bound, through, changes, segmenter, sender };
         // It waits for the disk and for the receiver, who waits for processors: it must not hold one.
         let work = tokio::task::spawn_blocking(move || {
             let ended = folding.run(&documents);
@@ -212,6 +274,8 @@ impl From<ApplyError> for Stopped {
 struct Folding {
     id: CollectionId,
     bound: Option<Vec<u8>>,
+    /// Changes up to then are in the segment.
+    through: ClusterTime,
     changes: SortedChanges,
     segmenter: Segmenter,
     sender: mpsc::Sender<SegmentBuilder>,
@@ -224,25 +288,27 @@ impl Folding {
             let document = document?;
             key.clear();
             push_document_key(&mut key, document)?;
-            while self.next_change().is_some_and(|change| change < key.as_slice()) {
+            while self.next_change()?.is_some_and(|change| change < key.as_slice()) {
                 self.change(None)?;
             }
-            if self.next_change() == Some(key.as_slice()) {
+            if self.next_change()? == Some(key.as_slice()) {
                 self.change(Some(document))?;
             } else {
                 self.offer(&key, document)?;
             }
         }
-        while self.next_change().is_some() {
+        while self.next_change()?.is_some() {
             self.change(None)?;
         }
         Ok(())
     }
 
     /// The key of the next change that is to be folded now.
-    fn next_change(&self) -> Option<&[u8]> {
-        let key = self.changes.key_in(self.id)?;
-        self.bound.as_deref().is_none_or(|bound| key < bound).then_some(key)
+    fn next_change(&mut self) -> Result<Option<&[u8]>, JobError> {
+        let bound = self.bound.as_deref();
+        self.changes.pass(self.id, bound, self.through)?;
+        let key = self.changes.key_in(self.id);
+        Ok(key.filter(|key| bound.is_none_or(|bound| *key < bound)))
     }
 
     fn change(&mut self, before: Option<&[u8]>) -> Result<(), Stopped> {

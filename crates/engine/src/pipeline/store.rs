@@ -13,7 +13,7 @@ use catalog::StoredObject;
 use model::ClusterTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
-use vault::{ObjectName, SegmentBuilder, SegmentEntry};
+use vault::{DeltaBuilder, DeltaEntry, ObjectName, SegmentBuilder, SegmentEntry};
 
 use crate::{
     crash,
@@ -131,6 +131,33 @@ impl SegmentStore {
         self.ctx.catalog().objects().stored(self.ctx.lease(), &[stored]).await?;
         self.added.fetch_add(entry.stored_bytes, Relaxed);
         Ok(entry)
+    }
+
+    /// Stores a delta, unless it is there.
+    ///
+    /// # Errors
+    /// What the vault or the catalog said.
+    pub async fn put_delta(&self, builder: DeltaBuilder) -> Result<DeltaEntry, JobError> {
+        let budget = &self.ctx.services().budget;
+        let permit = self.ctx.or_stop(Arc::clone(&budget.segments).acquire_owned()).await?;
+        let _until_durable = permit.map_err(|_| JobError::Shutdown)?;
+        let vault = self.ctx.vault();
+        let sealing = vault.clone();
+        let sealed = on_processor(&budget.processors, move || builder.seal(&sealing)).await??;
+        let name = sealed.entry.name;
+        let is_whole = self.pinned(&[name]).await?.contains(&name)
+            && vault.stored_bytes(&name).await? == Some(sealed.entry.stored_bytes);
+        if is_whole {
+            return Ok(sealed.entry);
+        }
+        crash::point("fold.snapshot-before-delta");
+        let stored_bytes = vault.put(&sealed.object).await?;
+        crash::point("fold.snapshot-after-delta");
+        let stored =
+            StoredObject { name: name.to_string(), kind: name.kind.as_str().to_owned(), stored_bytes };
+        self.ctx.catalog().objects().stored(self.ctx.lease(), &[stored]).await?;
+        self.added.fetch_add(stored_bytes, Relaxed);
+        Ok(DeltaEntry { stored_bytes, ..sealed.entry })
     }
 
     /// Pins objects for the job and tells which of them are durable already. Waits for deletes under way to end.

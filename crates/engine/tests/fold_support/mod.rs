@@ -17,7 +17,7 @@ use crate::support::{
     engine::{
         JobContext,
         engine::wall_clock,
-        fold::{FoldFailure, Folded, Hindered, Record, fold_manifest},
+        fold::{FoldFailure, Folded, Record, Wish, fold_manifest},
         lease::Asking,
         pipeline::SegmentStore,
     },
@@ -56,7 +56,24 @@ pub async fn try_fold(
 ) -> Result<Folded, FoldFailure> {
     let (entries, last) = oplog(&bench.client).await;
     let record = Record::of_entries(history::ClusterTime::NONE, last, entries);
-    fold_manifest(store, base, record, at, base.header().clone(), Hindered::Fail).await
+    fold_manifest(store, base, record, at, base.header().clone(), Wish::WHOLE).await
+}
+
+/// Folds as is wished, writes the manifest and opens it.
+pub async fn fold_as(
+    bench: &Bench,
+    store: &SegmentStore,
+    base: &Manifest,
+    at: model::ClusterTime,
+    wish: Wish<'_>,
+) -> Manifest {
+    let (entries, last) = oplog(&bench.client).await;
+    let record = Record::of_entries(history::ClusterTime::NONE, last, entries);
+    let folded = fold_manifest(store, base, record, at, base.header().clone(), wish).await;
+    let folded = folded.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("kept to {at}: {:?}", folded.counters);
+    let written = folded.write(store).await.unwrap();
+    Manifest::open(&bench.vault, &written.name).await.unwrap()
 }
 
 /// Folds, writes the manifest and opens it.

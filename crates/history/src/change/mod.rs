@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use coalesce::{Coalesced, Outcome, Patch, Pending};
 pub use interpret::{Effect, interpret};
-pub use record::{push_record, split_record};
+pub use record::{push_record, record_bytes, split_record};
 pub use runs::{CoalescedRuns, MergedRuns, coalesce, merge};
 
 use crate::{ClusterTime, CollectionId, SortKey, diff::DiffError, diff::Mismatch};

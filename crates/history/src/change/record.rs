@@ -35,6 +35,11 @@ pub fn push_record(out: &mut Vec<u8>, change: &Change<'_>) {
     out.extend_from_slice(second);
 }
 
+/// How many bytes [`push_record`] appends.
+pub fn record_bytes(change: &Change<'_>) -> usize {
+    HEAD + change.key.as_bytes().len() + change.write.bytes()
+}
+
 /// The change at the start of `bytes`, and what is after it; none when less than a whole one is there.
 ///
 /// # Errors

@@ -1,17 +1,19 @@
 //! Changes of sorted collections, sorted: in memory up to a number of bytes, on local disk beyond.
 
 use std::{
+    collections::VecDeque,
     mem,
     path::{Path, PathBuf},
     vec,
 };
 
 use history::{
-    CollectionId, SortKey,
+    ClusterTime, CollectionId, SortKey,
     change::{self, Change, Coalesced, Defect, MergedRuns, Outcome, Pending, Write},
 };
 
 use crate::{
+    fold::runs::{Rest, StoredRun, changes_of},
     lease::JobError,
     sort::MERGE_BYTES,
     spill::{Run, RunReader, SpillWriter},
@@ -29,17 +31,27 @@ pub(in crate::fold) struct ChangeSorter {
     bytes: usize,
     writer: Option<SpillWriter>,
     runs: Vec<Run>,
+    total_bytes: u64,
 }
 
 impl ChangeSorter {
     /// Spills to `dir`.
     pub(in crate::fold) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), pending: Vec::new(), bytes: 0, writer: None, runs: Vec::new() }
+        Self {
+            dir: dir.to_owned(),
+            pending: Vec::new(),
+            bytes: 0,
+            writer: None,
+            runs: Vec::new(),
+            total_bytes: 0,
+        }
     }
 
     /// Takes one.
     pub(in crate::fold) fn push(&mut self, change: Change<'static>) {
-        self.bytes += change.key.as_bytes().len() + change.write.bytes() + CHANGE_OVERHEAD_BYTES;
+        let bytes = change.key.as_bytes().len() + change.write.bytes();
+        self.bytes += bytes + CHANGE_OVERHEAD_BYTES;
+        self.total_bytes += bytes as u64;
         self.pending.push(change);
     }
 
@@ -88,9 +100,7 @@ impl ChangeSorter {
         self.pending.sort_unstable();
         let mut sources: Vec<_> = self.runs.iter().map(Source::spilled).collect();
         sources.push(Source::Memory(self.pending.into_iter()));
-        let mut sorted = SortedChanges { merged: change::merge(sources), head: None };
-        sorted.advance()?;
-        Ok(sorted)
+        SortedChanges::of(sources, self.total_bytes)
     }
 }
 
@@ -111,6 +121,8 @@ fn write_run(
 enum Source {
     Memory(vec::IntoIter<Change<'static>>),
     Spilled(RunReader),
+    Stored(StoredRun),
+    Merged(Box<SortedChanges>),
 }
 
 impl Source {
@@ -125,6 +137,8 @@ impl Iterator for Source {
     fn next(&mut self) -> Option<Self::Item> {
         let reader = match self {
             Self::Memory(changes) => return changes.next().map(Ok),
+            Self::Stored(run) => return run.next(),
+            Self::Merged(changes) => return changes.advance().transpose(),
             Self::Spilled(reader) => reader,
         };
         match reader.advance() {
@@ -146,6 +160,9 @@ fn read_record(record: &[u8]) -> Result<Change<'static>, JobError> {
 pub(in crate::fold) struct SortedChanges {
     merged: MergedRuns<Source, JobError>,
     head: Option<Change<'static>>,
+    /// What was taken and put back, behind the head.
+    ahead: VecDeque<Change<'static>>,
+    total_bytes: u64,
 }
 
 /// A key, and the document that is there now, if one is.
@@ -166,6 +183,86 @@ impl From<JobError> for ApplyError {
 }
 
 impl SortedChanges {
+    fn of(sources: Vec<Source>, total_bytes: u64) -> Result<Self, JobError> {
+        let mut sorted =
+            Self { merged: change::merge(sources), head: None, ahead: VecDeque::new(), total_bytes };
+        sorted.advance()?;
+        Ok(sorted)
+    }
+
+    /// Together with older changes out of the vault.
+    pub(in crate::fold) fn with_runs(self, runs: Vec<StoredRun>) -> Result<Self, JobError> {
+        if runs.is_empty() {
+            return Ok(self);
+        }
+        let total_bytes = self.total_bytes;
+        let own = Source::Merged(Box::new(self));
+        Self::of(runs.into_iter().map(Source::Stored).chain([own]).collect(), total_bytes)
+    }
+
+    /// About how many bytes of new changes there are, those included that are there no more.
+    pub(in crate::fold) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Passes over changes of documents of a collection below `bound` that took effect at `through` or before, up to the first
+    /// that did not.
+    pub(in crate::fold) fn pass(
+        &mut self,
+        collection: CollectionId,
+        bound: Option<&[u8]>,
+        through: ClusterTime,
+    ) -> Result<(), JobError> {
+        let is_passed = |head: &Change<'_>| {
+            head.collection == collection
+                && head.position.time <= through
+                && bound.is_none_or(|bound| head.key.as_bytes() < bound)
+        };
+        while self.head.as_ref().is_some_and(is_passed) {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the changes of documents of a collection below `bound` that took effect after `through`, as long as they hold no
+    /// more than so many bytes; none, and nothing is taken, when they hold more.
+    pub(in crate::fold) fn take_few(
+        &mut self,
+        collection: CollectionId,
+        bound: Option<&[u8]>,
+        through: ClusterTime,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<Rest>>, ApplyError> {
+        let (mut taken, mut bytes): (Vec<Rest>, u64) = (Vec::new(), 0);
+        loop {
+            self.pass(collection, bound, through)?;
+            if self.key_in(collection).is_none_or(|key| bound.is_some_and(|bound| key >= bound)) {
+                return Ok(Some(taken));
+            }
+            let Some((key, coalesced, _)) = self.take_next()? else { return Ok(Some(taken)) };
+            if let Some(defect) = coalesced.defect {
+                return Err(ApplyError::Defect { key, defect });
+            }
+            bytes += (key.as_bytes().len() + coalesced.bytes()) as u64;
+            taken.push((key, coalesced));
+            if bytes > bytes_max {
+                self.put_back(collection, taken);
+                return Ok(None);
+            }
+        }
+    }
+
+    fn put_back(&mut self, collection: CollectionId, taken: Vec<Rest>) {
+        let mut ahead: VecDeque<_> = taken
+            .into_iter()
+            .flat_map(|(key, coalesced)| changes_of(collection, &key, coalesced))
+            .chain(self.head.take())
+            .collect();
+        ahead.append(&mut self.ahead);
+        self.head = ahead.pop_front();
+        self.ahead = ahead;
+    }
+
     /// The key of the next change, if it is one of this collection.
     pub(in crate::fold) fn key_in(&self, collection: CollectionId) -> Option<&[u8]> {
         self.head.as_ref().filter(|head| head.collection == collection).map(|head| head.key.as_bytes())
@@ -247,7 +344,10 @@ impl SortedChanges {
 
     /// Moves on; gives the change that was at hand.
     fn advance(&mut self) -> Result<Option<Change<'static>>, JobError> {
-        let next = self.merged.next().transpose()?;
+        let next = match self.ahead.pop_front() {
+            Some(next) => Some(next),
+            None => self.merged.next().transpose()?,
+        };
         Ok(mem::replace(&mut self.head, next))
     }
 }

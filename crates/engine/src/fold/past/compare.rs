@@ -135,7 +135,7 @@ impl Past {
         limit: usize,
     ) -> Result<Documents, PastError> {
         let (mut documents, mut shown_bytes) = (Documents::default(), 0);
-        let mut lookup = Lookup::new(self, base, id);
+        let mut lookup = Lookup::new(self, base, id).await?;
         let mut touched = Touched { changes, id, split: of_model(from), namespace: namespace.to_string() };
         let mut document: Option<Group>;
         (touched, document) = off_the_runtime(move || {

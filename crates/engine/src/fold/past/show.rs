@@ -34,7 +34,7 @@ impl Past {
         let [delta] = self.gather(origin, &base, &wanted, &namespace.to_string(), [at]).await?;
         let (collection, _) = place::find(&base, &delta, &namespace, at)?;
         let (entries, mut changes) = (delta.entries, delta.changes);
-        let before = Lookup::new(self, &base, collection).find(id.key()).await?;
+        let before = Lookup::new(self, &base, collection).await?.find(id.key()).await?;
         let name = namespace.to_string();
         let document = off_the_runtime(move || {
             changes.skip_to(collection)?;

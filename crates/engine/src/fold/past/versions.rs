@@ -202,7 +202,7 @@ impl Past {
     ) -> Result<BTreeMap<CollectionId, Option<Vec<u8>>>, PastError> {
         let mut states = BTreeMap::new();
         for collection in collections {
-            states.insert(collection, Lookup::new(self, base, collection).find(id.key()).await?);
+            states.insert(collection, Lookup::new(self, base, collection).await?.find(id.key()).await?);
         }
         Ok(states)
     }

@@ -139,7 +139,7 @@ impl Bench {
         self.opened(&written.name).await
     }
 
-    async fn opened(&self, name: &vault::ObjectName) -> Manifest {
+    pub(super) async fn opened(&self, name: &vault::ObjectName) -> Manifest {
         let manifest = Manifest::open(&self.vault, name).await.unwrap();
         // As a job records what it has stored.
         let names: Vec<_> = manifest.object_names().try_collect().await.unwrap();

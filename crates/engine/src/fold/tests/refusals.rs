@@ -6,9 +6,7 @@ use history::{ClusterTime, change::Reason};
 use vault::CollectionKind;
 
 use super::bench::{AT, BASE_AT, Bench, ID, document, meta};
-use crate::fold::{
-    FoldFailure, Folded, Hindered, Obstacle, Only, Record, Unfoldable, fold_manifest, fold_only,
-};
+use crate::fold::{FoldFailure, Folded, Obstacle, Only, Record, Unfoldable, Wish, fold_manifest};
 
 const NAMESPACE: &str = "app.c";
 
@@ -57,7 +55,7 @@ fn time(seconds: u32) -> ClusterTime {
 async fn folded(bench: &Bench, entries: Vec<Vec<u8>>) -> Result<Folded, FoldFailure> {
     let base = bench.base(meta(CollectionKind::Plain), &[document(1, 0, 10), document(2, 0, 10)]).await;
     let record = Record::of_entries(time(50), time(300), entries);
-    fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Hindered::Fail).await
+    fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Wish::WHOLE).await
 }
 
 async fn refused(entries: Vec<Vec<u8>>) -> FoldFailure {
@@ -202,13 +200,13 @@ async fn a_record_that_does_not_reach_is_refused() {
     for (from, to, at) in [(101, 300, 200), (50, 199, 200), (50, 300, 99)] {
         let at = model::ClusterTime { seconds: at, increment: 0 };
         let record = Record::of_entries(time(from), time(to), vec![]);
-        let ended = fold_manifest(&bench.store, &base, record, at, Bench::header(at), Hindered::Fail).await;
+        let ended = fold_manifest(&bench.store, &base, record, at, Bench::header(at), Wish::WHOLE).await;
         let Err(FoldFailure::OutOfRecord { .. }) = ended else { panic!("{from} to {to} is enough for {at}") };
     }
     // At the time of the base nothing is needed.
     let record = Record::of_entries(time(0), time(0), vec![]);
     let folded =
-        fold_manifest(&bench.store, &base, record, BASE_AT, Bench::header(BASE_AT), Hindered::Fail).await;
+        fold_manifest(&bench.store, &base, record, BASE_AT, Bench::header(BASE_AT), Wish::WHOLE).await;
     assert_eq!(folded.unwrap_or_else(|failure| panic!("{failure}")).collections.len(), 1);
 }
 
@@ -220,12 +218,12 @@ async fn a_damaged_base_is_told_by_its_object() {
     let segment = base.segments(&entry_of).try_next().await.unwrap().unwrap();
     bench.vault.delete(&segment.name).await.unwrap();
     let record = || Record::of_entries(time(50), time(300), vec![entry(150, &set(1, 1))]);
-    let ended = fold_manifest(&bench.store, &base, record(), AT, Bench::header(AT), Hindered::Fail).await;
+    let ended = fold_manifest(&bench.store, &base, record(), AT, Bench::header(AT), Wish::WHOLE).await;
     let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was folded") };
     assert_eq!(object, segment.name);
     // It is known as damaged from now on, so it is not kept by reference either.
     let record = Record::of_entries(time(50), time(300), vec![]);
-    let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Hindered::Fail).await;
+    let ended = fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Wish::WHOLE).await;
     let Err(FoldFailure::DamagedBase { object, .. }) = ended else { panic!("a missing segment was kept") };
     assert_eq!(object, segment.name);
 }
@@ -254,16 +252,8 @@ async fn what_is_not_wanted_is_in_nobodys_way() {
     };
     let fold = async |selection: &model::Selection| {
         let record = Record::of_entries(time(50), time(300), entries());
-        fold_only(
-            &bench.store,
-            &base,
-            record,
-            AT,
-            Bench::header(AT),
-            Only::Selected(selection),
-            Hindered::Fail,
-        )
-        .await
+        let wish = Wish { only: Only::Selected(selection), ..Wish::WHOLE };
+        fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), wish).await
     };
     let folded = fold(&selection("app.d")).await.unwrap_or_else(|failure| panic!("{failure}"));
     let [only] = &folded.collections[..] else { panic!("{:?}", folded.collections) };
@@ -305,8 +295,8 @@ async fn a_large_capped_collection_is_in_its_own_way_only() {
         let wanted: model::Selection =
             serde_json::from_value(serde_json::json!({ "namespaces": [wanted] })).unwrap();
         let record = Record::of_entries(time(50), time(300), entries.clone());
-        fold_only(&bench.store, &base, record, AT, Bench::header(AT), Only::Selected(&wanted), Hindered::Fail)
-            .await
+        let wish = Wish { only: Only::Selected(&wanted), ..Wish::WHOLE };
+        fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), wish).await
     };
     let folded = fold(NAMESPACE).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(folded.collections[0].pages.content.documents, 1);

@@ -11,8 +11,13 @@ use history::{
 use proptest::prelude::*;
 use vault::SegmentEntry;
 
-use super::bench::{AT, Bench, ID, document};
-use crate::fold::{Counters, delta::ChangeSorter, failure::Ended, rewrite::rewrite};
+use super::bench::{AT, BASE_AT, Bench, ID, document};
+use crate::fold::{
+    Counters,
+    delta::ChangeSorter,
+    failure::Ended,
+    rewrite::{Span, rewrite},
+};
 
 /// Between two documents of a base there is room for so many others.
 const STEP: i32 = 10;
@@ -160,7 +165,8 @@ async fn folded(
     let mut changes = Some(sorter.finish().unwrap());
     let writer = bench.writer(AT);
     let segments = stream::iter(base.to_vec()).map(Ok).boxed();
-    let ended = rewrite(&bench.store, ID, segments, &mut changes, writer.segment_list(), AT).await;
+    let span = Span { base_at: BASE_AT, at: AT };
+    let ended = rewrite(&bench.store, ID, segments, &mut changes, writer.segment_list(), span, None).await;
     let (pages, counters) = match ended {
         Ok(ended) => ended,
         Err(Ended::Obstacle(obstacle)) => panic!("{obstacle}"),

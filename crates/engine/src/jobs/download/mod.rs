@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use vault::{ArchiveInfo, ArchiveWriter, ObjectKind};
 
-use super::restore::open_manifest;
+use super::restore::{of_everything, open_manifest};
 use crate::{
     crash,
     engine::Services,
@@ -95,7 +95,8 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     let row = ctx.catalog().restores().get(id).await?;
     let row =
         row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
-    let manifest = open_manifest(ctx, &row).await?;
+    // An archive tells the length of what it holds before it holds it.
+    let manifest = of_everything(ctx, open_manifest(ctx, &row).await?).await?;
     let totals = manifest.totals();
     ctx.progress().totals(totals.documents, totals.bytes, totals.collections);
     let writer = ArchiveWriter::new(ctx.vault(), id);

@@ -20,6 +20,9 @@ pub(crate) struct Checkpoint {
     /// The state at a point in time, folded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) folded: Option<DetachedManifest>,
+    /// What of the state is loaded and had changes beside its segments, whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) whole: Vec<DetachedManifest>,
     /// Whether it is a rewind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rewind: Option<Decision>,

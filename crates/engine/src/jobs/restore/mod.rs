@@ -33,6 +33,7 @@ mod stage;
 mod standing;
 mod torn;
 mod users;
+mod whole;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ use crate::{
 pub use options::{CommitQuorum, FenceMode, RestoreOptions, RewindMode};
 
 pub(crate) use source::open_manifest;
+pub(crate) use whole::of_everything;
 
 use checkpoint::{Checkpoint, Switched};
 use errors::job_error;
@@ -96,6 +98,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         let plan = rewind::plan_only(ctx, &job, &state).await?;
         return end(ctx, catalog::Outcome::RestorePlanned { plan }).await;
     }
+    whole::make(ctx, &job.manifest, &mut job.items, &mut state).await?;
     let job = Arc::new(job);
     preflight::count(ctx, &job);
 

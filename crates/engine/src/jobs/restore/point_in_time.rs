@@ -10,13 +10,14 @@ use vault::Manifest;
 use super::{RestoreOptions, checkpoint::Checkpoint, source::open_manifest};
 use crate::{
     crash,
-    fold::{Folded, FoldedCollection, Hindered, Only, fold_only},
+    fold::{Folded, FoldedCollection, Hindered, Only, Sparse, Wish, fold_manifest},
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
 };
 
-/// The state at `at`, or what is selected of it: folded, or found in the checkpoint of an earlier attempt.
+/// The state at `at`, or what is selected of it: folded, or found in the checkpoint of an earlier attempt. Where changes are kept
+/// beside segments, [`whole`](super::whole) has to see to what is loaded.
 ///
 /// # Errors
 /// [`JobError`]: why the state cannot be had, and what to do.
@@ -25,6 +26,7 @@ pub(super) async fn manifest(
     row: &RestoreJob,
     options: &RestoreOptions,
     at: ClusterTime,
+    sparse: Sparse,
     state: &mut Checkpoint,
 ) -> Result<Manifest, JobError> {
     if let Some(folded) = &state.folded {
@@ -41,8 +43,9 @@ pub(super) async fn manifest(
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
     let only = options.selection.as_ref().map_or(Only::Everything, Only::Selected);
-    let folded = fold_only(&store, &base, record, at, base.header().clone(), only, Hindered::Fail).await?;
-    let Folded { mut manifest, pinner, collections, principals, counters, .. } = folded;
+    let wish = Wish { only, hindered: Hindered::Fail, sparse };
+    let folded = fold_manifest(&store, &base, record, at, base.header().clone(), wish).await?;
+    let Folded { mut manifest, pinner, collections, principals, runs, counters, .. } = folded;
     tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");
     for FoldedCollection { meta, pages } in collections {
         ctx.check()?;
@@ -57,6 +60,9 @@ pub(super) async fn manifest(
     }
     if let Some(principals) = &principals {
         manifest.set_principals(principals).await?;
+    }
+    for run in runs {
+        manifest.push_delta_run(run)?;
     }
     let detached = manifest.finish_detached(ctx.now()).await?;
     pinner.record().await?;

@@ -30,12 +30,15 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                     && rewind.is_some_and(|plan| plan.changed_by_others.contains(&item.ns.to_string())));
             let mut line = json!({
                 "ns": item.ns.to_string(),
-                "documents": item.entry.documents,
-                "bytes": item.entry.bytes,
-                "contentHash": item.entry.content.to_hex(),
                 "indexes": item.entry.meta.indexes.len(),
                 "ok": !changed,
             });
+            // Nobody has counted what is not loaded and was never read as a whole.
+            if item.is_whole {
+                line["documents"] = item.entry.documents.into();
+                line["bytes"] = item.entry.bytes.into();
+                line["contentHash"] = item.entry.content.to_hex().into();
+            }
             if stays {
                 // Of what stays, only what was touched was read back.
                 line["kept"] = true.into();

@@ -12,11 +12,12 @@ use super::{
     RestoreOptions,
     checkpoint::Checkpoint,
     plan::{self, Removals, Wanted, Way},
-    point_in_time,
+    point_in_time, rewind,
     selected::{self, Picked},
 };
 use crate::{
     connect::{Connected, connect},
+    fold::Sparse,
     lease::{JobContext, JobError},
     observed,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Item {
     pub(crate) ordinal: u64,
     /// What the manifest says of it.
     pub(crate) entry: CollectionEntry,
+    /// Whether its segments are all of it: else they are older, and the manifest has changes beside them.
+    pub(crate) is_whole: bool,
 }
 
 impl Restore {
@@ -71,7 +74,11 @@ impl Restore {
             row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
         let options = RestoreOptions::read(Some(&row.options))?;
         let manifest = match row.point_in_time {
-            Some(point) => point_in_time::manifest(ctx, &row, &options, point.time(), state).await?,
+            Some(point) => {
+                // What is going to be loaded needs whole segments; a rewind looks for documents.
+                let sparse = if rewind::is_thinkable(&row, &options) { Sparse::Keep } else { Sparse::Apply };
+                point_in_time::manifest(ctx, &row, &options, point.time(), sparse, state).await?
+            }
             None => open_manifest(ctx, &row).await?,
         };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
@@ -100,7 +107,7 @@ impl Restore {
 
     /// What is restored, in numbers.
     pub(crate) fn totals(&self) -> Totals {
-        if self.options.selection.is_none() {
+        if self.options.selection.is_none() && self.manifest.delta_runs().is_empty() {
             return self.manifest.totals();
         }
         self.items.iter().map(|item| &item.entry).fold(Totals::default(), |sum, entry| Totals {
@@ -130,7 +137,7 @@ impl Restore {
 impl Item {
     fn new(ordinal: u64, entry: CollectionEntry) -> Self {
         let ns = Namespace::new(&entry.meta.db, &entry.meta.name);
-        Self { from: ns.clone(), ns, way: way_of(entry.meta.kind), ordinal, entry }
+        Self { from: ns.clone(), ns, way: way_of(entry.meta.kind), ordinal, entry, is_whole: true }
     }
 
     /// How it gets there when it does not stay.

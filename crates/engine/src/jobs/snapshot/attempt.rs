@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, stream};
 use mongo::{CollectionInfo, Namespace, read::Size};
 use tokio_util::task::AbortOnDropHandle;
-use vault::{ManifestHeader, ManifestWriter, Principals};
+use vault::{DeltaRun, ManifestHeader, ManifestWriter, Principals};
 
 use super::{
     collection::{self, CollectionRead, Reading, SPARE_LISTS},
@@ -61,6 +61,8 @@ pub(super) struct Everything {
     pub(super) collections: Vec<CollectionRead>,
     pub(super) excluded: Vec<(Namespace, String)>,
     pub(super) principals: Principals,
+    /// What has changed since the times of the segments.
+    pub(super) runs: Vec<DeltaRun>,
 }
 
 pub(super) struct Attempt<'a> {
@@ -117,7 +119,8 @@ impl Attempt<'_> {
         let mut collections = self.read_all(&source, planned, &manifest, began).await?;
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
-        Ok(Everything { manifest, pinner, at, collections, excluded: pinned.excluded, principals })
+        let (excluded, runs) = (pinned.excluded, Vec::new());
+        Ok(Everything { manifest, pinner, at, collections, excluded, principals, runs })
     }
 
     /// Reads some collections at a time that was pinned in this term of the primary.

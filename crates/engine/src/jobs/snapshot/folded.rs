@@ -25,7 +25,7 @@ use super::{
 use crate::{
     connect::{Connected, to_model},
     crash,
-    fold::{FoldFailure, FoldedCollection, Hindered, Unfoldable, fold_manifest},
+    fold::{FoldFailure, FoldedCollection, Hindered, Only, Sparse, Unfoldable, Wish, fold_manifest},
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
@@ -118,6 +118,7 @@ pub(super) async fn take(
         collections,
         excluded: pinned.excluded,
         principals,
+        runs: folded.runs,
     };
     let mut completion = manifest::write(ctx, header, everything, store).await?;
     completion.notes["folded"] = json!({
@@ -127,6 +128,7 @@ pub(super) async fn take(
         "writes": counters.writes,
         "segmentsKept": counters.segments_kept,
         "segmentsNew": counters.segments_new,
+        "documentsKeptBeside": counters.documents_kept_beside,
         "vaultBytesRead": counters.bytes_read,
     });
     if !reread.is_null() {
@@ -158,7 +160,8 @@ async fn fold(
     })?;
     let manifest = Manifest::open(ctx.vault(), &name).await.map_err(JobError::from)?;
     let record = timeline::record(ctx.services(), current, base).await?;
-    fold_manifest(store, &manifest, record, at, header.clone(), Hindered::LeaveAside).await
+    let wish = Wish { only: Only::Everything, hindered: Hindered::LeaveAside, sparse: Sparse::Keep };
+    fold_manifest(store, &manifest, record, at, header.clone(), wish).await
 }
 
 fn failure_text(failure: FoldFailure) -> String {

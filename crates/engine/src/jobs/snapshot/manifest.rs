@@ -53,7 +53,7 @@ pub(super) async fn write(
     everything: Everything,
     store: &SegmentStore,
 ) -> Result<Completion, JobError> {
-    let Everything { mut manifest, pinner, at, collections, excluded, principals } = everything;
+    let Everything { mut manifest, pinner, at, collections, excluded, principals, runs } = everything;
     ctx.progress().phase("manifest");
     crash::point("snapshot.before-manifest");
     let count = collections.len() as u64;
@@ -68,6 +68,9 @@ pub(super) async fn write(
         manifest.push_collection(meta, read.pages).await?;
     }
     manifest.set_principals(&principals).await?;
+    for run in runs {
+        manifest.push_delta_run(run)?;
+    }
     ctx.check()?;
     let written = manifest.finish(ctx.now()).await?;
     crash::point("snapshot.after-manifest");

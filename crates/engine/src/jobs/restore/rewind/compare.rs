@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     damage,
-    fold::changed::{Changed, ChangedDocument},
+    fold::{
+        changed::{Changed, ChangedDocument},
+        runs::{Beside, Pending, behind},
+    },
     lease::{JobContext, JobError},
     spill::SpillWriter,
 };
@@ -42,8 +45,12 @@ pub(super) async fn compare(
     spill: &mut SpillWriter,
 ) -> Result<Result<Differences, Refused>, JobError> {
     let Some(id) = id_of(item) else { return Ok(Err("it has no identity".to_owned())) };
+    let beside = match ctx.or_stop(Beside::of(ctx.vault(), manifest)).await? {
+        Ok(beside) => Arc::new(beside),
+        Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
+    };
     let (writer, searches) = (Writer::new(spill), FuturesOrdered::new());
-    let mut comparing = Comparing { ctx, id, changed, writer, searches };
+    let mut comparing = Comparing { ctx, id, beside, changed, writer, searches };
     match comparing.all(manifest, item).await {
         Ok(()) => Ok(Ok(comparing.writer.finish()?)),
         Err(Ended::Refused(reason)) => {
@@ -79,9 +86,10 @@ struct Searched {
 struct Comparing<'a> {
     ctx: &'a JobContext,
     id: CollectionId,
+    beside: Arc<Beside>,
     changed: &'a mut Changed,
     writer: Writer<'a>,
-    searches: FuturesOrdered<BoxFuture<'static, Result<Searched, JobError>>>,
+    searches: FuturesOrdered<BoxFuture<'static, Result<Searched, Ended>>>,
 }
 
 impl Comparing<'_> {
@@ -112,7 +120,13 @@ impl Comparing<'_> {
             let changes = self.changed.take(self.id, bound.clone(), SEARCH_BYTES).await?;
             let is_cut = changes.last().is_some_and(|last| last.more);
             let permit = self.permit().await?;
-            self.searches.push_back(search(self.ctx.clone(), segment.clone(), changes, permit).boxed());
+            let search = Search {
+                ctx: self.ctx.clone(),
+                id: self.id,
+                beside: Arc::clone(&self.beside),
+                segment: segment.clone(),
+            };
+            self.searches.push_back(search.run(changes, permit).boxed());
             while self.searches.len() >= SEARCHES_MAX || (is_cut && !self.searches.is_empty()) {
                 self.settle_one().await?;
             }
@@ -177,21 +191,57 @@ fn contradicted(key: &SortKey, defect: &str) -> Ended {
     Ended::Refused(format!("the record contradicts the document with the key {key:?}: {defect}"))
 }
 
-async fn search(
+/// A search for documents as they were.
+struct Search {
     ctx: JobContext,
+    id: CollectionId,
+    beside: Arc<Beside>,
+    /// None for a collection that was empty.
     segment: Option<SegmentEntry>,
-    changes: Vec<ChangedDocument>,
-    permit: OwnedSemaphorePermit,
-) -> Result<Searched, JobError> {
-    let (found, read_bytes) = match segment {
-        None => (vec![None; changes.len()], 0),
-        Some(segment) => {
-            let keys: Vec<_> = changes.iter().map(|change| change.key.as_bytes().to_vec()).collect();
-            match ctx.vault().read_documents(&segment, &keys).await {
-                Ok(found) => found,
-                Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
-            }
+}
+
+impl Search {
+    async fn run(
+        self,
+        changes: Vec<ChangedDocument>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Searched, Ended> {
+        let Some(segment) = &self.segment else {
+            let found = changes.into_iter().map(|change| (change, None)).collect();
+            return Ok(Searched { found, read_bytes: 0, _permit: permit });
+        };
+        let keys: Vec<_> = changes.iter().map(|change| change.key.as_bytes().to_vec()).collect();
+        let (stored, mut read_bytes) = match self.ctx.vault().read_documents(segment, &keys).await {
+            Ok(found) => found,
+            Err(error) => return Err(damage::noted(self.ctx.catalog(), error).await.into()),
+        };
+        let pending = self.pending(segment, &changes).await?;
+        read_bytes += pending.read_bytes;
+        let mut found = Vec::with_capacity(changes.len());
+        for (change, stored) in changes.into_iter().zip(stored) {
+            let was = pending.onto(change.key.as_bytes(), stored);
+            let was = was.map_err(|defect| contradicted(&change.key, &defect.to_string()))?;
+            found.push((change, was));
         }
-    };
-    Ok(Searched { found: changes.into_iter().zip(found).collect(), read_bytes, _permit: permit })
+        Ok(Searched { found, read_bytes, _permit: permit })
+    }
+
+    /// What the manifest keeps beside the segment of these documents.
+    async fn pending(
+        &self,
+        segment: &SegmentEntry,
+        changes: &[ChangedDocument],
+    ) -> Result<Pending, JobError> {
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+            return Ok(Pending::default());
+        };
+        let (from, to) = (first.key.as_bytes(), behind(&last.key));
+        if !self.beside.may_touch(self.id, from, Some(&to)) {
+            return Ok(Pending::default());
+        }
+        match self.beside.pending(self.id, from, Some(&to), segment.as_of).await {
+            Ok(pending) => Ok(pending),
+            Err(error) => Err(damage::noted(self.ctx.catalog(), error).await),
+        }
+    }
 }

@@ -38,10 +38,10 @@ use super::{
     checkpoint::Checkpoint,
     cutover,
     errors::job_error,
-    options::RewindMode,
+    options::{RestoreOptions, RewindMode},
     plan::Way,
     source::{Item, Restore},
-    stage,
+    stage, whole,
 };
 use crate::{
     fold::{
@@ -143,6 +143,14 @@ pub(crate) async fn plan_only(
             "collections": removals.collections.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
     }))
+}
+
+/// Whether a rewind may come of a job, as far as its request tells.
+pub(crate) fn is_thinkable(row: &catalog::RestoreJob, options: &RestoreOptions) -> bool {
+    row.target.as_ref().is_some_and(|target| target.deployment_id == row.deployment_id)
+        && options.selection.is_none()
+        && !options.in_place
+        && options.rewind != RewindMode::Off
 }
 
 /// The timeline that has everything from the time that is restored up to now, or why there is none.
@@ -352,7 +360,8 @@ pub(crate) async fn look_for_others(
 async fn load_given_up(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
     let Some(Decision::Rewind(plan)) = &state.rewind else { return Ok(()) };
     let given_up = job.items.iter().filter(|item| plan.given_up.contains_key(&item.ns.to_string()));
-    let given_up: Vec<_> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
+    let mut given_up: Vec<_> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
+    whole::make(ctx, &job.manifest, &mut given_up, state).await?;
     let (mut renamed, mut in_place) = (vec![], vec![]);
     for item in given_up {
         if item.way != Way::Renamed {

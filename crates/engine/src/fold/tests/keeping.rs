@@ -1,0 +1,278 @@
+//! What is kept beside segments: whatever comes of it when it is applied is what a fresh snapshot of the same documents has,
+//! round after round, and so is what single documents are looked up as.
+
+use std::collections::BTreeMap;
+
+use bson::{Binary, Timestamp, rawdoc, spec::BinarySubtype};
+use futures::TryStreamExt as _;
+use history::{ClusterTime, SortKey};
+use proptest::prelude::*;
+use vault::{CollectionKind, Manifest, SegmentEntry};
+
+use super::bench::{BASE_AT, Bench, ID, document, meta};
+use crate::{
+    fold::{
+        Counters, Record, Sparse, Wish, fold_manifest,
+        runs::{Beside, SHARE, behind},
+    },
+    progress,
+    verify::verify,
+};
+
+/// Between two documents of a base there is room for so many others.
+const STEP: i32 = 10;
+const KEEP: Wish<'static> = Wish { sparse: Sparse::Keep, ..Wish::WHOLE };
+
+/// What is done to a document, whose place is told in thousandths of all there are.
+#[derive(Debug, Clone)]
+enum Act {
+    Patch(usize),
+    PatchMany(usize, usize),
+    Replace(usize, usize),
+    Insert(usize, usize),
+    Delete(usize),
+    Anew(usize, usize),
+    DeleteMany(usize, usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let place = 0usize..1000;
+    let length = prop_oneof![4 => 10usize..5_000, 2 => 100_000usize..900_000];
+    prop_oneof![
+        6 => place.clone().prop_map(Act::Patch),
+        2 => (place.clone(), 2usize..40).prop_map(|(at, count)| Act::PatchMany(at, count)),
+        3 => (place.clone(), length.clone()).prop_map(|(at, length)| Act::Replace(at, length)),
+        3 => (place.clone(), length.clone()).prop_map(|(at, length)| Act::Insert(at, length)),
+        3 => place.clone().prop_map(Act::Delete),
+        2 => (place.clone(), length).prop_map(|(at, length)| Act::Anew(at, length)),
+        1 => (place, 10usize..200).prop_map(|(at, count)| Act::DeleteMany(at, count)),
+    ]
+}
+
+/// Documents, and the oplog of what was done to them.
+struct Model {
+    documents: BTreeMap<i32, Vec<u8>>,
+    entries: Vec<Vec<u8>>,
+    seconds: u32,
+    value: i32,
+}
+
+impl Model {
+    fn new(documents: BTreeMap<i32, Vec<u8>>) -> Self {
+        Self { documents, entries: vec![], seconds: BASE_AT.seconds + 1, value: 0 }
+    }
+
+    fn log(&mut self, kind: &str, object: bson::RawDocumentBuf, id: i32) {
+        let uuid = Binary { subtype: BinarySubtype::Uuid, bytes: ID.0.to_vec() };
+        let increment = self.entries.len() as u32 + 1;
+        let entry = rawdoc! {
+            "ts": Timestamp { time: self.seconds, increment }, "t": 1_i64, "v": 2_i64,
+            "op": kind, "ns": "app.c", "ui": uuid, "o": object, "o2": { "_id": id },
+        };
+        self.entries.push(entry.into_bytes());
+    }
+
+    fn put(&mut self, id: i32, length: usize) {
+        self.value += 1;
+        let new = document(id, self.value, length);
+        let kind = if self.documents.insert(id, new.clone()).is_some() { "u" } else { "i" };
+        self.log(kind, bson::RawDocumentBuf::from_bytes(new).unwrap(), id);
+    }
+
+    fn delete(&mut self, id: i32) {
+        if self.documents.remove(&id).is_some() {
+            self.log("d", rawdoc! { "_id": id }, id);
+        }
+    }
+
+    fn patch(&mut self, id: i32) {
+        self.value += 1;
+        let value = self.value;
+        let Some(there) = self.documents.get_mut(&id) else { return };
+        // The value stands behind the length, the `_id` and the head of its own element.
+        there[4 + 9 + 3..4 + 9 + 3 + 4].copy_from_slice(&value.to_le_bytes());
+        self.log("u", rawdoc! { "$v": 2, "diff": { "u": { "v": value } } }, id);
+    }
+
+    fn from(&self, at: usize, count: usize) -> Vec<i32> {
+        let skip = at * self.documents.len() / 1000;
+        self.documents.keys().skip(skip).take(count).copied().collect()
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Patch(at) => self.from(at, 1).into_iter().for_each(|id| self.patch(id)),
+            Act::PatchMany(at, count) => self.from(at, count).into_iter().for_each(|id| self.patch(id)),
+            Act::Replace(at, length) => self.from(at, 1).into_iter().for_each(|id| self.put(id, length)),
+            Act::Insert(at, length) => {
+                let id = if at == 0 { -5 } else { self.from(at, 1).first().copied().unwrap_or(0) + 3 };
+                self.put(id, length);
+            }
+            Act::Delete(at) => self.from(at, 1).into_iter().for_each(|id| self.delete(id)),
+            Act::Anew(at, length) => self.from(at, 1).into_iter().for_each(|id| {
+                self.delete(id);
+                self.put(id, length);
+            }),
+            Act::DeleteMany(at, count) => {
+                self.from(at, count).into_iter().for_each(|id| self.delete(id));
+            }
+        }
+    }
+}
+
+async fn fold(
+    bench: &Bench,
+    base: &Manifest,
+    entries: Vec<Vec<u8>>,
+    at: model::ClusterTime,
+    wish: Wish<'_>,
+) -> (Manifest, Counters) {
+    let (from, to) = (base.header().cluster_time.seconds, at.seconds);
+    let time = |seconds| ClusterTime { seconds, increment: 0 };
+    let record = Record::of_entries(time(from), time(to), entries);
+    let folded = fold_manifest(&bench.store, base, record, at, Bench::header(at), wish).await;
+    let folded = folded.unwrap_or_else(|failure| panic!("{failure}"));
+    let counters = folded.counters;
+    let written = folded.write(&bench.store).await.unwrap();
+    (bench.opened(&written.name).await, counters)
+}
+
+async fn segments(manifest: &Manifest) -> Vec<SegmentEntry> {
+    let entry = manifest.collections().try_next().await.unwrap().unwrap();
+    manifest.segments(&entry).try_collect().await.unwrap()
+}
+
+fn key(id: i32) -> SortKey {
+    SortKey::of_document(&document(id, 0, 0)).unwrap()
+}
+
+/// Every document that is there, and some that are not, looked up one by one.
+async fn assert_found(bench: &Bench, manifest: &Manifest, documents: &BTreeMap<i32, Vec<u8>>, gone: &[i32]) {
+    let beside = Beside::of(&bench.vault, manifest).await.unwrap();
+    let segments = segments(manifest).await;
+    let some = documents.keys().step_by(7).chain(gone);
+    for &id in some {
+        let key = key(id);
+        let owner = segments.partition_point(|segment| segment.first_key.as_slice() <= key.as_bytes());
+        let Some(segment) = segments.get(owner.saturating_sub(1)) else { continue };
+        let stored = bench.vault.read_document(segment, key.as_bytes()).await.unwrap();
+        let found = match beside.may_touch(ID, key.as_bytes(), Some(&behind(&key))) {
+            true => {
+                let pending =
+                    beside.pending(ID, key.as_bytes(), Some(&behind(&key)), segment.as_of).await.unwrap();
+                pending.onto(key.as_bytes(), stored).unwrap()
+            }
+            false => stored,
+        };
+        assert_eq!(found.as_ref(), documents.get(&id), "the document {id}");
+    }
+}
+
+async fn rounds(lengths: &[usize], rounds: &[Vec<Act>]) -> usize {
+    let bench = Bench::start().await;
+    let documents: Vec<Vec<u8>> =
+        (0..).zip(lengths).map(|(n, &length)| document(n * STEP, 0, length)).collect();
+    let mut manifest = bench.base(meta(CollectionKind::Plain), &documents).await;
+    let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+    let mut most = 0;
+    for acts in rounds {
+        let before: Vec<i32> = model.documents.keys().copied().collect();
+        acts.iter().for_each(|act| model.act(act));
+        let at = model::ClusterTime { seconds: model.seconds + 1, increment: 0 };
+        let entries = std::mem::take(&mut model.entries);
+        model.seconds += 2;
+        (manifest, _) = fold(&bench, &manifest, entries, at, KEEP).await;
+        most = most.max(manifest.delta_runs().len());
+
+        let report = verify(&bench.vault, &manifest.name(), &progress::Counters::default()).await.unwrap();
+        assert!(report.is_good(), "{report:?}");
+        let (whole, counters) = fold(&bench, &manifest, vec![], at, Wish::WHOLE).await;
+        assert!(whole.delta_runs().is_empty());
+        let fresh = bench.named(model.documents.values());
+        let bare = |entries: &[SegmentEntry]| -> Vec<_> {
+            entries.iter().map(|entry| SegmentEntry { as_of: at, stored_bytes: 0, ..entry.clone() }).collect()
+        };
+        let listed = segments(&whole).await;
+        assert_eq!(bare(&listed), bare(&fresh), "{counters:?}");
+        assert!(listed.iter().all(|entry| entry.as_of == at));
+        let gone: Vec<i32> =
+            before.into_iter().filter(|id| !model.documents.contains_key(id)).take(20).collect();
+        assert_found(&bench, &manifest, &model.documents, &gone).await;
+    }
+    most
+}
+
+fn blocking<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_kept_comes_to_what_a_fresh_snapshot_has(
+        lengths in proptest::collection::vec(prop_oneof![10usize..2_000, 100_000usize..900_000], 0..100),
+        acts in proptest::collection::vec(proptest::collection::vec(act(), 0..12), 1..7),
+    ) {
+        blocking(rounds(&lengths, &acts));
+    }
+}
+
+/// Many rounds of little: there are runs of several sizes, never too many.
+#[test]
+fn runs_are_merged_with_their_like() {
+    let lengths = vec![100_000; 300];
+    let acts: Vec<Vec<Act>> =
+        (0..24).map(|n| vec![Act::Patch(n * 37 % 1000), Act::Patch(n * 91 % 1000)]).collect();
+    let most = blocking(rounds(&lengths, &acts));
+    assert!((2..=6).contains(&most), "{most} runs");
+}
+
+/// A change here and there costs nothing but itself: no segment is read, none is written.
+#[test]
+fn sparse_changes_leave_all_segments_alone() {
+    blocking(async {
+        let bench = Bench::start().await;
+        let documents: Vec<Vec<u8>> = (0..400).map(|n| document(n * STEP, 0, 100_000)).collect();
+        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+        (0..40).for_each(|n| model.act(&Act::Patch(n * 25)));
+        let at = model::ClusterTime { seconds: 300, increment: 0 };
+        let before = bench.store.added_bytes();
+        let (kept, counters) = fold(&bench, &base, std::mem::take(&mut model.entries), at, KEEP).await;
+        assert_eq!((counters.segments_new, counters.bytes_read, counters.documents_kept_beside), (0, 0, 40));
+        let names =
+            |entries: Vec<SegmentEntry>| entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+        assert_eq!(names(segments(&kept).await), names(segments(&base).await));
+        let added = bench.store.added_bytes() - before;
+        assert!(added < 10_000, "{added} bytes were added");
+    });
+}
+
+/// Where more than a share of a segment changes, it is cut anew, and the others are not.
+#[test]
+fn what_changes_much_is_cut_anew() {
+    blocking(async {
+        let bench = Bench::start().await;
+        let documents: Vec<Vec<u8>> = (0..400).map(|n| document(n * STEP, 0, 100_000)).collect();
+        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+        let old = segments(&base).await;
+        assert!(old.len() > 2);
+        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+        let many = (old[0].documents / SHARE + 2) as usize;
+        for id in model.from(0, many) {
+            model.put(id, 100_000);
+        }
+        model.act(&Act::Patch(999));
+        let at = model::ClusterTime { seconds: 300, increment: 0 };
+        let (kept, counters) = fold(&bench, &base, std::mem::take(&mut model.entries), at, KEEP).await;
+        let new = segments(&kept).await;
+        assert_eq!(new[0].as_of, at, "{counters:?}");
+        assert_ne!(new[0].name, old[0].name);
+        assert_eq!(
+            (new.last().unwrap().as_of, new.last().unwrap().name),
+            (BASE_AT, old.last().unwrap().name)
+        );
+        assert_eq!(counters.documents_kept_beside, 1);
+    });
+}

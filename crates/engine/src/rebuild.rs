@@ -183,7 +183,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         fcv: Some(header.fcv.clone()),
         replica_set_name: Some(header.replica_set_name.clone()),
         collections: totals.collections,
-        documents: totals.documents,
+        documents: manifest.documents(),
         logical_bytes: totals.bytes,
         stored_bytes: totals.stored_bytes,
         added_bytes: 0,

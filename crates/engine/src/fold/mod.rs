@@ -33,8 +33,8 @@ use history::CollectionId;
 use model::ClusterTime;
 use mongo::Namespace;
 use vault::{
-    CollectionKind, CollectionMeta, DeltaRun, Manifest, ManifestHeader, ManifestRef, ManifestWriter, Order,
-    Principals, SegmentPages,
+    CollectionKind, CollectionMeta, Manifest, ManifestHeader, ManifestRef, ManifestWriter, Order, Principals,
+    SegmentPages,
 };
 
 use crate::{
@@ -49,7 +49,7 @@ pub use failure::{FoldFailure, Obstacle, Unfoldable};
 pub use only::Only;
 use rewrite::Span;
 use runs::Keeping;
-pub use runs::Sparse;
+pub use runs::{Kept, Sparse};
 
 /// One collection, view or time series of a folded state, its segments durable and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Folded {
     /// None when the base has none.
     pub principals: Option<Principals>,
     /// What has changed since the times of the segments.
-    pub runs: Vec<DeltaRun>,
+    pub kept: Kept,
     /// Collections that are there and could not be folded: they are not among the others.
     pub aside: Vec<Unfoldable>,
     /// What was done.
@@ -126,7 +126,7 @@ impl Folded {
     /// # Errors
     /// What the vault or the catalog says.
     pub async fn write(self, store: &SegmentStore) -> Result<ManifestRef, JobError> {
-        let Self { mut manifest, pinner, collections, principals, runs, .. } = self;
+        let Self { mut manifest, pinner, collections, principals, kept, .. } = self;
         let ctx = store.ctx();
         for FoldedCollection { meta, pages } in collections {
             ctx.check()?;
@@ -135,9 +135,7 @@ impl Folded {
         if let Some(principals) = &principals {
             manifest.set_principals(principals).await?;
         }
-        for run in runs {
-            manifest.push_delta_run(run)?;
-        }
+        kept.put(&mut manifest)?;
         ctx.check()?;
         let written = manifest.finish(ctx.now()).await?;
         pinner.record().await?;
@@ -201,15 +199,17 @@ pub async fn fold_manifest(
     let mut folding = Folding { store, base: &base, manifest: &manifest, at, keeping, counters };
     let (mut folded, obstacles) = folding.all(collections, delta).await?;
     let Folding { keeping, counters, .. } = folding;
+    let mut kept = match keeping {
+        Some(keeping) => keeping.finish(at).await?,
+        None => Kept::default(),
+    };
     fail_on(&obstacles, hindered)?;
     aside.extend(obstacles);
+    let is_folded = |id: &CollectionId| folded.iter().any(|collection| collection.meta.uuid == Some(id.0));
+    kept.documents.retain(|id, _| is_folded(id));
     folded.extend(views.into_iter().map(|meta| FoldedCollection { meta, pages: SegmentPages::default() }));
     folded.sort_by_cached_key(|collection| Namespace::new(&collection.meta.db, &collection.meta.name));
-    let runs = match keeping {
-        Some(keeping) => keeping.finish(at).await?,
-        None => Vec::new(),
-    };
-    Ok(Folded { manifest, pinner, at, collections: folded, principals, runs, aside, counters })
+    Ok(Folded { manifest, pinner, at, collections: folded, principals, kept, aside, counters })
 }
 
 /// The changes of a record together with those that the base keeps beside its segments.

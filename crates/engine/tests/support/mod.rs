@@ -7,6 +7,8 @@
     reason = "each test uses a part of it"
 )]
 
+pub mod deltas;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
@@ -157,14 +159,11 @@ impl Bench {
         manifest.segments(&collections[namespace]).try_collect().await.unwrap()
     }
 
-    /// The documents of one collection, in the order of its segments.
+    /// The documents of one collection, in the order of its segments, what is kept beside them included.
     pub async fn documents(&self, snapshot: &Snapshot, namespace: &str) -> Vec<Vec<u8>> {
-        let mut documents = vec![];
-        for entry in self.segments(snapshot, namespace).await {
-            let segment = self.vault.read_segment(&entry).await.unwrap();
-            documents.extend(segment.documents().map(<[u8]>::to_vec));
-        }
-        documents
+        let manifest = self.manifest(snapshot).await;
+        let id = self.collections(snapshot).await[namespace].meta.uuid;
+        deltas::documents(&self.vault, &manifest, id, self.segments(snapshot, namespace).await).await
     }
 
     /// What the source itself says that it held at a cluster time: read by the official driver, sorted by bytes.
@@ -187,7 +186,7 @@ impl Bench {
         let report =
             engine::verify::verify(&self.vault, &name, &engine::progress::Counters::default()).await.unwrap();
         assert!(report.is_good(), "{:?}", report.faults);
-        assert_eq!(report.documents, snapshot.documents);
+        assert_eq!(self.manifest(snapshot).await.documents(), snapshot.documents);
     }
 
     pub async fn window(&self) -> i64 {

@@ -31,6 +31,10 @@ pub struct Patch {
 pub struct Coalesced {
     /// What they come to.
     pub pending: Pending,
+    /// Whether the document was not there before: the first of them brought it into being.
+    pub is_new: bool,
+    /// The first of them.
+    pub first: Position,
     /// The last of them.
     pub last: Position,
     /// The first one that contradicts those before it. Later changes may have made the document right again; that the
@@ -50,13 +54,14 @@ pub enum Outcome {
 impl Coalesced {
     /// The first change.
     pub fn new(write: Write<'_>, position: Position) -> Self {
+        let is_new = matches!(write, Write::Insert(_));
         let pending = match write {
             Write::Insert(document) | Write::Replace(document) => Pending::Put(document.into_owned()),
             Write::Delete => Pending::Delete,
             Write::Patch(diff) => Pending::Patches(vec![Patch::new(position, &diff, None)]),
             Write::Reapply { new, diff } => Pending::Patches(vec![Patch::new(position, &diff, Some(&new))]),
         };
-        Self { pending, last: position, defect: None }
+        Self { pending, is_new, first: position, last: position, defect: None }
     }
 
     /// The next change. Positions ascend.

@@ -102,6 +102,11 @@ impl Manifest {
         self.root.totals
     }
 
+    /// How many documents the snapshot has, what is kept beside its segments included.
+    pub fn documents(&self) -> u64 {
+        self.root.totals.documents.saturating_add_signed(self.root.documents_beside)
+    }
+
     /// The collections, in the order in which they were written.
     pub fn collections(&self) -> BoxStream<'static, Result<CollectionEntry>> {
         read_lines(&self.vault, self.collection_pages.clone(), CollectionLine::into_entry)

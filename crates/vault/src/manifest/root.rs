@@ -87,6 +87,14 @@ pub(super) struct Root {
     /// Absent when all segments are as of the time of the snapshot. From the oldest to the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) delta_runs: Vec<RunLine>,
+    /// By how much these make the documents more, or fewer, than those in the segments.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) documents_beside: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it like that")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A run of deltas as it is written.

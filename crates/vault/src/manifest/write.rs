@@ -105,6 +105,7 @@ pub struct ManifestWriter {
     collections: PageWriter,
     principals: Option<(Vec<PageRef>, u64)>,
     runs: Vec<DeltaRun>,
+    documents_beside: i64,
     current: Option<(CollectionMeta, SegmentList)>,
     totals: Totals,
 }
@@ -120,6 +121,7 @@ impl ManifestWriter {
             collections,
             principals: None,
             runs: Vec::new(),
+            documents_beside: 0,
             current: None,
             totals: Totals::default(),
         }
@@ -152,6 +154,11 @@ impl ManifestWriter {
         }
         self.runs.push(run);
         Ok(())
+    }
+
+    /// Says by how much the deltas make the documents more, or fewer, than those in the segments.
+    pub fn count_beside(&mut self, documents: i64) {
+        self.documents_beside = documents;
     }
 
     /// Adds a collection whose segments are listed.
@@ -270,6 +277,7 @@ impl ManifestWriter {
             totals: self.totals,
             collection_pages: lines(&collection_pages),
             principal_pages: self.principals.as_ref().map(|(pages, _)| lines(pages)),
+            documents_beside: self.documents_beside,
             delta_runs: self.runs.iter().map(|run| RunLine::new(run, above)).collect(),
         };
         let plain = serde_json::to_vec(&root)

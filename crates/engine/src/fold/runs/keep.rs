@@ -1,5 +1,7 @@
 //! Where changes go that are not applied.
 
+use std::collections::BTreeMap;
+
 use futures::TryStreamExt as _;
 use history::{
     ClusterTime, CollectionId, Cut, Cutter, SortKey,
@@ -35,6 +37,7 @@ pub(in crate::fold) struct Keeping<'a> {
     builder: DeltaBuilder,
     cutter: Cutter,
     last: Option<(CollectionId, SortKey)>,
+    documents: BTreeMap<CollectionId, i64>,
 }
 
 /// The changes of one document, as they are kept.
@@ -63,12 +66,19 @@ impl<'a> Keeping<'a> {
             builder: DeltaBuilder::new(),
             cutter: Cutter::new(),
             last: None,
+            documents: BTreeMap::new(),
         }
     }
 
     /// Keeps what has changed in one segment. Collections and keys ascend from call to call.
     pub(in crate::fold) async fn keep(&mut self, id: CollectionId, kept: Vec<Rest>) -> Result<(), JobError> {
         for (key, coalesced) in kept {
+            *self.documents.entry(id).or_default() += net(&coalesced);
+            // What came and went again leaves nothing, unless a run that stays has that it came.
+            let is_nothing = coalesced.is_new && matches!(coalesced.pending, Pending::Delete);
+            if is_nothing && coalesced.first.time > self.standing_through {
+                continue;
+            }
             for change in changes_of(id, &key, coalesced) {
                 if change.position.time > self.standing_through {
                     self.write(&change).await?;
@@ -115,10 +125,7 @@ impl<'a> Keeping<'a> {
     }
 
     /// The runs of the snapshot as of `at`, everything in them durable and pinned.
-    pub(in crate::fold) async fn finish(
-        mut self,
-        at: model::ClusterTime,
-    ) -> Result<Vec<DeltaRun>, FoldFailure> {
+    pub(in crate::fold) async fn finish(mut self, at: model::ClusterTime) -> Result<Kept, FoldFailure> {
         self.seal().await?;
         let mut runs = Vec::new();
         for Standing { run, live } in self.standing {
@@ -139,7 +146,32 @@ impl<'a> Keeping<'a> {
             runs.push(DeltaRun { live_bytes: live.min(run.bytes), ..run });
         }
         runs.extend(self.list.finish(at).await.map_err(JobError::from)?);
-        Ok(runs)
+        Ok(Kept { runs, documents: self.documents })
+    }
+}
+
+/// What is kept beside the segments of a state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The runs, from the oldest to the newest.
+    pub runs: Vec<DeltaRun>,
+    /// By how much they make the documents of each collection more, or fewer, than those in its segments.
+    pub documents: BTreeMap<CollectionId, i64>,
+}
+
+impl Kept {
+    /// Says that a collection is not taken from here after all: what is kept of it has been outlived.
+    pub(crate) fn forget(&mut self, uuid: [u8; 16]) {
+        self.documents.remove(&CollectionId(uuid));
+    }
+
+    /// Hands it to the manifest.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::push_delta_run`].
+    pub fn put(self, manifest: &mut ManifestWriter) -> vault::Result<()> {
+        manifest.count_beside(self.documents.values().sum());
+        self.runs.into_iter().try_for_each(|run| manifest.push_delta_run(run))
     }
 }
 
@@ -162,15 +194,22 @@ pub(in crate::fold) fn stored(ctx: &crate::lease::JobContext, manifest: &Manifes
     manifest.delta_runs().iter().map(|run| StoredRun::begin(ctx, manifest, run)).collect()
 }
 
+/// By how much changes make the documents more, or fewer.
+fn net(coalesced: &Coalesced) -> i64 {
+    let is_there = !matches!(coalesced.pending, Pending::Delete);
+    i64::from(is_there) - i64::from(!coalesced.is_new)
+}
+
 /// What coalesced changes are, one by one.
 pub(in crate::fold) fn changes_of(
     collection: CollectionId,
     key: &SortKey,
     coalesced: Coalesced,
 ) -> Vec<Change<'static>> {
-    let Coalesced { pending, last, .. } = coalesced;
+    let Coalesced { pending, is_new, last, .. } = coalesced;
     let change = |position, write| Change { collection, key: key.clone(), position, write };
     match pending {
+        Pending::Put(document) if is_new => vec![change(last, Write::Insert(document.into()))],
         Pending::Put(document) => vec![change(last, Write::Replace(document.into()))],
         Pending::Delete => vec![change(last, Write::Delete)],
         Pending::Patches(patches) => patches

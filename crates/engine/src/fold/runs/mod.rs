@@ -14,6 +14,7 @@ mod keep;
 mod lookup;
 mod read;
 
+pub use keep::Kept;
 pub(in crate::fold) use keep::{Keeping, Rest, changes_of, stored};
 pub(crate) use lookup::{Beside, Pending, behind};
 pub(in crate::fold) use read::StoredRun;

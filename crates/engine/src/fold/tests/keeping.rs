@@ -186,6 +186,7 @@ async fn rounds(lengths: &[usize], rounds: &[Vec<Act>]) -> usize {
 
         let report = verify(&bench.vault, &manifest.name(), &progress::Counters::default()).await.unwrap();
         assert!(report.is_good(), "{report:?}");
+        assert_eq!(manifest.documents(), model.documents.len() as u64);
         let (whole, counters) = fold(&bench, &manifest, vec![], at, Wish::WHOLE).await;
         assert!(whole.delta_runs().is_empty());
         let fresh = bench.named(model.documents.values());

@@ -45,7 +45,7 @@ pub(super) async fn manifest(
     let only = options.selection.as_ref().map_or(Only::Everything, Only::Selected);
     let wish = Wish { only, hindered: Hindered::Fail, sparse };
     let folded = fold_manifest(&store, &base, record, at, base.header().clone(), wish).await?;
-    let Folded { mut manifest, pinner, collections, principals, runs, counters, .. } = folded;
+    let Folded { mut manifest, pinner, collections, principals, kept, counters, .. } = folded;
     tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");
     for FoldedCollection { meta, pages } in collections {
         ctx.check()?;
@@ -61,9 +61,7 @@ pub(super) async fn manifest(
     if let Some(principals) = &principals {
         manifest.set_principals(principals).await?;
     }
-    for run in runs {
-        manifest.push_delta_run(run)?;
-    }
+    kept.put(&mut manifest)?;
     let detached = manifest.finish_detached(ctx.now()).await?;
     pinner.record().await?;
     crash::point("fold.restore-folded");

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, stream};
 use mongo::{CollectionInfo, Namespace, read::Size};
 use tokio_util::task::AbortOnDropHandle;
-use vault::{DeltaRun, ManifestHeader, ManifestWriter, Principals};
+use vault::{ManifestHeader, ManifestWriter, Principals};
 
 use super::{
     collection::{self, CollectionRead, Reading, SPARE_LISTS},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     connect::{Connected, to_model},
     crash,
+    fold::Kept,
     lease::{JobContext, JobError},
     pipeline::{Pinner, SegmentStore},
 };
@@ -62,7 +63,7 @@ pub(super) struct Everything {
     pub(super) excluded: Vec<(Namespace, String)>,
     pub(super) principals: Principals,
     /// What has changed since the times of the segments.
-    pub(super) runs: Vec<DeltaRun>,
+    pub(super) kept: Kept,
 }
 
 pub(super) struct Attempt<'a> {
@@ -119,8 +120,8 @@ impl Attempt<'_> {
         let mut collections = self.read_all(&source, planned, &manifest, began).await?;
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
-        let (excluded, runs) = (pinned.excluded, Vec::new());
-        Ok(Everything { manifest, pinner, at, collections, excluded, principals, runs })
+        let (excluded, kept) = (pinned.excluded, Kept::default());
+        Ok(Everything { manifest, pinner, at, collections, excluded, principals, kept })
     }
 
     /// Reads some collections at a time that was pinned in this term of the primary.

@@ -86,12 +86,13 @@ pub(super) async fn take(
         Err(failure) => return Ok(Err(Instead::Because(failure_text(failure)))),
     };
     let mut reread = serde_json::Value::Null;
-    let (counters, principals) = (folded.counters, folded.principals);
+    let (counters, principals, mut kept) = (folded.counters, folded.principals, folded.kept);
     let Some(principals) = principals else {
         return Ok(Err(Instead::Because("the snapshot that is the base has no users and roles".to_owned())));
     };
     let Compared { mut collections, missing, defects } = compare(&pinned, folded.collections, at);
     let why = reasons(&folded.aside, &defects);
+    missing.iter().filter_map(|info| info.uuid).for_each(|uuid| kept.forget(uuid));
     if !missing.is_empty() {
         let names: BTreeSet<_> = missing.iter().map(|info| info.namespace.to_string()).collect();
         tracing::warn!(collections = ?names, why, "{} collections are read, because they cannot be folded: {why}", names.len());
@@ -118,7 +119,7 @@ pub(super) async fn take(
         collections,
         excluded: pinned.excluded,
         principals,
-        runs: folded.runs,
+        kept,
     };
     let mut completion = manifest::write(ctx, header, everything, store).await?;
     completion.notes["folded"] = json!({

@@ -53,7 +53,7 @@ pub(super) async fn write(
     everything: Everything,
     store: &SegmentStore,
 ) -> Result<Completion, JobError> {
-    let Everything { mut manifest, pinner, at, collections, excluded, principals, runs } = everything;
+    let Everything { mut manifest, pinner, at, collections, excluded, principals, kept } = everything;
     ctx.progress().phase("manifest");
     crash::point("snapshot.before-manifest");
     let count = collections.len() as u64;
@@ -68,9 +68,7 @@ pub(super) async fn write(
         manifest.push_collection(meta, read.pages).await?;
     }
     manifest.set_principals(&principals).await?;
-    for run in runs {
-        manifest.push_delta_run(run)?;
-    }
+    kept.put(&mut manifest)?;
     ctx.check()?;
     let written = manifest.finish(ctx.now()).await?;
     crash::point("snapshot.after-manifest");
@@ -98,7 +96,7 @@ pub(super) async fn write(
         fcv: Some(header.fcv.clone()),
         replica_set_name: Some(header.replica_set_name.clone()),
         collections: count,
-        documents: written.totals.documents,
+        documents: back.documents(),
         logical_bytes: written.totals.bytes,
         stored_bytes: written.totals.stored_bytes + written.stored_bytes,
         added_bytes: store.added_bytes(),

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod archives;
+mod bson;
 mod delta_damage;
 mod delta_runs;
 mod deltas;
 mod golden;
+mod golden_deltas;
 mod manifests;
 mod segments;
 mod slices;

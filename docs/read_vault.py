@@ -12,10 +12,12 @@
 VAULT is a local directory (copy a bucket's prefix to one first), KEY the master key file. What `dump` writes is
 what `mongorestore` and `bsondump` read, and so is what
 `slices` writes: the entries of a timeline, in order. Every hash is checked; damage ends the program with a message.
+The changes of one collection that a snapshot has in deltas are held in memory.
 """
 
 import argparse
 import base64
+import bisect
 import json
 import struct
 import sys
@@ -29,10 +31,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-SEGMENT, PAGE, MANIFEST, ARCHIVE, SLICE = 1, 2, 3, 4, 5
-DIRECTORY = {SEGMENT: "segments", PAGE: "pages", MANIFEST: "manifests", ARCHIVE: "archives", SLICE: "slices"}
+from read_vault_changes import changed, documents
+
+SEGMENT, PAGE, MANIFEST, ARCHIVE, SLICE, DELTA = 1, 2, 3, 4, 5, 6
+DIRECTORY = {SEGMENT: "segments", PAGE: "pages", MANIFEST: "manifests", ARCHIVE: "archives", SLICE: "slices",
+             DELTA: "deltas"}
 HEADER = struct.Struct("<8sBBHI32s")
 BLOCK = struct.Struct("<III32sH")
+RECORD = struct.Struct("<16sQQBII")
 
 
 def derive(secret, salt, info):
@@ -90,13 +96,20 @@ class Vault:
     def manifests(self):
         for file in sorted((self.path / "v1" / "manifests").glob("*/*")):
             if len(file.name) == 64:
-                yield json.loads(self.read_plain(MANIFEST, bytes.fromhex(file.name)))
+                root = json.loads(self.read_plain(MANIFEST, bytes.fromhex(file.name)))
+                if root["format"] != "ebbtide-manifest" or root["version"] > 2:
+                    sys.exit(f"manifests {file.name} is no manifest of version 1 or 2")
+                yield root
 
-    def lines(self, pages):
+    def lines(self, pages, as_of):
+        """The lines of pages, with the times that they leave out: that of their reference, or `as_of` above it."""
         for page in pages:
             lines = self.read_plain(PAGE, bytes.fromhex(page["page"])).splitlines()
             assert len(lines) == page["lines"], "a page has another number of lines"
-            yield from map(json.loads, lines)
+            for line in map(json.loads, lines):
+                for timed in [line, *line.get("segmentPages", [])]:
+                    timed.setdefault("asOf", page.get("asOf", as_of))
+                yield line
 
     def segment(self, name):
         """The documents of a segment, back to back."""
@@ -124,16 +137,31 @@ class Vault:
             sys.exit(f"{DIRECTORY[kind]} {name.hex()} is damaged: there are bytes behind its last block")
         return b"".join(plain)
 
+    def with_json(self, kind, name, expected):
+        """Block 0 of a slice or a delta, and a function that gives what is in the others, back to back."""
+        frame, salt, rest = self.read(kind, name)
+        plain = zstandard.ZstdDecompressor().decompress(frame)
+        self.check_name(kind, name, plain)
+        root = json.loads(plain)
+        if (root["format"], root["version"]) != (expected, 1):
+            sys.exit(f"{DIRECTORY[kind]} {name.hex()} is no {expected} of version 1")
+        blocks = [(b["bytes"], b["storedBytes"], bytes.fromhex(b["hash"])) for b in root["blocks"]]
+        return root, lambda: self.data_blocks(kind, name, salt, rest, blocks)
+
     def slice(self, name):
         """The header of a slice, and a function that gives its entries, back to back."""
-        frame, salt, rest = self.read(SLICE, name)
-        plain = zstandard.ZstdDecompressor().decompress(frame)
-        self.check_name(SLICE, name, plain)
-        root = json.loads(plain)
-        if (root["format"], root["version"]) != ("ebbtide-slice", 1):
-            sys.exit(f"slices {name.hex()} is no slice of version 1")
-        blocks = [(b["bytes"], b["storedBytes"], bytes.fromhex(b["hash"])) for b in root["blocks"]]
-        return root["header"], lambda: self.data_blocks(SLICE, name, salt, rest, blocks)
+        root, entries = self.with_json(SLICE, name, "ebbtide-slice")
+        return root["header"], entries
+
+    def changes(self, root, uuid):
+        """The changes of a collection: key, time and order, kind, content; sorted."""
+        found = []
+        for run in root.get("deltaRuns", []):
+            for line in self.lines(run["pages"], root["header"]["clusterTime"]):
+                if line["first"]["collection"] <= uuid <= line["last"]["collection"]:
+                    _, plain = self.with_json(DELTA, bytes.fromhex(line["delta"]), "ebbtide-delta")
+                    found += [change[1:] for change in records(plain()) if change[0].hex() == uuid]
+        return sorted(found)
 
     def timelines(self):
         """Per timeline its slices, oldest first: name and header."""
@@ -184,12 +212,14 @@ def dump_timeline(vault, timeline, out):
         out.write(plain)
 
 
-def documents(plain):
+def records(plain):
     at = 0
     while at < len(plain):
-        (length,) = struct.unpack_from("<i", plain, at)
-        yield plain[at:at + length]
-        at += length
+        collection, time, order, kind, key_bytes, content_bytes = RECORD.unpack_from(plain, at)
+        at += RECORD.size
+        key, at = plain[at:at + key_bytes], at + key_bytes
+        content, at = plain[at:at + content_bytes], at + content_bytes
+        yield collection, key, (time, order), kind, content
 
 
 class ContentSum:
@@ -217,14 +247,21 @@ def find(vault, snapshot):
 
 
 def dump(vault, root, namespace, out):
-    for collection in vault.lines(root["collectionPages"]):
+    at = root["header"]["clusterTime"]
+    for collection in vault.lines(root["collectionPages"], at):
         if f"{collection['db']}.{collection['name']}" != namespace:
             continue
         content = ContentSum()
-        for entry in vault.lines(collection["segmentPages"]):
+        is_sorted = collection["order"] == "sorted" and "uuid" in collection
+        changes = vault.changes(root, collection["uuid"]) if is_sorted else []
+        segments = list(vault.lines(collection["segmentPages"], collection["asOf"]))
+        starts = [bisect.bisect_left(changes, (base64.b64decode(entry.get("firstKey", "")),)) for entry in segments[1:]]
+        for entry, start, end in zip(segments, [0, *starts], [*starts, None]):
             plain = vault.segment(bytes.fromhex(entry["segment"]))
             content.add(plain)
-            out.write(plain)
+            since = entry["asOf"]["seconds"] << 32 | entry["asOf"]["increment"]
+            due = [change for change in changes[start:end] if change[1][0] > since]
+            out.write(changed(plain, due) if due else plain)
         if (content.count, content.hex()) != (collection["documents"], collection["content"]):
             sys.exit(f"{namespace} is damaged: another count or content hash")
         return
@@ -247,7 +284,7 @@ def main():
                 print(header["snapshotId"], header["projectName"], header["deploymentName"],
                       f"{time['seconds']},{time['increment']}", totals["documents"], totals["bytes"])
         case "show", [snapshot]:
-            for collection in vault.lines(find(vault, snapshot)["collectionPages"]):
+            for collection in vault.lines(find(vault, snapshot)["collectionPages"], None):
                 print(f"{collection['db']}.{collection['name']}", collection["kind"], collection["documents"],
                       collection["bytes"], collection["content"])
         case "dump", [snapshot, namespace]:

@@ -1,9 +1,10 @@
 //! Bytes in and out of an object store.
 //!
 //! The vault keeps what a snapshot is: segments of documents, the pages and roots of manifests; the slices of oplogs
-//! between snapshots; the deltas that newer snapshots add to older segments; and the archives that people download. Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the
-//! store learns neither content nor equality with anything it does not hold, and cannot pass one object off as
-//! another. `docs/format.md` is the normative description of every byte.
+//! between snapshots; the deltas that newer snapshots add to older segments; and the archives that people download.
+//! Every object is compressed, sealed with AES-256-GCM and named by a keyed hash, so the store learns neither content
+//! nor equality with anything it does not hold, and cannot pass one object off as another. `docs/format.md` is the
+//! normative description of every byte.
 //!
 //! The vault knows no MongoDB and no SQL. It never relies on conditional puts: a name says what is inside, so
 //! writing an object again is harmless. What must be unique is decided in the catalog.

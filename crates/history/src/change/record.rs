@@ -64,7 +64,8 @@ pub fn split_record(bytes: &[u8]) -> Result<Option<(Change<'_>, &[u8])>, Malform
             INSERT => Write::Insert(payload.into()),
             REPLACE => Write::Replace(payload.into()),
             PATCH => Write::Patch(payload.into()),
-            DELETE => Write::Delete,
+            DELETE if payload.is_empty() => Write::Delete,
+            DELETE => return Err(Malformed("a deletion with a document")),
             REAPPLY => {
                 let (new, diff) = payload.split_at(document_length(payload)?);
                 Write::Reapply { new: new.into(), diff: diff.into() }

@@ -1,6 +1,6 @@
 //! From changes to a delta: collected in memory, then hashed, compressed and sealed.
 
-use history::change::{Change, push_record};
+use history::change::{Change, Position, push_record};
 
 use super::{
     DELTA_BYTES_MAX, DeltaEntry, DeltaKey,
@@ -23,6 +23,8 @@ pub struct DeltaBuilder {
     blocks: Vec<DeltaBlock>,
     block_bytes: Option<usize>,
     bounds: Option<(DeltaKey, DeltaKey)>,
+    /// When the last change takes effect.
+    position: Position,
 }
 
 /// A delta that is ready to be stored.
@@ -53,7 +55,8 @@ impl DeltaBuilder {
     /// [`Error::Refused`] when it cannot follow the one before it or does not fit; the builder stays as it was.
     pub fn push(&mut self, change: &Change<'_>) -> Result<()> {
         let at = DeltaKey { collection: change.collection, key: change.key.as_bytes().to_vec() };
-        if self.bounds.as_ref().is_some_and(|(_, last)| *last > at) {
+        let last = self.bounds.as_ref().map(|(_, last)| (last, self.position));
+        if last.is_some_and(|last| last >= (&at, change.position)) {
             return Err(refused("its changes are not in order"));
         }
         let start = self.plain.len();
@@ -70,6 +73,7 @@ impl DeltaBuilder {
             block.changes += 1;
             block.bytes += (self.plain.len() - start) as u64;
         }
+        self.position = change.position;
         match &mut self.bounds {
             Some((_, last)) => *last = at,
             none => *none = Some((at.clone(), at)),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use history::{CollectionId, SortKey};
+use history::{CollectionId, SortKey, change::Change};
 use serde::{Deserialize, Serialize};
 
 use super::{DELTA_BYTES_MAX, DeltaKey, entry::KeyLine};
@@ -41,6 +41,11 @@ impl DeltaBlock {
     pub(super) fn beginning(collection: CollectionId, key: &SortKey) -> Self {
         let first = DeltaKey { collection, key: told(key.as_bytes()).to_vec() };
         Self { first, changes: 0, bytes: 0, stored_bytes: 0, hash: [0; 32] }
+    }
+
+    /// Whether this can be its first change.
+    pub(super) fn begins_with(&self, change: &Change<'_>) -> bool {
+        self.first.collection == change.collection && self.first.key == told(change.key.as_bytes())
     }
 }
 
@@ -120,6 +125,11 @@ pub(super) fn read(keys: &Keys, name: &ObjectName, plain: &[u8]) -> Result<Vec<D
         || sum(|block| block.stored_bytes).is_none_or(|bytes| bytes > u64::from(u32::MAX))
     {
         return Err(damaged("its blocks are larger than a delta"));
+    }
+    if sum(|block| block.changes).is_none() || blocks.iter().any(|block| block.changes == 0) {
+        return Err(damaged(
+            "its header contradicts itself: its blocks have no number of changes that can be",
+        ));
     }
     Ok(blocks)
 }

@@ -5,11 +5,11 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use history::{
     CollectionId,
-    change::{Change, split_record},
+    change::{Change, Position, split_record},
 };
 
 use super::{
-    DeltaEntry,
+    DeltaEntry, DeltaKey,
     header::{self, DeltaBlock, HEADER_BYTES_MAX},
 };
 use crate::{
@@ -121,22 +121,22 @@ impl Delta {
         if sum(|block| block.changes) != entry.changes || sum(|block| block.bytes) != entry.bytes {
             return Err(damaged("it has another number of changes than the manifest says"));
         }
-        let mut last = None;
+        let mut last: Option<(DeltaKey, Position)> = None;
         for at in 0..self.blocks().len() {
+            // In itself the block is in order, so its ends tell the rest.
             let block = self.read_block(at).await?;
-            for change in Self::changes(&block) {
-                let position = (change.collection, change.key.as_bytes().to_vec());
-                let is_first = last.is_none();
-                if is_first && position != (entry.first.collection, entry.first.key.clone()) {
-                    return Err(damaged("its first change is not what the manifest says"));
-                }
-                if last.is_some_and(|last| last > position) {
-                    return Err(damaged("its changes are not in order"));
-                }
-                last = Some(position);
+            let Some((first, end)) = ends(&block) else {
+                return Err(damaged("a block of it has no changes"));
+            };
+            if last.is_none() && first.0 != entry.first {
+                return Err(damaged("its first change is not what the manifest says"));
             }
+            if last.is_some_and(|last| last >= first) {
+                return Err(damaged("its changes are not in order"));
+            }
+            last = Some(end);
         }
-        if last != Some((entry.last.collection, entry.last.key.clone())) {
+        if last.is_none_or(|(key, _)| key != entry.last) {
             return Err(damaged("its last change is not what the manifest says"));
         }
         let end = self.0.ranges.last().map_or(0, |range| range.end);
@@ -147,6 +147,16 @@ impl Delta {
             None => Err(Error::Missing { object: self.0.name, location: self.0.vault.location().to_owned() }),
         }
     }
+}
+
+/// Of which documents the first and the last change of a block are, and when these take effect.
+fn ends(block: &[u8]) -> Option<((DeltaKey, Position), (DeltaKey, Position))> {
+    let place = |change: Change<'_>| {
+        let key = DeltaKey { collection: change.collection, key: change.key.into_bytes() };
+        (key, change.position)
+    };
+    let first = place(Delta::changes(block).next()?);
+    Some((first, place(Delta::changes(block).last()?)))
 }
 
 const CUT_SHORT: &str = "the object is cut short";
@@ -168,18 +178,22 @@ impl Inner {
         if self.vault.keys().block_hash(&plain) != block.hash {
             return Err(damaged("its hash is another one"));
         }
-        let (mut rest, mut changes, mut last) = (plain.as_slice(), 0, None);
+        let (mut rest, mut changes, mut last) = (plain.as_slice(), 0, None::<Change<'_>>);
         while !rest.is_empty() {
             let (change, behind) = match split_record(rest) {
                 Ok(Some(split)) => split,
                 Ok(None) => return Err(damaged("a change of it is cut short")),
                 Err(error) => return Err(damaged(error.0)),
             };
-            let position = (change.collection, change.key);
-            if last.is_some_and(|last| last > position) {
-                return Err(damaged("its changes are not in order"));
+            match &last {
+                Some(last) if *last >= change => return Err(damaged("its changes are not in order")),
+                // Whoever looks for a document skips blocks by what the header says of their first ones.
+                None if !block.begins_with(&change) => {
+                    return Err(damaged("its first change is not what the header says"));
+                }
+                _ => {}
             }
-            (rest, changes, last) = (behind, changes + 1, Some(position));
+            (rest, changes, last) = (behind, changes + 1, Some(change));
         }
         if changes != block.changes {
             return Err(damaged("it has another number of changes"));

@@ -6,7 +6,7 @@
 use model::ClusterTime;
 
 use super::page::{PageRef, PageWriter, draw};
-use crate::{DeltaEntry, Result, delta::DeltaLine};
+use crate::{DeltaEntry, DeltaKey, Error, Result, delta::DeltaLine};
 
 /// A run of deltas as a manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,16 @@ pub struct DeltaRun {
     pub pages: Vec<PageRef>,
 }
 
+/// Whether a snapshot of this time can have these runs, from the oldest to the newest.
+pub(super) fn are_in_order(runs: &[DeltaRun], cluster_time: ClusterTime) -> bool {
+    runs.is_sorted_by(|run, next| run.through < next.through)
+        && runs.last().is_none_or(|run| run.through <= cluster_time)
+}
+
 /// Lists the deltas of a run, in their order.
 pub struct DeltaList {
     pages: PageWriter,
+    last: Option<DeltaKey>,
     deltas: u64,
     bytes: u64,
     stored_bytes: u64,
@@ -35,15 +42,20 @@ pub struct DeltaList {
 
 impl DeltaList {
     pub(super) const fn new(pages: PageWriter) -> Self {
-        Self { pages, deltas: 0, bytes: 0, stored_bytes: 0 }
+        Self { pages, last: None, deltas: 0, bytes: 0, stored_bytes: 0 }
     }
 
     /// Adds a delta.
     ///
     /// # Errors
-    /// [`Error::Announce`](crate::Error::Announce) and whatever the store says.
+    /// [`Error::Refused`] when it begins before the end of the delta before it, [`Error::Announce`], and whatever the store says.
     pub async fn push(&mut self, entry: &DeltaEntry) -> Result<()> {
+        if self.last.as_ref().is_some_and(|last| *last > entry.first) || entry.first > entry.last {
+            let why = "its deltas are not in the order of their changes".to_owned();
+            return Err(Error::Refused { what: "a run of deltas", why });
+        }
         self.pages.push(&DeltaLine::from(entry), draw(entry.name.as_bytes())).await?;
+        self.last = Some(entry.last.clone());
         self.deltas += 1;
         self.bytes += entry.bytes;
         self.stored_bytes += entry.stored_bytes;
@@ -55,7 +67,7 @@ impl DeltaList {
     /// # Errors
     /// As [`DeltaList::push`].
     pub async fn finish(self, through: ClusterTime) -> Result<Option<DeltaRun>> {
-        let Self { pages, deltas, bytes, stored_bytes } = self;
+        let Self { pages, deltas, bytes, stored_bytes, .. } = self;
         let (pages, page_bytes) = pages.finish().await?;
         let run = DeltaRun {
             through,

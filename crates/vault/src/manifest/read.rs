@@ -7,6 +7,7 @@ use model::WallTime;
 
 use super::{
     CollectionEntry, DeltaRun, DetachedManifest, ManifestHeader, PageRef, Principals, Totals,
+    deltas::are_in_order,
     entry::CollectionLine,
     page::{PageLine, read_lines},
     principals::{Principal, PrincipalLine},
@@ -69,9 +70,12 @@ impl Manifest {
         let collection_pages = pages(&root.collection_pages)?;
         let principal_pages = root.principal_pages.as_deref().map(pages).transpose()?;
         let runs = root.delta_runs.iter().map(|run| run.read(root.header.cluster_time));
-        let delta_runs = runs.collect::<Option<_>>();
+        let delta_runs = runs.collect::<Option<Arc<[DeltaRun]>>>();
         let delta_runs =
             delta_runs.ok_or_else(|| Error::damaged(*name, "a reference to a page is malformed"))?;
+        if !are_in_order(&delta_runs, root.header.cluster_time) {
+            return Err(Error::damaged(*name, "its runs of deltas are not in the order of their times"));
+        }
         Ok(Self {
             vault: vault.clone(),
             name: *name,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CollectionEntry, CollectionMeta, DeltaList, DeltaRun, ManifestHeader, PageRef, Principals, Totals,
+    deltas::are_in_order,
     entry::CollectionLine,
     page::{PageLine, PageWriter, draw},
     principals::PrincipalLine,
@@ -147,13 +148,12 @@ impl ManifestWriter {
     /// # Errors
     /// [`Error::Refused`] when it is not.
     pub fn push_delta_run(&mut self, run: DeltaRun) -> Result<()> {
-        if self.runs.last().is_some_and(|last| last.through >= run.through)
-            || run.through > self.header.cluster_time
-        {
-            return Err(out_of_turn("its runs of deltas are not in the order of their times"));
-        }
         self.runs.push(run);
-        Ok(())
+        if are_in_order(&self.runs, self.header.cluster_time) {
+            return Ok(());
+        }
+        self.runs.pop();
+        Err(out_of_turn("its runs of deltas are not in the order of their times"))
     }
 
     /// Says by how much the deltas make the documents more, or fewer, than those in the segments.

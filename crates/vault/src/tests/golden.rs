@@ -16,7 +16,7 @@ use futures::TryStreamExt as _;
 use model::{ClusterTime, DeploymentKind, Id, OplogPosition, WallTime};
 use zeroize::Zeroizing;
 
-use super::{document, entry, key, position, slice_source};
+use super::{document, entry, golden_deltas, key, position, slice_source};
 use crate::{
     ArchiveInfo, ArchiveReader, ArchiveWriter, CollectionKind, CollectionMeta, Location, Manifest,
     ManifestHeader, ManifestWriter, MasterKey, NoAnnounce, Order, Principals, S3Options, SegmentBuilder,
@@ -39,9 +39,9 @@ fn master() -> MasterKey {
 }
 
 /// `{}`: what stands in specifications is of no concern here, they are kept as bytes.
-const EMPTY: &[u8] = b"\x05\0\0\0\0";
+pub(super) const EMPTY: &[u8] = b"\x05\0\0\0\0";
 
-fn orders() -> Vec<Vec<u8>> {
+pub(super) fn orders() -> Vec<Vec<u8>> {
     (0..1500).map(|n| document(n * 3, &format!("order {n} ").repeat(40))).collect()
 }
 
@@ -57,7 +57,7 @@ fn archive() -> Vec<u8> {
     (0..5_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-fn meta(name: &str, kind: CollectionKind, order: Order, as_of: ClusterTime) -> CollectionMeta {
+pub(super) fn meta(name: &str, kind: CollectionKind, order: Order, as_of: ClusterTime) -> CollectionMeta {
     CollectionMeta {
         uuid: (kind != CollectionKind::View).then_some([name.len() as u8; 16]),
         db: "shop".to_owned(),
@@ -71,7 +71,7 @@ fn meta(name: &str, kind: CollectionKind, order: Order, as_of: ClusterTime) -> C
     }
 }
 
-fn header() -> ManifestHeader {
+pub(super) fn header() -> ManifestHeader {
     ManifestHeader {
         snapshot_id: Id::from_parts(0x6500_0000, [1; 8]),
         project_id: Id::from_parts(0x6400_0000, [2; 8]),
@@ -104,7 +104,16 @@ fn timeline_start() -> SliceLink {
     SliceLink::first(position(1_700_000_000, 1))
 }
 
-async fn store(vault: &Vault, order: Order, documents: &[Vec<u8>], as_of: ClusterTime) -> SegmentEntry {
+pub(super) async fn golden_vault() -> Vault {
+    Vault::open(&location(&golden().join("vault")), &master()).await.unwrap()
+}
+
+pub(super) async fn store(
+    vault: &Vault,
+    order: Order,
+    documents: &[Vec<u8>],
+    as_of: ClusterTime,
+) -> SegmentEntry {
     let mut builder = SegmentBuilder::new(order);
     documents.iter().for_each(|document| builder.push(&key(document), document));
     let mut draft = builder.finish(vault).unwrap();
@@ -137,6 +146,7 @@ async fn write(path: &Path) {
     writer.end_collection().await.unwrap();
     writer.set_principals(&principals()).await.unwrap();
     writer.finish(WallTime(1_700_000_005_000)).await.unwrap();
+    golden_deltas::write(&vault).await;
 
     let mut link = timeline_start();
     for entries in slices() {
@@ -173,12 +183,16 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[tokio::test]
 async fn what_version_1_wrote_is_read() {
-    let vault = Vault::open(&location(&golden().join("vault")), &master()).await.unwrap();
+    let vault = golden_vault().await;
     assert_eq!(vault.id().to_string(), "1d".repeat(16));
     let manifests: Vec<_> = vault.list_manifests().try_collect().await.unwrap();
-    assert_eq!(manifests.len(), 1);
-    let manifest = Manifest::open(&vault, &manifests[0].name).await.unwrap();
-    assert_eq!(manifest.header(), &header());
+    assert_eq!(manifests.len(), 2);
+    let mut snapshots = Vec::new();
+    for listed in manifests {
+        snapshots.push(Manifest::open(&vault, &listed.name).await.unwrap());
+    }
+    let manifest = snapshots.iter().find(|manifest| *manifest.header() == header()).unwrap();
+    assert!(manifest.delta_runs().is_empty());
     assert_eq!(manifest.completed_at(), WallTime(1_700_000_005_000));
     assert_eq!(manifest.principals().await.unwrap(), Some(principals()));
 

@@ -16,7 +16,7 @@ use crate::{
     SegmentEntry, Vault, faults::Faults,
 };
 
-fn header(seconds: u32) -> ManifestHeader {
+pub(super) fn header(seconds: u32) -> ManifestHeader {
     ManifestHeader {
         snapshot_id: Id::from_parts(seconds, [1; 8]),
         project_id: Id::from_parts(2, [2; 8]),
@@ -52,7 +52,7 @@ fn segment(n: u64, as_of: ClusterTime) -> SegmentEntry {
     }
 }
 
-fn collection(name: &str, as_of: ClusterTime) -> CollectionMeta {
+pub(super) fn collection(name: &str, as_of: ClusterTime) -> CollectionMeta {
     CollectionMeta {
         uuid: Some([7; 16]),
         db: "shop".to_owned(),

@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod archives;
+mod bson;
+mod delta_damage;
+mod delta_runs;
+mod deltas;
 mod golden;
+mod golden_deltas;
 mod manifests;
 mod segments;
 mod slices;
@@ -89,6 +94,11 @@ async fn store(vault: &Vault, documents: &[Vec<u8>]) -> SegmentEntry {
     let mut draft = builder(documents).finish(vault).unwrap();
     draft.entry.stored_bytes = vault.put(&draft.seal(vault).unwrap()).await.unwrap();
     draft.entry
+}
+
+/// For properties, which are no async functions.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 async fn memory() -> Vault {

@@ -3,12 +3,8 @@
 use history::ContentSum;
 use proptest::prelude::*;
 
-use super::{Directory, builder, document, key, memory, noise, store};
+use super::{Directory, block_on, builder, document, key, memory, noise, store};
 use crate::{Error, ObjectName, Order, SegmentBuilder, SegmentEntry, Vault, segment::BLOCK_BYTES_TARGET};
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use model::{ClusterTime, Id, OplogPosition, WallTime};
 use proptest::prelude::*;
 
-use super::{Directory, entry, memory, noise, position, slice_source};
+use super::{Directory, block_on, entry, memory, noise, position, slice_source};
 use crate::{
     Error, LinkFault, Location, MasterKey, ObjectKind, ObjectName, SealedSlice, Slice, SliceBuilder,
     SliceHeader, SliceLink, Vault,
@@ -17,10 +17,6 @@ use crate::{
 };
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 fn at(seconds: u32) -> ClusterTime {
     ClusterTime { seconds, increment: 1 }

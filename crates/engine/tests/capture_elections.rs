@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bson::{Bson, Document, doc};
 use capture_support::{
-    Running, assert_whole, based, captured, captured_bench, caught_up, current, folded, settings, switch,
-    until,
+    Running, assert_whole, based, captured, captured_bench, caught_up, current, folded, settings, shown,
+    switch, until,
 };
 use catalog::Page;
 use model::timeline::TimelineEnd;
@@ -46,8 +46,7 @@ async fn replication(server: &Server, members: &[usize], on: bool) {
 async fn looked(bench: &Bench) {
     let since = wall_clock();
     until(bench, "capture looks into the oplog", || async {
-        let capture = bench.catalog.timelines().capture(bench.deployment).await.unwrap()?;
-        let read_at: model::WallTime = serde_json::from_value(capture.status["readAt"].clone()).ok()?;
+        let read_at: model::WallTime = serde_json::from_value(shown(bench).await["readAt"].clone()).ok()?;
         (read_at > since).then_some(())
     })
     .await;

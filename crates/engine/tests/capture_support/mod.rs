@@ -150,6 +150,12 @@ pub async fn folded(bench: &Bench) -> Snapshot {
     snapshot
 }
 
+/// How capture says that it is.
+pub async fn shown(bench: &Bench) -> serde_json::Value {
+    let capture = bench.catalog.timelines().capture(bench.deployment).await.unwrap();
+    capture.map(|capture| capture.status).unwrap_or_default()
+}
+
 /// Waits until everything up to now is recorded, in the vault or not; which time that is.
 pub async fn recorded(bench: &Bench) -> ClusterTime {
     let now = majority_now(bench).await;

@@ -22,9 +22,9 @@ async fn stuck(bench: &Bench) -> String {
     .await
 }
 
-/// Writes more than there was, random enough not to be compressed away.
+/// Writes what is random enough not to be compressed away, in fewer entries than the first batch of a tail has.
 async fn write(bench: &Bench, name: &str) {
-    bench.fill("app", name, documents(200, 1000, |n| Bson::Int64(n as i64))).await;
+    bench.fill("app", name, documents(50, 4_000, |n| Bson::Int64(n as i64))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

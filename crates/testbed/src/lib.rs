@@ -9,6 +9,7 @@ pub mod data;
 pub mod disguise;
 pub mod disk;
 pub mod load;
+pub mod mutation;
 pub mod oracle;
 pub mod postgres;
 pub mod process;

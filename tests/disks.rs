@@ -5,62 +5,11 @@
 
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{process::Command, time::Instant};
 
 use bson::{Document, doc};
 use support::{Ebbtide, stderr, text};
-use testbed::{Options, Server, oracle};
-
-/// Set to make a test that cannot mount a failure.
-const REQUIRE: &str = "EBBTIDE_TEST_REQUIRE_MOUNT";
-
-/// A file system of so many megabytes, gone with the test.
-struct Disk {
-    place: tempfile::TempDir,
-}
-
-impl Disk {
-    fn mount(megabytes: u32) -> Option<Self> {
-        let place = tempfile::tempdir().unwrap();
-        let options = format!("size={megabytes}m,mode=0700");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "ebbtide-test"])
-            .arg(place.path())
-            .output();
-        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
-            return Some(Self { place });
-        }
-        assert!(std::env::var_os(REQUIRE).is_none(), "{REQUIRE} is set: {mounted:?}");
-        eprintln!("SKIPPED: no small file system can be mounted here (it takes root): {mounted:?}");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// Fills it to the last byte; what to delete to get the space back.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.path().join("ballast");
-        let mut file = std::fs::File::create(&ballast).unwrap();
-        let block = vec![0_u8; 1 << 12];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        ballast
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} was not unmounted", self.path().display());
-        }
-    }
-}
+use testbed::{Disk, Options, Server, oracle};
 
 async fn insert(server: &Server, name: &str, documents: u32) {
     // Random enough not to be compressed away.
@@ -83,7 +32,7 @@ fn failed(ebbtide: &Ebbtide, words: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disk_of_the_vault_is_full() {
-    let Some(disk) = Disk::mount(8) else { return };
+    let Some(disk) = Disk::mount(8).unwrap() else { return };
     let server = Server::start(Options::default()).await.unwrap();
     insert(&server, "small", 50).await;
     let client = server.client().await.unwrap();
@@ -104,7 +53,7 @@ async fn the_disk_of_the_vault_is_full() {
     assert!(verified.status.success(), "{}", stderr(&verified));
     assert_eq!(ebbtide.restore("main", &good, "main")["state"], "finished");
     oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
-    let ballast = disk.fill();
+    let ballast = disk.fill().unwrap();
     let error = failed(&ebbtide, &["restore", "download", "main", "--snapshot", &good]);
     assert!(error.contains("no space is left"), "{error}");
 
@@ -121,7 +70,7 @@ async fn the_disk_of_the_vault_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disk_of_the_catalog_is_full() {
-    let Some(disk) = Disk::mount(16) else { return };
+    let Some(disk) = Disk::mount(16).unwrap() else { return };
     let server = Server::start(Options::default()).await.unwrap();
     insert(&server, "small", 50).await;
     let place = tempfile::tempdir().unwrap();
@@ -132,7 +81,7 @@ async fn the_disk_of_the_catalog_is_full() {
     let first = ebbtide.snapshot("main");
 
     // The log of the server is on that disk too: that it cannot be written ends nothing.
-    let ballast = disk.fill();
+    let ballast = disk.fill().unwrap();
     // SQLite goes on in the room that its files have already, for a while.
     let began = Instant::now();
     let refused = loop {
@@ -168,7 +117,7 @@ async fn the_disk_of_the_catalog_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_without_room_is_refused_before_anything_is_written() {
     // The server's own files take 300 MB of it.
-    let Some(disk) = Disk::mount(500) else { return };
+    let Some(disk) = Disk::mount(500).unwrap() else { return };
     let source = Server::start(Options::default()).await.unwrap();
     let words = source.client().await.unwrap().database("shop").collection::<Document>("words");
     // Digits of random numbers: the vault halves them, the server does not, and the index takes them once more.

@@ -14,6 +14,8 @@ mod body;
 mod cache;
 mod download;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gate;
 mod json;
 mod ops;

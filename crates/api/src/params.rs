@@ -19,6 +19,12 @@ impl From<&RawPathParams> for Params {
 }
 
 impl Params {
+    /// Parameters that come from nowhere.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }

@@ -256,6 +256,19 @@ async fn what_lies_before_the_window_is_refused_although_it_is_there() {
     app.stop().await;
 }
 
+/// The window is counted by the clock of the deployment, which need not go as ours.
+#[tokio::test]
+async fn a_deployment_whose_clock_is_behind_can_be_restored_all_the_same() {
+    let app = App::start().await;
+    app.pass_seconds(30 * 86_400);
+    recorded(&app).await;
+    let shown = app.get(&app.own("/clusters/c1/timeline")).await.expect(200);
+    let to = second(600, 1).seconds;
+    assert!(shown["restorable"][0]["to"]["seconds"].as_u64() == Some(u64::from(to)), "{shown}");
+    asked(&app, at_second(&app, 500)).await;
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn a_record_that_is_seconds_behind_is_waited_for() {
     let app = App::start().await;

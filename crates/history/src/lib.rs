@@ -14,6 +14,8 @@ pub mod cut;
 pub mod diff;
 pub mod entry;
 pub mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod key;
 mod number;
 pub mod raw;

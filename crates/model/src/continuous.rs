@@ -46,8 +46,8 @@ impl RestoreWindowDays {
         self.0
     }
 
-    /// Where the window begins at `now`, as a cluster time: before all operations of that second. Clocks of deployments
-    /// are close enough to ours for something that is counted in days.
+    /// Where the window begins at `now`, as a cluster time: before all operations of that second. `now` by the clock of
+    /// the deployment, which need not go as ours.
     pub fn begins(self, now: WallTime) -> ClusterTime {
         let seconds = now.seconds().saturating_sub(i64::from(self.0) * DAY_SECONDS).max(0);
         ClusterTime { seconds: u32::try_from(seconds).unwrap_or(u32::MAX), increment: 0 }

@@ -7,7 +7,9 @@
 pub mod binaries;
 pub mod data;
 pub mod disguise;
+pub mod disk;
 pub mod load;
+pub mod mutation;
 pub mod oracle;
 pub mod postgres;
 pub mod process;
@@ -17,6 +19,7 @@ pub mod server;
 pub mod tls;
 
 pub use binaries::versions;
+pub use disk::Disk;
 pub use server::{Options, Server, TlsOptions};
 
 /// The servers that the whole suite is run on: the main one, a 5.0 and a later 6.0.

@@ -195,7 +195,7 @@ async fn client(
 }
 
 /// Id and secret of a Basic header; the Go SDK percent-encodes both (RFC 6749 section 2.3.1).
-fn basic(value: &HeaderValue) -> Option<(String, String)> {
+pub(crate) fn basic(value: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -22,21 +22,30 @@ const RANGES_TOLD_MAX: usize = 5;
 pub(super) async fn base(call: &Call, source: &Deployment, at: PointInTime) -> Answer<Snapshot> {
     let (time, now) = (at.time(), call.server.now());
     let found = base_for(call, source, time).await?;
-    let is_known = found.is_some();
+    let window = window_of(source, found.as_ref(), now);
     if let Some((_, snapshot)) = found
-        && source.continuous.restore_window_days.begins(now) <= time
+        && window.is_some_and(|begins| begins <= time)
     {
         return Ok(snapshot);
     }
     let record = Record::read(call, source).await?;
-    if !is_known
+    if window.is_none()
         && let Some(open) = record.about_to_reach(time, now)
         && let Some((timeline, snapshot)) = base_for(call, source, open.durable.time).await?
         && timeline.id == open.id
     {
         return Ok(snapshot);
     }
-    Err(record.refusal(source, time, is_known, now))
+    Err(record.refusal(source, time, window, now))
+}
+
+/// Where the restore window of the timeline begins that has a point in time.
+fn window_of(
+    source: &Deployment,
+    found: Option<&(Timeline, Snapshot)>,
+    now: WallTime,
+) -> Option<ClusterTime> {
+    found.map(|(timeline, _)| timeline.window_begins(source.continuous.restore_window_days, now))
 }
 
 /// The timeline that has a point in time, and the snapshot from which its state is folded: for who looks at it now, and does
@@ -48,10 +57,10 @@ pub(super) async fn recorded(
 ) -> Answer<(Timeline, Snapshot)> {
     let (time, now) = (at.time(), call.server.now());
     let found = base_for(call, source, time).await?;
-    let is_known = found.is_some();
-    match found.filter(|_| source.continuous.restore_window_days.begins(now) <= time) {
+    let window = window_of(source, found.as_ref(), now);
+    match found.filter(|_| window.is_some_and(|begins| begins <= time)) {
         Some(found) => Ok(found),
-        None => Err(Record::read(call, source).await?.refusal(source, time, is_known, now)),
+        None => Err(Record::read(call, source).await?.refusal(source, time, window, now)),
     }
 }
 
@@ -92,8 +101,8 @@ impl Record {
         deployment: &Deployment,
         now: WallTime,
     ) -> Vec<(&Timeline, RestorableRange)> {
-        let begins = deployment.continuous.restore_window_days.begins(now);
-        let within = |(_, range): &(Timeline, RestorableRange)| {
+        let within = |(timeline, range): &(Timeline, RestorableRange)| {
+            let begins = timeline.window_begins(deployment.continuous.restore_window_days, now);
             (begins <= range.to).then(|| RestorableRange { from: range.from.max(begins), to: range.to })
         };
         self.ranges.iter().filter_map(|known| Some((&known.0, within(known)?))).collect()
@@ -114,15 +123,16 @@ impl Record {
         (soon && self.is_recorded(now)).then_some(open)
     }
 
+    /// Why a point in time cannot be restored; `known` is where the restore window begins when its state is known.
     pub(super) fn refusal(
         &self,
         source: &Deployment,
         time: ClusterTime,
-        is_known: bool,
+        known: Option<ClusterTime>,
         now: WallTime,
     ) -> Problem {
         let extents: Vec<Extent> = self.timelines.iter().map(Timeline::extent).collect();
-        let why = if is_known { Why::OutsideWindow } else { Why::of(&extents, time, now) };
+        let why = known.map_or_else(|| Why::of(&extents, time, now), Why::OutsideWindow);
         let (name, continuous) = (source.name.as_str(), source.continuous);
         let reason = match why {
             Why::NothingRecorded if continuous.pit_enabled => {
@@ -133,13 +143,13 @@ impl Record {
                  with the next snapshot, points in time can be restored."
             ),
             Why::NotCome => format!("{} has not come yet.", told(time)),
-            Why::OutsideWindow => {
+            Why::OutsideWindow(begins) => {
                 let window = continuous.restore_window_days;
                 format!(
                     "{} lies before the restore window (restoreWindowDays: {}), which begins at {}.",
                     told(time),
                     window.days(),
-                    date(window.begins(now))
+                    date(begins)
                 )
             }
             Why::NoBase => format!("No snapshot of {name} leads to {}.", told(time)),
@@ -177,7 +187,8 @@ impl Record {
 enum Why {
     NothingRecorded,
     NotCome,
-    OutsideWindow,
+    /// It begins then.
+    OutsideWindow(ClusterTime),
     NoBase,
     NotRecorded,
 }
@@ -201,7 +212,7 @@ impl Why {
     const fn code(self) -> Code {
         match self {
             Self::NoBase => Code::UnableToFindSnapshotPriorToPitRestoreOptime,
-            Self::NothingRecorded | Self::NotCome | Self::OutsideWindow | Self::NotRecorded => {
+            Self::NothingRecorded | Self::NotCome | Self::OutsideWindow(_) | Self::NotRecorded => {
                 Code::InvalidPitRestoreTime
             }
         }
@@ -262,7 +273,7 @@ mod tests {
     #[test]
     fn the_codes_are_the_documented_ones() {
         assert_eq!(Why::NoBase.code().status(), 404);
-        for why in [Why::NothingRecorded, Why::NotCome, Why::OutsideWindow, Why::NotRecorded] {
+        for why in [Why::NothingRecorded, Why::NotCome, Why::OutsideWindow(at(1)), Why::NotRecorded] {
             assert_eq!(why.code(), Code::InvalidPitRestoreTime);
         }
         assert_eq!(told(ClusterTime { seconds: 0, increment: 7 }), "1970-01-01T00:00:00Z (0,7)");

@@ -13,7 +13,7 @@ mod record;
 mod retention;
 
 use model::{
-    ClusterTime, OplogPosition, WallTime,
+    ClusterTime, OplogPosition, RestoreWindowDays, WallTime,
     chain::{Front, SliceSpan},
     id::{DeploymentId, ProjectId, TimelineId},
     timeline::{Extent, TimelineEnd},
@@ -87,6 +87,17 @@ impl Timeline {
     /// What it has: what is not in the vault yet does not count.
     pub const fn extent(&self) -> Extent {
         Extent { start: self.start.time, end: self.durable.time }
+    }
+
+    /// Where the restore window begins, in the deployment's own time. Its clock may be behind ours, and then so is the
+    /// window; one that is ahead makes the window longer than it has to be.
+    ///
+    /// How far it is behind tells the last slice, which was made seconds after its last entry was written. While capture
+    /// catches up on what happened hours ago, that looks like a clock that is hours behind, and what is kept longer for
+    /// it goes when it has caught up.
+    pub fn window_begins(&self, window: RestoreWindowDays, now: WallTime) -> ClusterTime {
+        let behind = self.recorded_at.seconds().saturating_sub(i64::from(self.end.time.seconds));
+        window.begins(now.plus_ms(behind.max(0).saturating_mul(-1_000)))
     }
 
     /// Where its record begins now.

@@ -133,8 +133,8 @@ async fn expendable(
     window: RestoreWindowDays,
     now: WallTime,
 ) -> Result<ClusterTime> {
-    let begins = window.begins(now);
     let timeline = &branch.timeline;
+    let begins = timeline.window_begins(window, now);
     if timeline.first_sequence >= timeline.next_sequence {
         return Ok(timeline.start.time);
     }

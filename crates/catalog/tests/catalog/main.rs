@@ -107,6 +107,7 @@ suite![
     timelines::a_timeline_is_imported_once,
     timelines::an_open_timeline_goes_on_after_a_rebuild,
     retention::nothing_goes_while_somebody_may_read_it,
+    retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
     rest::settings_are_decided_once,
     rest::the_audit_log_is_newest_first,

@@ -78,6 +78,32 @@ pub(crate) async fn nothing_goes_while_somebody_may_read_it(catalog: Catalog) {
     assert!(timelines.known(&rest).await.unwrap().is_empty());
 }
 
+pub(crate) async fn a_clock_that_is_behind_shortens_no_window(catalog: Catalog) {
+    let (deployment, lease, mut timeline) = support::recorded(&catalog).await;
+    let timelines = catalog.timelines();
+    let (behind, mut last) = (30 * DAY, None);
+    for day in 1..=20 {
+        let mut slice = support::next_slice(&timeline, day * DAY);
+        slice.created_at = at(day * DAY + behind);
+        timelines.append(&lease, timeline.id, &slice).await.unwrap();
+        timeline = timelines.mark_stored(&lease, &slice.name).await.unwrap();
+        if day == 2 || day == 15 {
+            let done = support::completion_at(&format!("m{day}"), time(day * DAY), None);
+            last = Some(support::snapshot_with(&catalog, &deployment, done, at(day * DAY + behind)).await);
+        }
+    }
+    assert!(last.is_some());
+    let now = at(20 * DAY + behind);
+    let window = deployment.continuous.restore_window_days;
+    let begins = timeline.window_begins(window, now);
+    assert_eq!(begins.seconds, timeline.end.time.seconds - window.days() * 86_400);
+    let over = timelines.expired(deployment.id, now, ALL).await.unwrap();
+    assert_eq!(over.len(), 1, "what the first snapshot needs, which is the last one before the window");
+    // One that is ahead makes it longer.
+    let ahead = Timeline { recorded_at: at(DAY), ..timeline };
+    assert_eq!(ahead.window_begins(window, at(DAY)), window.begins(at(DAY)));
+}
+
 /// What happens to the transaction of which capture knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Transaction {
@@ -359,9 +385,14 @@ impl World {
 
     fn nothing_more_could_go(&self) {
         let now = at(self.now);
-        let begins = self.window.begins(now);
         for line in &self.lines {
             let Some(first) = line.first() else { continue };
+            // What was recorded late is kept longer: nobody can tell a clock that is behind from a capture that was.
+            let late = line
+                .slices
+                .last()
+                .map_or(0, |w| w.slice.created_at.seconds() - i64::from(w.slice.span.last.time.seconds));
+            let begins = self.window.begins(now.plus_ms(-1_000 * late.max(0)));
             let last = first.slice.span.last.time;
             let long_over = line.ended_at.is_some_and(|ended| at(ended) < self.window.begins_at(now))
                 && line.slices.last().is_some_and(|w| w.slice.span.last.time < begins);

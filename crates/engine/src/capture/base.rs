@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catalog::{NewSnapshot, Page, Snapshot, SnapshotFilter, SnapshotType, Timeline};
-use model::{ClusterTime, WallTime, id::TimelineId, snapshot::SnapshotState};
+use model::{WallTime, id::TimelineId, snapshot::SnapshotState};
 
 use super::error::CaptureError;
 use crate::engine::Services;
@@ -56,29 +56,110 @@ fn has_just_failed(snapshot: &Snapshot, now: WallTime) -> bool {
 /// Whether a snapshot lies on the timeline, is recent, and stays until its time has left the restore window.
 fn is_base(snapshot: &Snapshot, timeline: &Timeline, window_days: u32, now: WallTime) -> bool {
     let Some(at) = snapshot.cluster_time else { return false };
-    let needed_until = WallTime(i64::from(at.seconds) * 1000).plus_ms(i64::from(window_days + 1) * DAY_MS);
+    // By our own clock: the deployment's may be days off, and no base would ever be good enough.
+    let needed_until = snapshot.requested_at.plus_ms(i64::from(window_days + 1) * DAY_MS);
     timeline.start.time <= at
         && snapshot.requested_at >= timeline.started_at
-        && !is_old(at, now)
+        && !is_old(snapshot.requested_at, now)
         && snapshot.expires_at.is_none_or(|expires| expires >= needed_until)
 }
 
-/// Clocks of deployments are close enough to ours for something that is counted in hours.
-fn is_old(last: ClusterTime, now: WallTime) -> bool {
-    let age = now.seconds().saturating_sub(i64::from(last.seconds));
-    age >= i64::try_from(EVERY.as_secs()).unwrap_or(i64::MAX)
+/// Whether it is time for another one. A clock of ours that went back by days makes it so as well.
+fn is_old(requested_at: WallTime, now: WallTime) -> bool {
+    now.seconds().abs_diff(requested_at.seconds()) >= EVERY.as_secs()
 }
 
 #[cfg(test)]
 mod tests {
+    use model::{
+        ClusterTime, OplogPosition,
+        id::{DeploymentId, ProjectId, SnapshotId},
+    };
+
     use super::*;
+
+    const NOW: WallTime = WallTime(1_763_769_600_000);
+    const WINDOW: u32 = 2;
 
     #[test]
     fn a_base_is_old_after_a_day() {
-        let last = ClusterTime { seconds: 1_000_000, increment: 1 };
-        let day = i64::try_from(EVERY.as_millis()).unwrap_or_default();
-        let taken = WallTime(i64::from(last.seconds) * 1000);
-        assert!(!is_old(last, taken.plus_ms(day - 1000)));
-        assert!(is_old(last, taken.plus_ms(day)));
+        assert!(!is_old(NOW, NOW.plus_ms(DAY_MS - 1000)));
+        assert!(is_old(NOW, NOW.plus_ms(DAY_MS)));
+        assert!(is_old(NOW, NOW.plus_ms(-DAY_MS)));
+    }
+
+    #[test]
+    fn a_base_serves_whatever_the_clock_of_the_deployment_shows() {
+        for off in [0, 3, -3, 300] {
+            let by_theirs = |wall: WallTime| ClusterTime {
+                seconds: u32::try_from(wall.plus_ms(off * DAY_MS).seconds()).unwrap_or_default(),
+                increment: 1,
+            };
+            let timeline = timeline(by_theirs(NOW));
+            let base = taken(NOW, by_theirs(NOW), WINDOW + DAYS_BEYOND_WINDOW);
+            assert!(
+                is_base(&base, &timeline, WINDOW, NOW),
+                "{off} days off, it is taken over and over again"
+            );
+            assert!(is_base(&base, &timeline, WINDOW, NOW.plus_ms(DAY_MS - 1000)));
+            assert!(
+                !is_base(&base, &timeline, WINDOW, NOW.plus_ms(DAY_MS)),
+                "{off} days off, none is taken any more"
+            );
+            assert!(!is_base(&base, &timeline, WINDOW + 2, NOW), "it goes before the longer window does");
+            let brief = taken(NOW, by_theirs(NOW), WINDOW);
+            assert!(!is_base(&brief, &timeline, WINDOW, NOW), "it goes before its time has left the window");
+        }
+    }
+
+    fn timeline(start: ClusterTime) -> Timeline {
+        let start = OplogPosition { time: start, term: 1 };
+        Timeline {
+            id: TimelineId::from_bytes([1; 12]),
+            project_id: ProjectId::from_bytes([2; 12]),
+            deployment_id: DeploymentId::from_bytes([3; 12]),
+            replica_set_id: None,
+            replica_set_name: "rs0".to_owned(),
+            start,
+            first_sequence: 0,
+            end: start,
+            next_sequence: 0,
+            last_slice: None,
+            read_from: start.time,
+            recorded_at: NOW,
+            durable: start,
+            durable_sequence: 0,
+            started_at: NOW,
+            ended: None,
+        }
+    }
+
+    fn taken(now: WallTime, at: ClusterTime, days: u32) -> Snapshot {
+        Snapshot {
+            id: SnapshotId::from_bytes([4; 12]),
+            project_id: ProjectId::from_bytes([2; 12]),
+            deployment_id: DeploymentId::from_bytes([3; 12]),
+            state: SnapshotState::Completed,
+            snapshot_type: SnapshotType::Scheduled,
+            description: Some(DESCRIPTION.to_owned()),
+            retention_days: Some(days),
+            requested_at: now,
+            completed_at: Some(now),
+            expires_at: Some(now.plus_ms(i64::from(days) * DAY_MS)),
+            deleted_at: None,
+            cluster_time: Some(at),
+            last_as_of: None,
+            manifest: None,
+            mongod_version: None,
+            fcv: None,
+            replica_set_name: None,
+            collections: 0,
+            documents: 0,
+            logical_bytes: 0,
+            stored_bytes: 0,
+            added_bytes: 0,
+            error: None,
+            notes: serde_json::Value::Null,
+        }
     }
 }

@@ -6,10 +6,10 @@ use catalog::CaptureLease;
 use history::{entry::Entry, transaction::OpenTransactions};
 use model::{ClusterTime, OplogPosition, id::TimelineId};
 use tokio::time::Instant;
-use vault::{ObjectName, Slice, SliceBuilder, SliceLink, SliceSource};
+use vault::{ObjectName, SealedObject, Slice, SliceBuilder, SliceLink, SliceSource};
 
 use super::{due::Filling, error::CaptureError, spool::Spool};
-use crate::{crash, engine::Services, pipeline::on_processor, timeline};
+use crate::{crash, engine::Services, lease::with_causes, pipeline::on_processor, timeline};
 
 /// How long the vault is given to take a slice before it goes to the spool instead.
 const PUT_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +48,8 @@ pub(super) struct Chain<'a> {
     /// Memory of the slice before, for the next one.
     buffer: Vec<u8>,
     try_again: Instant,
+    /// Why the vault did not take the last slice that it was offered.
+    refusal: Option<String>,
 }
 
 impl<'a> Chain<'a> {
@@ -68,6 +70,7 @@ impl<'a> Chain<'a> {
             filling: None,
             buffer: Vec::new(),
             try_again: Instant::now(),
+            refusal: None,
         }
     }
 
@@ -84,6 +87,24 @@ impl<'a> Chain<'a> {
     /// Slices that wait for the vault.
     pub(super) fn waiting(&self) -> usize {
         self.standing.waiting.len()
+    }
+
+    /// The last entry of the last slice that is recorded.
+    pub(super) fn recorded(&self) -> OplogPosition {
+        self.recorded
+    }
+
+    /// What is to be told while slices wait: how many, where, and why.
+    pub(super) fn warning(&self) -> Option<String> {
+        let (waiting, refusal) = (self.waiting(), self.refusal.as_deref());
+        let because = refusal.map(|why| format!(" ({why})")).unwrap_or_default();
+        (waiting > 0).then(|| {
+            format!(
+                "the vault does not take what is captured{because}: {waiting} slices wait at {}, and nothing after the \
+                 durable end can be restored before they are in the vault",
+                self.spool.place().display()
+            )
+        })
     }
 
     /// Whether a slice that waits can be brought into the vault now.
@@ -142,18 +163,14 @@ impl<'a> Chain<'a> {
         crash::point("capture.sealed");
         let stored_bytes = sealed.object.bytes.len() as u64;
         let name = sealed.name;
-        // A slice may not overtake those that wait.
-        let in_vault = standing.waiting.is_empty() && put(self.services, &sealed.object).await;
-        if !in_vault {
-            self.spool.put(sealed.object).await?;
-            self.try_again = Instant::now() + RETRY_AFTER;
-        }
-        crash::point("capture.durable");
         let header = sealed.header;
+        let in_vault = self.keep(sealed.object).await?;
+        crash::point("capture.durable");
         let slice = timeline::row(&name, &header, stored_bytes);
         let timelines = self.services.catalog.timelines();
-        timelines.append(self.lease, standing.timeline, &slice).await?;
+        timelines.append(self.lease, self.standing.timeline, &slice).await?;
         crash::point("capture.recorded");
+        let standing = &mut self.standing;
         standing.sequence += 1;
         standing.previous = Some(name);
         self.recorded = header.last;
@@ -165,31 +182,62 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// Makes a closed slice durable: in the vault, or in the spool. Whether it is in the vault.
+    async fn keep(&mut self, object: SealedObject) -> Result<bool, CaptureError> {
+        // A slice may not overtake those that wait.
+        if self.standing.waiting.is_empty() && self.offer(&object).await {
+            return Ok(true);
+        }
+        let Err(refused) = self.spool.put(object.clone()).await else {
+            self.try_again = Instant::now() + RETRY_AFTER;
+            return Ok(false);
+        };
+        // A spool that is full has room again only when what is in it goes to the vault, which may be back by now.
+        while !self.standing.waiting.is_empty() {
+            if !self.bring_first().await? {
+                return Err(refused.into());
+            }
+        }
+        if self.offer(&object).await { Ok(true) } else { Err(refused.into()) }
+    }
+
+    /// Whether the vault took it.
+    async fn offer(&mut self, object: &SealedObject) -> bool {
+        self.refusal = put(self.services, object).await.err();
+        self.refusal.is_none()
+    }
+
     /// Brings one slice that waits into the vault, if it is time to try.
     pub(super) async fn catch_up(&mut self) -> Result<(), CaptureError> {
-        let Some(&name) = self.standing.waiting.front().filter(|_| self.can_catch_up()) else {
-            return Ok(());
-        };
+        if self.can_catch_up() && !self.bring_first().await? {
+            self.try_again = Instant::now() + RETRY_AFTER;
+        }
+        Ok(())
+    }
+
+    /// Brings the slice that has waited longest into the vault; whether the vault took it.
+    async fn bring_first(&mut self) -> Result<bool, CaptureError> {
+        let Some(&name) = self.standing.waiting.front() else { return Ok(true) };
         match bring(self.services, self.lease, &self.spool, name).await? {
             Brought::Stored => {}
-            Brought::VaultIsAway => {
-                self.try_again = Instant::now() + RETRY_AFTER;
-                return Ok(());
+            Brought::VaultIsAway(why) => {
+                self.refusal = Some(why);
+                return Ok(false);
             }
             Brought::Gone => return Err(CaptureError::SpoolGone { slice: name }),
         }
         self.standing.waiting.pop_front();
-        Ok(())
+        Ok(true)
     }
 }
 
 /// What became of a slice that waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Brought {
     /// It is in the vault, and the catalog says so.
     Stored,
-    /// The vault does not take it now.
-    VaultIsAway,
+    /// The vault does not take it now, for this reason.
+    VaultIsAway(String),
     /// It is neither in the spool nor in the vault.
     Gone,
 }
@@ -213,15 +261,15 @@ pub(super) async fn bring(
             spool.remove(name).await?;
             return Ok(Brought::Gone);
         }
-        if !put(services, &object).await {
-            return Ok(Brought::VaultIsAway);
+        if let Err(why) = put(services, &object).await {
+            return Ok(Brought::VaultIsAway(why));
         }
     } else {
         // Put by an attempt that died before it could say so, or gone.
         match services.vault.contains(&name).await {
             Ok(true) => {}
             Ok(false) => return Ok(Brought::Gone),
-            Err(_) => return Ok(Brought::VaultIsAway),
+            Err(error) => return Ok(Brought::VaultIsAway(with_causes(&error))),
         }
     }
     crash::point("capture.caught-up");
@@ -230,19 +278,15 @@ pub(super) async fn bring(
     Ok(Brought::Stored)
 }
 
-/// Whether the vault took it.
-async fn put(services: &Services, object: &vault::SealedObject) -> bool {
-    match tokio::time::timeout(PUT_PATIENCE, services.vault.put(object)).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(slice = %object.name, error = %error, "the vault does not take {}: {error}; it waits in the spool", object.name);
-            false
-        }
-        Err(_) => {
-            tracing::warn!(slice = %object.name, "the vault did not take {} in {} s; it waits in the spool", object.name, PUT_PATIENCE.as_secs());
-            false
-        }
-    }
+/// Puts a slice into the vault, or tells why that does not take it.
+async fn put(services: &Services, object: &SealedObject) -> Result<(), String> {
+    let why = match tokio::time::timeout(PUT_PATIENCE, services.vault.put(object)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => with_causes(&error),
+        Err(_) => format!("no answer in {} s", PUT_PATIENCE.as_secs()),
+    };
+    tracing::warn!(slice = %object.name, error = why, "the vault does not take {}: {why}; it waits in the spool", object.name);
+    Err(why)
 }
 
 /// The model's form of a time of the fold.

@@ -43,6 +43,11 @@ pub(super) enum CaptureError {
 }
 
 impl CaptureError {
+    /// Whether entries were read and could not be kept.
+    pub(super) fn is_unkept(&self) -> bool {
+        matches!(self, Self::Vault(_) | Self::Spool(_))
+    }
+
     /// The message with all that it came from.
     pub(super) fn full_text(&self) -> String {
         with_causes(self)

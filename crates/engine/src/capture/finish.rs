@@ -62,7 +62,7 @@ async fn end(services: &Services, lease: &CaptureLease) -> Result<Left, CaptureE
         timelines.end(lease, timeline.id, TimelineEnd::SwitchedOff, detail, services.now()).await?;
     }
     for name in waiting {
-        if bring(services, lease, &spool, name).await? == Brought::VaultIsAway {
+        if let Brought::VaultIsAway(_) = bring(services, lease, &spool, name).await? {
             return Ok(Left::Here);
         }
     }

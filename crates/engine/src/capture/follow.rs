@@ -47,7 +47,7 @@ pub(super) async fn until_stopped(
         };
         let text = error.full_text();
         tracing::warn!(deployment.id = %lease.deployment_id, error = text, "the capture of {} stumbled: {text}", lease.deployment_id);
-        status.update(|shown| shown.error = Some(text));
+        status.update(|shown| (shown.error, shown.is_unkept) = (Some(text), error.is_unkept()));
         if began.elapsed() > PAUSE_MAX {
             pause = PAUSE_FIRST;
         }
@@ -92,7 +92,7 @@ async fn tail(
 ) -> Result<(), CaptureError> {
     let wanted = services.waiters.of(connected.row.id);
     let mut tail = Tail::open(&connected.deployment, to_oplog(chain.position())).await?;
-    let mut looked: Option<Instant> = None;
+    let (mut looked, began): (Option<Instant>, _) = (None, chain.recorded());
     while !stop.is_cancelled() {
         let wait = match chain.filling() {
             _ if chain.can_catch_up() => AT_ONCE,
@@ -109,12 +109,17 @@ async fn tail(
             chain.close().await?;
         }
         chain.catch_up().await?;
-        let (position, waiting) = (chain.position(), chain.waiting());
+        let (position, waiting, refused) = (chain.position(), chain.waiting(), chain.warning());
+        let recorded = chain.recorded() != began;
         status.update(|shown| {
             shown.position = Some(position);
             shown.read_at = Some(services.now());
             shown.waiting_slices = waiting;
-            shown.error = None;
+            shown.vault_warning = refused;
+            // Entries that were read again are not kept yet: until a slice is, the reason why they were not holds.
+            if !shown.is_unkept || recorded {
+                (shown.error, shown.is_unkept) = (None, false);
+            }
         });
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             looked = Some(Instant::now());
@@ -137,7 +142,7 @@ async fn look(connected: &Connected, chain: &Chain<'_>, status: &Status) -> Resu
     status.update(|shown| {
         shown.oplog_window_seconds = Some(holds);
         shown.behind_seconds = Some(behind);
-        shown.warning = warning;
+        shown.oplog_warning = warning;
     });
     Ok(())
 }

@@ -16,6 +16,8 @@ use vault::{ObjectName, SealedObject};
 
 /// Suffix of a file that is being written.
 const UNFINISHED: &str = ".unfinished";
+/// What is done when a slice is put.
+const WRITTEN: &str = "written";
 
 /// The slices of one deployment that wait.
 #[derive(Debug, Clone)]
@@ -25,11 +27,22 @@ pub(super) struct Spool {
 
 /// The spool cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the spool for captured operations at {} cannot be {action}", path.display())]
+#[error("the spool for captured operations at {} cannot be {action} ({source}): {}", path.display(), advice(action))]
 pub(super) struct SpoolError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+/// What follows from it, and what to do.
+fn advice(action: &str) -> &'static str {
+    match action {
+        WRITTEN => {
+            "nothing is recorded while neither it nor the vault takes what is read, and what the oplog loses meanwhile \
+             is lost to the record; make room there, or bring the vault back"
+        }
+        _ => "see to that disk, and to who may read and write there",
+    }
 }
 
 impl Spool {
@@ -38,15 +51,22 @@ impl Spool {
         Self { dir: root.join(deployment.to_string()) }
     }
 
+    /// Where the slices lie.
+    pub(super) fn place(&self) -> &Path {
+        &self.dir
+    }
+
     /// Puts a slice. It is durable when this returns.
     pub(super) async fn put(&self, object: SealedObject) -> Result<(), SpoolError> {
         let (dir, path) = (self.dir.clone(), self.path(&object.name));
-        self.blocking("written", move || {
+        self.blocking(WRITTEN, move || {
             make_durably(&dir)?;
             let unfinished = path.with_extension(UNFINISHED.trim_start_matches('.'));
-            let mut file = fs::File::create(&unfinished)?;
-            io::Write::write_all(&mut file, &object.bytes)?;
-            file.sync_all()?;
+            if let Err(error) = write_durably(&unfinished, &object.bytes) {
+                // Half a slice takes room on a disk that has none.
+                gone_is_fine(fs::remove_file(&unfinished)).ok();
+                return Err(error);
+            }
             fs::rename(&unfinished, &path)?;
             fs::File::open(&dir)?.sync_all()
         })
@@ -128,6 +148,12 @@ fn make_durably(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
 }
 
 fn gone_is_fine(removed: io::Result<()>) -> io::Result<()> {

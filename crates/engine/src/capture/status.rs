@@ -29,10 +29,19 @@ pub(super) struct Shown {
     pub(super) behind_seconds: Option<u32>,
     /// What may become a gap if nobody does anything.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) warning: Option<String>,
+    warning: Option<String>,
+    /// Part of the warning: how much of the oplog's window is used up.
+    #[serde(skip)]
+    pub(super) oplog_warning: Option<String>,
+    /// Part of the warning: what waits for the vault, and why.
+    #[serde(skip)]
+    pub(super) vault_warning: Option<String>,
     /// Why nothing is captured at present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// The error is that what was read could not be kept.
+    #[serde(skip)]
+    pub(super) is_unkept: bool,
 }
 
 /// The same, shared between the one who follows and the one who renews the lease.
@@ -50,7 +59,10 @@ impl Status {
 
     /// For the catalog.
     pub(super) fn to_json(&self) -> Value {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let warnings: Vec<String> =
+            shown.oplog_warning.take().into_iter().chain(shown.vault_warning.take()).collect();
+        shown.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         serde_json::to_value(shown).unwrap_or_default()
     }
 

@@ -91,7 +91,7 @@ async fn is_leftover(services: &Services, name: &ObjectName) -> Result<bool, Job
     let Some(deployment) = services.catalog.deployments().get(timeline.deployment_id).await? else {
         return Ok(false);
     };
-    let window_begins = deployment.continuous.restore_window_days.begins(services.now());
+    let window_begins = timeline.window_begins(deployment.continuous.restore_window_days, services.now());
     Ok(old_enough && is_behind(&timeline, header, window_begins))
 }
 

@@ -7,6 +7,8 @@
 
 mod build;
 mod chain;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod header;
 mod read;
 

@@ -271,7 +271,7 @@ async fn ranges(
     if ranges.is_empty() {
         let seconds = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
         let time = to.or(from).unwrap_or(ClusterTime { seconds, increment: 0 });
-        return Err(record.refusal(deployment, time, false, now));
+        return Err(record.refusal(deployment, time, None, now));
     }
     Ok(ranges)
 }

@@ -213,6 +213,8 @@ impl Gathering {
             Err(TransactionError::BeginningMissing { .. }) if self.is_of_base(entry) => {}
             Err(error) => return Err(broken(entry.time, error.to_string())),
         }
+        // No later entry is looked at that is not needed: it may be damaged.
+        self.done |= entry.time == self.at && self.assembler.undecided_at(self.at).is_none();
         self.keep_small(entry.time)
     }
 

@@ -1,0 +1,84 @@
+//! A restore to a point in time whose record has rotted: it is told by name before the target is touched, and what lies
+//! before it can be restored all the same.
+#![allow(clippy::unwrap_used)]
+
+mod restore_support;
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bson::{Bson, Document, doc};
+use model::{ClusterTime, restore::RestoreState};
+use restore_support::{
+    captured::{Captured, pause},
+    data,
+};
+use serde_json::json;
+use support::{Bench, documents};
+use testbed::{Options, oracle};
+
+/// The file of the slice that has the entry at a time, once it is in the vault.
+async fn file_of(captured: &Captured, time: ClusterTime) -> (String, PathBuf) {
+    let (bench, begun) = (&captured.bench, std::time::Instant::now());
+    let timelines = bench.catalog.timelines();
+    loop {
+        let timeline = timelines.current(bench.deployment).await.unwrap().unwrap();
+        if timeline.durable.time >= time {
+            let slice = timelines.slices(timeline.id, time, time).await.unwrap().remove(0);
+            let hex = slice.name.strip_prefix("slice/").unwrap().to_owned();
+            let file = bench.dir.path().join("vault/v1/slices").join(&hex[..2]).join(&hex);
+            return (hex, file);
+        }
+        pause(begun).await;
+    }
+}
+
+async fn harmed(harm: impl Fn(&Path)) {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "things", documents(200, 100, |n| Bson::Int64(n as i64))).await;
+    let captured = Captured::over(bench, None).await;
+    let things = captured.bench.client.database("app").collection::<Document>("things");
+    things.insert_one(doc! { "_id": -1 }).await.unwrap();
+    let good = captured.now().await;
+    let as_it_was = data(&captured.bench.client).await;
+    // A slice between, and one of its own for what comes: a fold ends with the first entry that is later than its time.
+    file_of(&captured, good).await;
+    let between = captured.now().await;
+    file_of(&captured, between).await;
+    things.insert_one(doc! { "_id": -2 }).await.unwrap();
+    let lost = captured.now().await;
+    let (hex, file) = file_of(&captured, lost).await;
+    things.delete_many(doc! { "_id": { "$gt": 50 } }).await.unwrap();
+    let after = captured.now().await;
+    file_of(&captured, after).await;
+    harm(&file);
+
+    let before = data(&captured.bench.client).await;
+    for rewind in ["off", "auto"] {
+        let options = json!({ "rewind": rewind });
+        let job = captured.restore(after, captured.bench.deployment, options).await;
+        assert_eq!(job.state, RestoreState::Failed, "{rewind}: what is not known was restored");
+        let error = job.error.unwrap();
+        assert!(error.contains(&hex), "{rewind}: which slice it is is not told: {error}");
+        oracle::assert_same(&before, &data(&captured.bench.client).await);
+    }
+    let job = captured.restore(good, captured.bench.deployment, json!({ "rewind": "off" })).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    oracle::assert_same(&as_it_was, &data(&captured.bench.client).await);
+    captured.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flipped_bit_in_a_slice_is_found_before_the_target_is_touched() {
+    harmed(|file| {
+        let mut bytes = std::fs::read(file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slice_that_is_missing_is_named_before_the_target_is_touched() {
+    harmed(|file| std::fs::remove_file(file).unwrap()).await;
+}

@@ -41,10 +41,8 @@ async fn harmed(harm: impl Fn(&Path)) {
     things.insert_one(doc! { "_id": -1 }).await.unwrap();
     let good = captured.now().await;
     let as_it_was = data(&captured.bench.client).await;
-    // A slice between, and one of its own for what comes: a fold ends with the first entry that is later than its time.
+    // What comes has a slice of its own.
     file_of(&captured, good).await;
-    let between = captured.now().await;
-    file_of(&captured, between).await;
     things.insert_one(doc! { "_id": -2 }).await.unwrap();
     let lost = captured.now().await;
     let (hex, file) = file_of(&captured, lost).await;

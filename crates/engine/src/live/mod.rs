@@ -37,8 +37,8 @@ pub use report::{Difference, LiveReport, Skipped};
 pub use scope::{Scope, Share};
 
 /// So many passes without headway end a check, or leave out the collection that it stands at.
-const FRUITLESS_MAX: u32 = 4;
-/// Wait after the first of them; doubled each time.
+const FRUITLESS_MAX: u32 = 6;
+/// Wait after the first of them; doubled each time. All waits together outlast an election.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 
 /// Why a pass ended early.

@@ -7,10 +7,12 @@ use model::{RestoreWindowDays, timeline::PointInTime};
 
 mod past;
 mod selected;
+mod verify;
 
 pub(crate) use past::{Diff, Doc, Document};
 
 pub(crate) use selected::Selected;
+pub(crate) use verify::Verify;
 
 /// Backup and restore for MongoDB, spoken through the Atlas Administration API v2.
 #[derive(Debug, Parser)]
@@ -75,7 +77,7 @@ pub(crate) enum Command {
     /// Set up and look after a server, on its data directory.
     #[command(subcommand)]
     Admin(Admin),
-    /// Read snapshots back from the vault and check every byte.
+    /// Read snapshots back from the vault and check every byte, or compare a deployment with what is recorded of it.
     Verify(Verify),
     /// Register, list, show, change and remove deployments.
     #[command(subcommand)]
@@ -227,22 +229,6 @@ pub(crate) enum Key {
         #[arg(long)]
         new_key_file: Option<PathBuf>,
     },
-}
-
-/// `ebbtide verify`.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  ebbtide verify 68a8… --data-dir /var/lib/ebbtide\n  ebbtide verify --all --data-dir /var/lib/ebbtide"
-)]
-pub(crate) struct Verify {
-    /// The snapshot to read.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) snapshot: Option<String>,
-    /// Read every completed snapshot, and everything that was recorded of the deployments.
-    #[arg(long)]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) data: DataDir,
 }
 
 /// A deployment in a project.

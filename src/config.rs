@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -154,6 +155,15 @@ pub(crate) struct Jobs {
     pub(crate) spill_dir: Option<PathBuf>,
     /// Where captured operations wait, sealed, while the vault is away; default: `spool` in the data directory.
     pub(crate) spool_dir: Option<PathBuf>,
+    /// Days in which every deployment with continuous backup is compared once with what is recorded of it; 0 never does.
+    pub(crate) live_check_days: u32,
+}
+
+impl Jobs {
+    /// The same as a time.
+    pub(crate) fn live_check_every(&self) -> Option<Duration> {
+        (self.live_check_days > 0).then(|| Duration::from_secs(u64::from(self.live_check_days) * 24 * 3600))
+    }
 }
 
 impl Default for Jobs {
@@ -164,6 +174,7 @@ impl Default for Jobs {
             lease_seconds: 30,
             spill_dir: None,
             spool_dir: None,
+            live_check_days: 30,
         }
     }
 }
@@ -228,5 +239,6 @@ mod tests {
         assert_eq!(file.rate_limit.limits(), Some(api::RateLimits::default()));
         assert_eq!(file.api.legacy_restore_jobs, api::LegacyMode::default());
         assert_eq!(file.api.quirks(), api::Quirks::default());
+        assert_eq!(file.jobs.live_check_every(), Jobs::default().live_check_every());
     }
 }

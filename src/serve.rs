@@ -72,6 +72,7 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
         capture: !no_jobs,
         spool_dir: jobs.spool_dir.clone().unwrap_or_else(|| config.data_dir.join("spool")),
         spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
+        live_check_every: jobs.live_check_every(),
         ..engine::Settings::default()
     }
 }

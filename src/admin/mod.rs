@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod key;
+mod live;
 mod rebuild;
 pub(crate) mod verify;
 

@@ -14,6 +14,7 @@ use model::{
 use serde_json::json;
 use vault::{ObjectName, Vault};
 
+use super::live;
 use crate::{
     args::{Output, Verify},
     config::Config,
@@ -22,6 +23,9 @@ use crate::{
 
 /// Verifies one snapshot, or all of them and all that was recorded; exit code 1 when anything is wrong.
 pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode> {
+    if let (Some(cluster), Some(project)) = (&args.live, &args.project) {
+        return live::run(&args, project, cluster, output).await;
+    }
     let config = Config::read(&args.data)?;
     let catalog = datadir::open_catalog(&config).await?;
     let location = datadir::location(&config)?;
@@ -98,7 +102,7 @@ async fn checked(vault: &Vault, id: SnapshotId, manifest: &ObjectName) -> anyhow
 }
 
 /// Shows how far something is until it is done.
-async fn watched<T>(what: &str, counters: &Counters, work: impl Future<Output = T>) -> T {
+pub(super) async fn watched<T>(what: &str, counters: &Counters, work: impl Future<Output = T>) -> T {
     let bar = indicatif::ProgressBar::new_spinner();
     tokio::pin!(work);
     let done = loop {

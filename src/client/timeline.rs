@@ -29,6 +29,7 @@ fn told(answer: &Value) -> String {
         print::field(wanted, "restoreWindowDays"),
         recording(&answer["capture"]),
     );
+    text.push_str(&compared(&answer["liveCheck"], &answer["defects"]));
     let rows = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     let ranges = rows("restorable");
     if ranges.is_empty() {
@@ -83,6 +84,29 @@ fn recording(capture: &Value) -> String {
     text
 }
 
+/// Lines about how the deployment compares with what is recorded of it.
+fn compared(round: &Value, defects: &Value) -> String {
+    let mut text = String::new();
+    if !round.is_null() {
+        let last = round["lastThroughAt"].as_str().map(|at| format!("; compared wholly at {at}"));
+        text.push_str(&format!(
+            "compared with the deployment: {} documents in the round that began at {}{}\n",
+            round["documents"],
+            print::field(round, "roundBeganAt"),
+            last.unwrap_or_default(),
+        ));
+    }
+    for defect in defects.as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "DEFECT: {} is not what is recorded of it at {}: {}; the next snapshot reads it anew\n",
+            print::field(defect, "namespace"),
+            time(&defect["clusterTime"]),
+            print::field(defect, "what"),
+        ));
+    }
+    text
+}
+
 /// A cluster time for people, and as `--at` takes it.
 pub(super) fn time(time: &Value) -> String {
     format!("{} ({},{})", print::field(time, "date"), time["seconds"], time["increment"])
@@ -119,6 +143,10 @@ mod tests {
             },
             "clusterName": "orders",
             "continuousBackup": {"pitEnabled": true, "restoreWindowDays": 7},
+            "defects": [{"clusterTime": time(150), "namespace": "shop.items", "what": "1 document differs"}],
+            "liveCheck": {
+                "documents": 70, "lastThroughAt": "2026-01-01T09:00:00Z", "roundBeganAt": "2026-01-02T00:00:00Z",
+            },
             "restorable": [{"from": time(100), "timelineId": "t1", "to": time(200)}],
             "timelines": [
                 {"durableEnd": time(200), "end": time(201), "id": "t1", "start": time(90), "state": "open"},
@@ -134,6 +162,9 @@ mod tests {
             "recording: active, 2 s behind, the oplog reaches back 36 h, 3 slices wait for the vault \
              (as of 2026-01-02T04:00:00Z)\n",
             "warning: half of the oplog's window is used up\n",
+            "compared with the deployment: 70 documents in the round that began at 2026-01-02T00:00:00Z; compared wholly at \
+             2026-01-01T09:00:00Z\n",
+            "DEFECT: shop.items is not what is recorded of it at 2026-01-02T03:04:05Z (150,7): 1 document differs; the next",
             "2026-01-02T03:04:05Z (100,7)  2026-01-02T03:04:05Z (200,7)  t1\n",
             "2026-01-01T00:00:00Z  rolledOver\n",
         ] {

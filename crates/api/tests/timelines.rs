@@ -103,6 +103,48 @@ async fn a_registration_says_what_is_recorded() {
 }
 
 #[tokio::test]
+async fn what_differs_from_the_record_is_shown() {
+    let app = App::start().await;
+    let path = app.own("/clusters/c1/timeline");
+    let nothing = app.get(&path).await.expect(200);
+    assert_eq!((&nothing["defects"], &nothing["liveCheck"]), (&json!([]), &Value::Null));
+    let now = model::WallTime(1_767_323_045_000);
+    let uuid = model::CollectionUuid([7; 16]);
+    let defect = catalog::Defect {
+        deployment_id: app.cluster.id,
+        collection: uuid,
+        namespace: "shop.items".to_owned(),
+        found: model::ClusterTime { seconds: 1_767_323_044, increment: 3 },
+        found_at: now,
+        what: "one document".to_owned(),
+    };
+    app.catalog.defects().record(&defect).await.unwrap();
+    let claimed = app.catalog.live_checks().claim(app.cluster.id, "s", now, 1000).await.unwrap();
+    let (lease, mut round) = claimed.unwrap();
+    round.next = None;
+    (round.documents, round.bytes, round.completed_at) = (7, 700, Some(now));
+    app.catalog.live_checks().save(&lease, &round, now, 1000).await.unwrap();
+    let shown = app.get(&path).await.expect(200);
+    let expected = json!({
+        "clusterTime": {"date": "2026-01-02T03:04:04Z", "increment": 3, "seconds": 1_767_323_044},
+        "collectionUuid": uuid.to_string(),
+        "foundAt": now.to_rfc3339(),
+        "namespace": "shop.items",
+        "what": "one document",
+    });
+    assert_eq!(shown["defects"], json!([expected]));
+    let expected = json!({
+        "bytes": 700,
+        "documents": 7,
+        "lastThroughAt": now.to_rfc3339(),
+        "roundBeganAt": now.to_rfc3339(),
+        "roundIsThrough": true,
+    });
+    assert_eq!(shown["liveCheck"], expected);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_timeline_is_shown_with_what_it_makes_restorable() {
     let app = App::start().await;
     let path = app.own("/clusters/c1/timeline");

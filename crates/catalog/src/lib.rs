@@ -18,10 +18,12 @@ mod audit;
 mod collector;
 mod credentials;
 mod database;
+mod defects;
 mod deployments;
 mod error;
 mod import;
 mod jobs;
+mod live_checks;
 mod objects;
 mod obligations;
 mod page;
@@ -42,9 +44,11 @@ use model::{Id, WallTime};
 pub use audit::{Audit, AuditEntry};
 pub use collector::{Collector, Cycle};
 pub use credentials::{Credential, CredentialKind, Credentials, Grant, NewCredential};
+pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};
 pub use error::{Conflict, Error, Result};
 pub use jobs::{ATTEMPTS_MAX, Completion, Job, Jobs, Lease, Outcome};
+pub use live_checks::{LiveChecks, LiveLease, LivePlace, LiveRound};
 pub use objects::{ObjectRow, ObjectStats, Objects, PinReport, StoredObject};
 pub use obligations::{Obligation, Obligations};
 pub use page::{Listing, PAGE_SIZE_MAX, Page};
@@ -136,6 +140,16 @@ impl Catalog {
     /// Timelines: what is recorded, and which times can be restored.
     pub const fn timelines(&self) -> Timelines<'_> {
         Timelines(self)
+    }
+
+    /// How far deployments are compared with what is recorded of them.
+    pub const fn live_checks(&self) -> LiveChecks<'_> {
+        LiveChecks(self)
+    }
+
+    /// Collections that are not what is recorded of them.
+    pub const fn defects(&self) -> Defects<'_> {
+        Defects(self)
     }
 
     /// The audit log.

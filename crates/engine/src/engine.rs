@@ -44,6 +44,8 @@ pub struct Settings {
     pub raise_history_window: bool,
     /// How long an object that nothing refers to is kept before it is deleted.
     pub garbage_grace: Duration,
+    /// In how long every captured deployment is compared wholly with what is recorded of it; none switches that off.
+    pub live_check_every: Option<Duration>,
     /// For tests and measurements.
     #[doc(hidden)]
     pub tuning: Tuning,
@@ -73,6 +75,7 @@ impl Default for Settings {
             reconcile_every: Duration::from_secs(30),
             raise_history_window: true,
             garbage_grace: Duration::from_secs(3600),
+            live_check_every: None,
             tuning: Tuning::default(),
         }
     }

@@ -13,6 +13,7 @@ mod extjson;
 pub mod fold;
 pub mod jobs;
 pub mod lease;
+pub mod live;
 mod observed;
 pub mod pipeline;
 mod privileges;

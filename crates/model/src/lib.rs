@@ -4,6 +4,7 @@
 //! rule here can be tested by calling it.
 
 pub mod chain;
+pub mod collection;
 pub mod continuous;
 pub mod deployment;
 pub mod id;
@@ -16,6 +17,7 @@ pub mod snapshot;
 pub mod time;
 pub mod timeline;
 
+pub use collection::CollectionUuid;
 pub use continuous::{ContinuousBackup, RestoreWindowDays};
 pub use deployment::{DeploymentKind, DeploymentName};
 pub use id::Id;

@@ -1,6 +1,7 @@
 //! [`Server`]: a standalone `mongod` or a replica set, for as long as the value lives.
 
 mod address;
+mod alone;
 mod members;
 
 use std::path::{Path, PathBuf};

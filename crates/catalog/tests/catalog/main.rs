@@ -13,6 +13,7 @@ mod deployments;
 mod fencing;
 mod files;
 mod jobs;
+mod live_checks;
 mod objects;
 mod postgres;
 mod races;
@@ -109,6 +110,8 @@ suite![
     retention::nothing_goes_while_somebody_may_read_it,
     retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
+    live_checks::one_holder_compares_and_the_next_goes_on,
+    live_checks::a_defect_stays_until_it_is_mended,
     rest::settings_are_decided_once,
     rest::the_audit_log_is_newest_first,
     rest::an_import_can_be_repeated,

@@ -8,6 +8,7 @@
 mod collect;
 mod expiry;
 mod leftovers;
+mod live_check;
 mod reaper;
 mod slices;
 mod unaccounted;
@@ -71,6 +72,7 @@ impl Reconcilers {
             ("collector", |s| Box::pin(collect::activate(s))),
             ("leftovers", |s| Box::pin(leftovers::activate(s))),
             ("slices", |s| Box::pin(slices::activate(s))),
+            ("live-check", |s| Box::pin(live_check::activate(s))),
         ];
         let all = all.into_iter().map(|(name, activate)| Reconciler::new(name, activate)).collect();
         Self { services, all }

@@ -112,7 +112,13 @@ impl Captured {
     }
 
     pub async fn stop(self) {
+        self.stop_and_keep().await;
+    }
+
+    /// Stops the engine; what it worked on stays.
+    pub async fn stop_and_keep(self) -> Bench {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
+        self.bench
     }
 }

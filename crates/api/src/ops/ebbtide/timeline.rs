@@ -1,6 +1,6 @@
 //! What is recorded of a deployment, and which points in time can be restored because of that.
 
-use catalog::{Capture, Timeline};
+use catalog::{Capture, Defect, LiveRound, Timeline};
 use http::Method;
 use model::{ClusterTime, WallTime, role::Action};
 use serde_json::{Value, json};
@@ -45,6 +45,14 @@ async fn get(call: Call) -> Answer<Reply> {
         "restorable": restorable.collect::<Vec<_>>(),
         "timelines": record.timelines.iter().map(view).collect::<Vec<_>>(),
     });
+    let catalog = &call.server.state.catalog;
+    let fault =
+        |e| call.server.catalog_problem("read how a deployment compares with what is recorded of it", e);
+    let defects = catalog.defects().of(deployment.id).await.map_err(fault)?;
+    object["defects"] = defects.iter().map(defect_view).collect();
+    if let Some(round) = catalog.live_checks().of(deployment.id).await.map_err(fault)? {
+        object["liveCheck"] = round_view(&round);
+    }
     if let Some(capture) = &record.capture {
         object["capture"] = capture_view(capture, record.is_recorded(now));
     }
@@ -83,5 +91,30 @@ fn capture_view(capture: &Capture, active: bool) -> Value {
     };
     object["active"] = active.into();
     object["updatedAt"] = WallTime::to_rfc3339(capture.updated_at).into();
+    object
+}
+
+/// A collection that is not what is recorded of it, until a snapshot has read it anew.
+fn defect_view(defect: &Defect) -> Value {
+    json!({
+        "clusterTime": time(defect.found),
+        "collectionUuid": defect.collection.to_string(),
+        "foundAt": defect.found_at.to_rfc3339(),
+        "namespace": defect.namespace,
+        "what": defect.what,
+    })
+}
+
+/// How far the deployment is compared with what is recorded of it.
+fn round_view(round: &LiveRound) -> Value {
+    let mut object = json!({
+        "bytes": round.bytes,
+        "documents": round.documents,
+        "roundBeganAt": round.began_at.to_rfc3339(),
+        "roundIsThrough": round.next.is_none(),
+    });
+    if let Some(at) = round.completed_at {
+        object["lastThroughAt"] = at.to_rfc3339().into();
+    }
     object
 }

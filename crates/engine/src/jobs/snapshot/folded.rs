@@ -6,13 +6,13 @@
 //! 4. Names, options and indexes that come of it are compared with the listing, byte for byte. A difference is a defect of
 //!    the record or of the base; nothing that has one becomes part of a snapshot.
 //! 5. Collections that cannot be folded, or have a defect, are read from the deployment at T. Why is recorded on the
-//!    snapshot.
+//!    snapshot. So are those of which a live check found that they are not what is recorded of them.
 //!
 //! Where that does not do, the deployment is read as a whole instead, and the snapshot says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Completion, Timeline};
+use catalog::{Completion, Defect, Timeline};
 use mongo::{CollectionInfo, Namespace, listing::Pinned};
 use serde_json::json;
 use vault::{CollectionMeta, Manifest, ManifestHeader, ObjectName, SegmentPages};
@@ -42,13 +42,14 @@ pub(super) enum Instead {
     Because(String),
 }
 
-/// Folds the snapshot, or says why the deployment has to be read.
+/// Folds the snapshot, or says why the deployment has to be read. Collections that are `known` to have a defect are read.
 pub(super) async fn take(
     ctx: &JobContext,
     connected: &Connected,
     header: &ManifestHeader,
     cache_bytes: u64,
     store: &SegmentStore,
+    known: &[Defect],
 ) -> Result<Result<Completion, Instead>, JobError> {
     let id = connected.row.id;
     let timelines = ctx.catalog().timelines();
@@ -90,7 +91,7 @@ pub(super) async fn take(
     let Some(principals) = principals else {
         return Ok(Err(Instead::Because("the snapshot that is the base has no users and roles".to_owned())));
     };
-    let Compared { mut collections, missing, defects } = compare(&pinned, folded.collections, at);
+    let Compared { mut collections, missing, defects } = compare(&pinned, folded.collections, known, at);
     let why = reasons(&folded.aside, &defects);
     missing.iter().filter_map(|info| info.uuid).for_each(|uuid| kept.forget(uuid));
     if !missing.is_empty() {
@@ -179,7 +180,12 @@ struct Compared {
     defects: Vec<String>,
 }
 
-fn compare(pinned: &Pinned, folded: Vec<FoldedCollection>, at: model::ClusterTime) -> Compared {
+fn compare(
+    pinned: &Pinned,
+    folded: Vec<FoldedCollection>,
+    known: &[Defect],
+    at: model::ClusterTime,
+) -> Compared {
     let mut by_name: BTreeMap<Namespace, (CollectionMeta, SegmentPages)> = folded
         .into_iter()
         .map(|FoldedCollection { meta, pages }| (Namespace::new(&meta.db, &meta.name), (meta, pages)))
@@ -188,11 +194,8 @@ fn compare(pinned: &Pinned, folded: Vec<FoldedCollection>, at: model::ClusterTim
     for info in &pinned.collections {
         match by_name.remove(&info.namespace) {
             None => {}
-            Some((meta, pages)) => match difference(info, &meta) {
-                Some(what) => {
-                    let defect = format!("{} has {what} listed than come of the fold", info.namespace);
-                    compared.defects.push(defect);
-                }
+            Some((meta, pages)) => match defect(info, &meta, known) {
+                Some(what) => compared.defects.push(what),
                 None => {
                     let (info, as_of, order) = (info.clone(), meta.as_of, meta.order);
                     compared.collections.push(CollectionRead { info, as_of, order, pages });
@@ -221,6 +224,15 @@ fn reasons(aside: &[Unfoldable], defects: &[String]) -> String {
         named.push(format!("and {more} more"));
     }
     named.join("; ")
+}
+
+/// Why what comes of the fold does not count.
+fn defect(info: &CollectionInfo, meta: &CollectionMeta, known: &[Defect]) -> Option<String> {
+    if let Some(what) = difference(info, meta) {
+        return Some(format!("{} has {what} listed than come of the fold", info.namespace));
+    }
+    let found = known.iter().find(|known| Some(known.collection.0) == info.uuid)?;
+    Some(format!("{}, as a live check found at {}: {}", info.namespace, found.found, found.what))
 }
 
 fn difference(info: &CollectionInfo, meta: &CollectionMeta) -> Option<&'static str> {

@@ -27,7 +27,7 @@ mod windowed;
 
 use std::{collections::HashMap, time::Duration};
 
-use catalog::Completion;
+use catalog::{Completion, Defect};
 use model::id::SnapshotId;
 use mongo::{Namespace, privileges::Purpose};
 use vault::ManifestHeader;
@@ -67,7 +67,9 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     let mut connected = ctx.or_stop(connect::connect(ctx.services(), snapshot.deployment_id)).await??;
     connected.deployment = connected.deployment.with_permit(ctx.permit());
     observed::warn_if_untested(ctx, &connected.deployment).await?;
-    let taken = take(ctx, &snapshot, &connected).await;
+    // Those that are found from now on are the next snapshot's affair.
+    let known = ctx.catalog().defects().of(connected.row.id).await?;
+    let taken = take(ctx, &snapshot, &connected, &known).await;
     if !ctx.holds_lease() {
         // Whoever has the job now also has the window that it raised.
         return Err(JobError::Lost);
@@ -82,14 +84,30 @@ pub async fn run(ctx: &JobContext, id: SnapshotId) -> Result<Outcome, JobError> 
     let outcome = catalog::Outcome::SnapshotCompleted(Box::new(completion));
     ctx.catalog().jobs().finish(ctx.lease(), outcome, ctx.now()).await?;
     crash::point("snapshot.after-complete");
+    mended(ctx, &known).await;
     tracing::info!(snapshot.id = %id, "snapshot {id} is complete");
     Ok(Outcome::Recorded)
+}
+
+/// What had a defect was read, whichever way the snapshot was taken. A defect that cannot be forgotten now has its collection
+/// read once more.
+async fn mended(ctx: &JobContext, known: &[Defect]) {
+    for defect in known {
+        let namespace = &defect.namespace;
+        match ctx.catalog().defects().mended(defect).await {
+            Ok(()) => tracing::info!(namespace, "{namespace} was read anew, which mends its defect"),
+            Err(error) => {
+                tracing::warn!(namespace, error = %error, "the defect of {namespace} is mended and cannot be forgotten now: {error}; the next snapshot reads it once more");
+            }
+        }
+    }
 }
 
 async fn take(
     ctx: &JobContext,
     snapshot: &catalog::Snapshot,
     connected: &Connected,
+    known: &[Defect],
 ) -> Result<Completion, JobError> {
     let lacking = ctx.or_stop(lacking(&connected.deployment, Purpose::Backup)).await??;
     if let Some(reason) = lacking {
@@ -102,7 +120,8 @@ async fn take(
     observed::record(ctx.services(), connected.row.id, &facts).await?;
     let header = manifest::header(ctx, snapshot, connected, &facts).await?;
     let store = SegmentStore::new(ctx);
-    let mut completion = match folded::take(ctx, connected, &header, facts.cache_bytes, &store).await? {
+    let mut completion = match folded::take(ctx, connected, &header, facts.cache_bytes, &store, known).await?
+    {
         Ok(completion) => completion,
         Err(Instead::NoBase) => read(ctx, snapshot, connected, &header, facts.cache_bytes, &store).await?,
         Err(Instead::Because(reason)) => {

@@ -1,12 +1,24 @@
-//! What a range of keys should hold: the documents of the base with the changes of the record, in the order of the keys.
+//! What a range of keys should hold: the documents of the base, with what it keeps beside them and with the changes of the
+//! record, in the order of the keys.
 
-use std::{cmp::Ordering, collections::VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, VecDeque},
+};
 
 use bytes::Bytes;
-use history::{CollectionId, SortKey, change::Outcome, key::push_document_key, raw};
+use history::{
+    CollectionId, SortKey,
+    change::{Coalesced, Outcome},
+    key::push_document_key,
+    raw,
+};
 
 use crate::{
-    fold::changed::{Changed, ChangedDocument},
+    fold::{
+        changed::{Changed, ChangedDocument},
+        runs::Pending,
+    },
     lease::JobError,
 };
 
@@ -39,27 +51,36 @@ pub(super) struct Expected<'a> {
     changed: &'a mut Changed,
     id: CollectionId,
     bound: Option<Vec<u8>>,
-    /// What is left of the base.
+    /// What is left of the segment of the base.
     rest: Bytes,
+    stored: Option<Keyed>,
+    /// What is left of what the base keeps beside it.
+    beside: BTreeMap<Vec<u8>, Coalesced>,
+    /// The next document that the base has.
     base: Option<Keyed>,
     changes: VecDeque<ChangedDocument>,
 }
 
 impl<'a> Expected<'a> {
-    /// The documents of a segment, with the changes before `bound`. `changed` stands at the first of them.
+    /// The documents of a segment and what is kept beside it, with the changes before `bound`. `changed` stands at the first of
+    /// them.
     pub(super) fn new(
         changed: &'a mut Changed,
         id: CollectionId,
         documents: Bytes,
+        beside: Pending,
         bound: Option<Vec<u8>>,
     ) -> Self {
-        Self { changed, id, bound, rest: documents, base: None, changes: VecDeque::new() }
+        let (rest, beside) = (documents, beside.into_changes());
+        Self { changed, id, bound, rest, stored: None, beside, base: None, changes: VecDeque::new() }
     }
 
     /// The next document.
     pub(super) async fn next(&mut self) -> Result<Next, JobError> {
         loop {
-            self.load_base()?;
+            if let Err((key, defect)) = self.load_base()? {
+                return Ok(Next::Contradicted { key, defect });
+            }
             if self.changes.is_empty() {
                 self.changes = self.changed.take(self.id, self.bound.clone(), CHANGES_BYTES).await?.into();
             }
@@ -99,8 +120,36 @@ impl<'a> Expected<'a> {
         if change.more { self.changed.go_on(now).await } else { Ok(Ok(now)) }
     }
 
-    fn load_base(&mut self) -> Result<(), JobError> {
-        if self.base.is_some() || self.rest.is_empty() {
+    /// Sees to it that the next document of the base is at hand, if there is one. The inner error is a contradiction in the
+    /// base.
+    fn load_base(&mut self) -> Result<Result<(), (SortKey, String)>, JobError> {
+        while self.base.is_none() {
+            self.load_stored()?;
+            let beside = self.beside.first_key_value().map(|(key, _)| key.as_slice());
+            let order = match (&self.stored, beside) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(stored), Some(beside)) => stored.key.as_slice().cmp(beside),
+            };
+            let stored = if order.is_le() { self.stored.take() } else { None };
+            if order.is_lt() {
+                self.base = stored;
+                continue;
+            }
+            let Some((key, change)) = self.beside.pop_first() else { break };
+            let mut document = Vec::new();
+            match change.onto(stored.as_ref().map(|stored| &stored.document[..]), &mut document) {
+                Ok(Outcome::Document) => self.base = Some(Keyed { key, document: document.into() }),
+                Ok(Outcome::Absent) => {}
+                Err(defect) => return Ok(Err((SortKey::from_bytes(key), defect.to_string()))),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn load_stored(&mut self) -> Result<(), JobError> {
+        if self.stored.is_some() || self.rest.is_empty() {
             return Ok(());
         }
         let malformed = |error| JobError::failed_by("a document of the snapshot cannot be read", error);
@@ -108,7 +157,7 @@ impl<'a> Expected<'a> {
         let document = self.rest.split_to(length);
         let mut key = Vec::with_capacity(24);
         push_document_key(&mut key, &document).map_err(malformed)?;
-        self.base = Some(Keyed { key, document });
+        self.stored = Some(Keyed { key, document });
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     fold::{
         FoldFailure,
         changed::{self, Changed, Memory},
+        runs::Beside,
     },
     lease::JobError,
     timeline,
@@ -41,6 +42,8 @@ struct Sides {
     pinned: Pinned,
     at: ClusterTime,
     manifest: Manifest,
+    /// What it keeps beside its segments.
+    beside: Beside,
     /// The collections of the newest snapshot.
     entries: BTreeMap<CollectionId, CollectionEntry>,
 }
@@ -136,11 +139,15 @@ impl LiveCheck {
                 Err(error) => return Err(damage::noted(ctx.catalog(), error).await.into()),
             }
         }
+        let beside = match ctx.or_stop(Beside::of(ctx.vault(), &manifest)).await? {
+            Ok(beside) => beside,
+            Err(error) => return Err(damage::noted(ctx.catalog(), error).await.into()),
+        };
         ctx.progress().phase("gather");
         let record = timeline::record(ctx.services(), &current, &base).await?;
         let memory = Memory::of(ctx).await?;
         let changed = changed::changes(ctx, &manifest, record, at, memory).await.map_err(of_fold)?;
-        Ok((Sides { term, pinned, at, manifest, entries }, changed))
+        Ok((Sides { term, pinned, at, manifest, beside, entries }, changed))
     }
 
     /// Compares a collection from the place on where the walk stands.
@@ -174,6 +181,7 @@ impl LiveCheck {
             // One cursor serves all ranges up to the next one that is left out.
             let mut memory = self.memory().await?;
             let mut documents = range.documents(ctx).await?;
+            let mut beside = range.beside(ctx, &sides.beside, subject.id).await?;
             let from = range.from.as_ref().map(|_| first_id(&documents)).transpose()?;
             let mut connection = self.connected.deployment.read_wire().await?;
             let cursor =
@@ -181,7 +189,7 @@ impl LiveCheck {
             let mut actual = Actual::new(ctx, cursor.await??);
             let mut range = range;
             loop {
-                let expected = Expected::new(changed, subject.id, documents, range.bound.clone());
+                let expected = Expected::new(changed, subject.id, documents, beside, range.bound.clone());
                 let compared = compare(expected, &mut actual, range.bound.as_deref()).await?;
                 drop(memory);
                 let differs = self.judge(sides, subject, &compared, walk).await?;
@@ -211,6 +219,7 @@ impl LiveCheck {
                 }
                 memory = self.memory().await?;
                 documents = following.documents(ctx).await?;
+                beside = following.beside(ctx, &sides.beside, subject.id).await?;
                 range = following;
             }
             actual.close().await?;

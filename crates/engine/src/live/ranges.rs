@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream::BoxStream};
+use history::CollectionId;
 use vault::SegmentEntry;
 
 use crate::{
     damage,
+    fold::runs::{Beside, Pending},
     lease::{JobContext, JobError},
 };
 
@@ -20,7 +22,25 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// The documents that the snapshot has of it.
+    /// What the snapshot keeps beside these documents.
+    pub(super) async fn beside(
+        &self,
+        ctx: &JobContext,
+        beside: &Beside,
+        id: CollectionId,
+    ) -> Result<Pending, JobError> {
+        let Some(segment) = &self.segment else { return Ok(Pending::default()) };
+        let (from, to) = (self.from.as_deref().unwrap_or_default(), self.bound.as_deref());
+        if !beside.may_touch(id, from, to) {
+            return Ok(Pending::default());
+        }
+        match ctx.or_stop(beside.pending(id, from, to, segment.as_of)).await? {
+            Ok(pending) => Ok(pending),
+            Err(error) => Err(damage::noted(ctx.catalog(), error).await),
+        }
+    }
+
+    /// The documents in its segment.
     pub(super) async fn documents(&self, ctx: &JobContext) -> Result<Bytes, JobError> {
         let Some(segment) = &self.segment else { return Ok(Bytes::new()) };
         match ctx.or_stop(ctx.vault().read_segment(segment)).await? {

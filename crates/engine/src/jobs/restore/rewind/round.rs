@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::Timeline;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use model::ClusterTime;
 use mongo::{
     CollectionInfo, Namespace, fence,
@@ -33,6 +34,8 @@ use crate::{
 };
 
 const DUPLICATE_KEY: i32 = 11_000;
+/// Collections that are put back at a time.
+const COLLECTIONS_AT_A_TIME: usize = 3;
 
 /// How a round ended.
 pub(super) enum Ended {
@@ -124,12 +127,15 @@ pub(super) async fn run(
         return Ok(Ended::Again);
     }
     let pool = ConnectionPool::new(&job.deployment);
-    let collection =
-        |ns, differences| Collection { ctx, pool: &pool, job: &job.job, namespace: ns, differences };
+    let pool = &pool;
+    let collection = |namespace, differences| Collection { ctx, pool, job: &job.job, namespace, differences };
     ctx.progress().message("comparing the target with the record");
     let mut disturbed = None;
-    for (ns, differences) in &work.documents {
-        let Some(document) = collection(ns, differences).differing(Side::Now, until).await? else { continue };
+    let looked = together(&work.documents, |ns, differences| {
+        async move { collection(ns, differences).differing(Side::Now, until).await }.boxed()
+    });
+    for (ns, document) in looked.await? {
+        let Some(document) = document else { continue };
         disturbed = match round.others(&plan).await? {
             // What is put back is the same, whatever they made of it; another round looks after the rest.
             Some(by) => Some(by),
@@ -154,10 +160,16 @@ pub(super) async fn run(
         crash::point("restore.rewind.after-index-drops");
     }
     ctx.progress().message("putting documents back");
-    for (ns, differences) in &work.documents {
+    let put_back = together(&work.documents, |ns, differences| {
         let collection = collection(ns, differences);
-        collection.remove().await?;
-        if let Written::InTheWay(what) = collection.insert(barrier).await? {
+        async move {
+            collection.remove().await?;
+            collection.insert(barrier).await
+        }
+        .boxed()
+    });
+    for (ns, written) in put_back.await? {
+        if let Written::InTheWay(what) = written {
             return match round.others(&plan).await? {
                 Some(by) => Ok(Ended::Disturbed(by)),
                 None => {
@@ -176,11 +188,10 @@ pub(super) async fn run(
     }
     crash::point("restore.rewind.after-indexes");
     ctx.progress().message("reading back what was put back");
-    let mut wrong = None;
-    for (ns, differences) in &work.documents {
-        let document = collection(ns, differences).differing(Side::Want, to_model(written)).await?;
-        wrong = wrong.or(document.map(|document| (ns, document)));
-    }
+    let looked = together(&work.documents, |ns, differences| {
+        async move { collection(ns, differences).differing(Side::Want, to_model(written)).await }.boxed()
+    });
+    let wrong = looked.await?.into_iter().find_map(|(ns, document)| Some((ns, document?)));
     let disturbed = disturbed.or(round.others(&plan).await?).or(round.exchanged(&work).await?);
     match (disturbed, wrong) {
         (Some(by), _) => Ok(Ended::Disturbed(by)),
@@ -190,6 +201,16 @@ pub(super) async fn run(
             give_up(ctx, state, plan, ns, what).await
         }
     }
+}
+
+/// Works on collections, a few at a time, and on all of them even when one fails: nobody is left writing. In their order.
+async fn together<'a, T>(
+    documents: &'a BTreeMap<Namespace, Differences>,
+    work: impl Fn(&'a Namespace, &'a Differences) -> BoxFuture<'a, Result<T, JobError>>,
+) -> Result<Vec<(&'a Namespace, T)>, JobError> {
+    let all: Vec<_> = documents.iter().map(|(ns, differences)| work(ns, differences)).collect();
+    let done: Vec<_> = stream::iter(all).buffered(COLLECTIONS_AT_A_TIME).collect().await;
+    documents.keys().zip(done).map(|(ns, done)| Ok((ns, done?))).collect()
 }
 
 async fn remember(ctx: &JobContext, state: &mut Checkpoint, plan: &Plan) -> Result<(), JobError> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bson::{Bson, RawDocument, RawDocumentBuf};
 use bytes::BytesMut;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use history::SortKey;
 use model::ClusterTime;
 use mongo::{
@@ -24,6 +25,8 @@ use crate::{
 const DUPLICATE_KEY: i32 = 11_000;
 /// Connections that documents are put back on.
 const CONNECTIONS_MAX: usize = 4;
+/// Batches of one collection that are looked at, or removed, at a time.
+const BATCHES_AT_A_TIME: usize = 3;
 
 /// One collection that is put back.
 pub(super) struct Collection<'a> {
@@ -64,37 +67,59 @@ pub(super) enum Written {
 impl Collection<'_> {
     /// The first document that is not what it should be at `at`, as text for people; none when all are.
     pub(super) async fn differing(&self, side: Side, at: ClusterTime) -> Result<Option<String>, JobError> {
-        let mut batches = self.differences.batches();
+        let looked = self.batch_by_batch(|batch| self.look(batch, side, at).boxed()).await?;
+        Ok(looked.into_iter().flatten().next())
+    }
+
+    async fn look(
+        &self,
+        batch: Vec<Difference>,
+        side: Side,
+        at: ClusterTime,
+    ) -> Result<Option<String>, JobError> {
         let mut connection = self.pool.take().await.map_err(|e| self.failed("reading", e))?;
-        loop {
-            let batch = batches.next().await?;
-            if batch.is_empty() {
-                break;
-            }
-            let ids: Vec<&[u8]> = batch.iter().filter_map(named_by).collect();
-            let found = documents::find(&mut connection, self.namespace, &ids, to_mongo(at));
-            let found = self.ctx.or_stop(found).await?.map_err(|e| self.failed("reading", e))?;
-            if let Some(document) = first_difference(&batch, side, found)? {
-                return Ok(Some(document));
-            }
-        }
+        let ids: Vec<&[u8]> = batch.iter().filter_map(named_by).collect();
+        let found = documents::find(&mut connection, self.namespace, &ids, to_mongo(at));
+        let found = self.ctx.or_stop(found).await?.map_err(|e| self.failed("reading", e))?;
         self.pool.put_back(connection);
-        Ok(None)
+        first_difference(&batch, side, found)
     }
 
     /// Removes what was not there, and all that is to be replaced: so no unique key is in the way of another document.
     pub(super) async fn remove(&self) -> Result<(), JobError> {
+        self.batch_by_batch(|batch| self.remove_batch(batch).boxed()).await.map(drop)
+    }
+
+    async fn remove_batch(&self, batch: Vec<Difference>) -> Result<(), JobError> {
+        self.ctx.check()?;
         let mut remover = documents::Remover::new(self.pool, self.namespace, self.job);
-        let mut batches = self.differences.batches();
+        let ids: Vec<&[u8]> = batch.iter().filter_map(|difference| difference.now.as_deref()).collect();
+        remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
+        crash::point("restore.rewind.after-removals");
+        Ok(())
+    }
+
+    /// Works on batches, a few at a time. After the first failure no more are begun, and those under way are waited for: whoever
+    /// goes on must find nobody writing.
+    async fn batch_by_batch<'s, T>(
+        &'s self,
+        work: impl Fn(Vec<Difference>) -> BoxFuture<'s, Result<T, JobError>>,
+    ) -> Result<Vec<T>, JobError> {
+        let (mut under_way, mut done) = (FuturesOrdered::new(), Vec::new());
+        let (mut batches, mut ended, mut failed) = (self.differences.batches(), false, None);
         loop {
-            let batch = batches.next().await?;
-            if batch.is_empty() {
-                return Ok(());
+            while !ended && failed.is_none() && under_way.len() < BATCHES_AT_A_TIME {
+                match batches.next().await {
+                    Ok(batch) if batch.is_empty() => ended = true,
+                    Ok(batch) => under_way.push_back(work(batch)),
+                    Err(error) => failed = Some(error),
+                }
             }
-            self.ctx.check()?;
-            let ids: Vec<&[u8]> = batch.iter().filter_map(|difference| difference.now.as_deref()).collect();
-            remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
-            crash::point("restore.rewind.after-removals");
+            match under_way.next().await {
+                Some(Ok(one)) => done.push(one),
+                Some(Err(error)) => failed = failed.or(Some(error)),
+                None => return failed.map_or(Ok(done), Err),
+            }
         }
     }
 

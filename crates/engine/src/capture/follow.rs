@@ -90,7 +90,7 @@ async fn tail(
     status: &Status,
     stop: &CancellationToken,
 ) -> Result<(), CaptureError> {
-    let wanted = services.waiters.of(connected.row.id);
+    let mut wanted = services.waiters.of(connected.row.id);
     let mut tail = Tail::open(&connected.deployment, to_oplog(chain.position())).await?;
     let (mut looked, began): (Option<Instant>, _) = (None, chain.recorded());
     while !stop.is_cancelled() {
@@ -99,7 +99,23 @@ async fn tail(
             Some(filling) => filling.due_in().clamp(AT_ONCE, QUIET),
             None => QUIET,
         };
-        let batch = tail.next(wait).await?;
+        let batch = {
+            let mut next = std::pin::pin!(tail.next(wait));
+            loop {
+                tokio::select! {
+                    biased;
+                    batch = &mut next => break batch?,
+                    // What is waited for may be here, and nothing else come for a while.
+                    Ok(()) = wanted.changed() => {
+                        let asked_for = *wanted.borrow_and_update();
+                        if chain.filling().is_some_and(|filling| filling.is_due(asked_for)) {
+                            chain.close().await?;
+                            chain.catch_up().await?;
+                        }
+                    }
+                }
+            }
+        };
         for (position, entry) in batch.entries() {
             chain.push(of_oplog(position), entry).await?;
         }

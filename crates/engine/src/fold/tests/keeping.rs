@@ -277,3 +277,52 @@ fn what_changes_much_is_cut_anew() {
         assert_eq!(counters.documents_kept_beside, 1);
     });
 }
+
+/// A segment that was cut anew has outlived what a run, which others still need, has of its documents.
+#[test]
+fn what_a_segment_has_outlived_is_not_applied_to_it() {
+    const LENGTH: usize = 100_000;
+    blocking(async {
+        let bench = Bench::start().await;
+        let documents: Vec<Vec<u8>> = (0..800).map(|n| document(n * STEP, 0, LENGTH)).collect();
+        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+        let old = segments(&base).await;
+        assert!(old.len() >= 4, "{} segments", old.len());
+        // About so many documents are six tenths of what may lie beside a segment.
+        let few = |segment: &SegmentEntry| (segment.bytes / SHARE * 6 / 10) as usize / LENGTH;
+        let ids_of = |n: usize| -> Vec<i32> {
+            let key_of = |id: i32| key(id).into_bytes();
+            let end = old.get(n + 1).map(|next| next.first_key.clone());
+            let inside = (0..800).map(|n| n * STEP).filter(|&id| key_of(id) >= old[n].first_key);
+            inside.filter(|&id| end.as_ref().is_none_or(|end| key_of(id) < *end)).collect()
+        };
+        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+        for (n, segment) in old.iter().enumerate() {
+            ids_of(n).into_iter().take(few(segment)).for_each(|id| model.put(id, LENGTH));
+        }
+        let (first, second) = (300, 400);
+        let at = |seconds| model::ClusterTime { seconds, increment: 0 };
+        let (kept, _) = fold(&bench, &base, std::mem::take(&mut model.entries), at(first), KEEP).await;
+        let names = |entries: &[SegmentEntry]| entries.iter().map(|entry| entry.name).collect::<Vec<_>>();
+        assert_eq!(names(&segments(&kept).await), names(&old), "all of it is beside");
+
+        // One document again, and others that make too much of it.
+        model.seconds = first + 1;
+        let of_first = ids_of(0);
+        model.patch(of_first[0]);
+        model.delete(of_first[1]);
+        of_first.into_iter().skip(few(&old[0])).take(few(&old[0])).for_each(|id| model.put(id, LENGTH));
+        let (kept, _) = fold(&bench, &kept, std::mem::take(&mut model.entries), at(second), KEEP).await;
+        let new = segments(&kept).await;
+        assert_eq!(new[0].as_of, at(second), "it was not cut anew");
+        let through: Vec<_> = kept.delta_runs().iter().map(|run| run.through).collect();
+        assert_eq!(through, [at(first)], "the run does not stay as it is");
+        assert!(kept.delta_runs()[0].live_bytes < kept.delta_runs()[0].bytes);
+
+        let report = verify(&bench.vault, &kept.name(), &progress::Counters::default()).await.unwrap();
+        assert!(report.is_good(), "{report:?}");
+        assert_found(&bench, &kept, &model.documents, &[STEP]).await;
+        let (whole, _) = fold(&bench, &kept, vec![], at(second), Wish::WHOLE).await;
+        assert_eq!(names(&segments(&whole).await), names(&bench.named(model.documents.values())));
+    });
+}

@@ -10,6 +10,7 @@
 //! writing an object again is harmless. What must be unique is decided in the catalog.
 
 pub mod archive;
+mod blocks;
 mod compress;
 mod crypt;
 pub mod delta;

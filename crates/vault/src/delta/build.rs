@@ -6,13 +6,7 @@ use super::{
     DELTA_BYTES_MAX, DeltaEntry, DeltaKey,
     header::{self, DeltaBlock},
 };
-use crate::{
-    Error, ObjectKind, Result, SealedObject, Vault,
-    compress::{append_compressed, compressor},
-    crypt::TAG_BYTES,
-    object::{HEADER_BYTES, Header, compress},
-    segment::BLOCK_BYTES_TARGET,
-};
+use crate::{Error, ObjectKind, Result, SealedObject, Vault, blocks::Blocks, segment::BLOCK_BYTES_TARGET};
 
 /// Collects the changes of one delta.
 #[derive(Debug, Default)]
@@ -97,48 +91,24 @@ impl DeltaBuilder {
     /// [`Error::Refused`] when there is no change, or no memory left.
     pub fn seal(&self, vault: &Vault) -> Result<SealedDelta> {
         let Some((first, last)) = self.bounds.clone() else { return Err(refused("it has no changes")) };
-        // The header names the blocks and tells their lengths, and the seals need the delta's name, which is the header's
-        // hash: so all is compressed before anything is sealed.
         let mut blocks = self.blocks.clone();
-        let mut out = vault.recycler().buffer();
-        let mut compressor = compressor(vault.recycler())?;
-        let mut rest = self.plain.as_slice();
-        for block in &mut blocks {
-            // As long as what was pushed.
-            let (plain, after) = rest.split_at(block.bytes as usize);
-            rest = after;
-            block.hash = vault.keys().block_hash(plain);
-            let start = out.len();
-            append_compressed(&mut compressor, plain, &mut out)?;
-            out.resize(out.len() + TAG_BYTES, 0);
-            block.stored_bytes = (out.len() - start) as u64;
+        let lengths = self.blocks.iter().map(|block| block.bytes);
+        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths)?;
+        for (block, told) in blocks.iter_mut().zip(told) {
+            (block.hash, block.stored_bytes) = (told.hash, told.stored_bytes);
         }
-        vault.recycler().give_compressor(compressor);
-        let plain = header::write(&blocks).ok_or_else(|| refused("its header is too large"))?;
-        let name = vault.keys().name(ObjectKind::Delta, &[&plain]);
-        let salt = vault.keys().salt(&name);
-        let seal = vault.keys().object(&name, &salt);
-        for (number, range) in (1..).zip(header::ranges(&blocks, 0)) {
-            let (block, tag) =
-                out[range.start as usize..range.end as usize].split_last_chunk_mut().expect("a tag");
-            *tag = seal.seal(number, block);
-        }
-        let mut front_block = compress(&plain)?;
-        let tag = seal.seal(0, &mut front_block);
-        front_block.extend(tag);
-        let mut front = Vec::with_capacity(HEADER_BYTES + front_block.len());
-        Header::write(&name, front_block.len(), &salt, &mut front);
-        front.extend(front_block);
-        out.splice(0..0, front);
+        let header = header::write(&blocks).ok_or_else(|| refused("its header is too large"))?;
+        let name = vault.keys().name(ObjectKind::Delta, &[&header]);
+        let object = compressed.seal(vault, name, &header)?;
         let entry = DeltaEntry {
             name,
             first,
             last,
             changes: blocks.iter().map(|block| block.changes).sum(),
             bytes: self.plain.len() as u64,
-            stored_bytes: out.len() as u64,
+            stored_bytes: object.bytes.len() as u64,
         };
-        Ok(SealedDelta { entry, object: SealedObject { name, bytes: vault.recycler().lend(out) } })
+        Ok(SealedDelta { entry, object })
     }
 }
 

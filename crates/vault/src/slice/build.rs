@@ -8,11 +8,7 @@ use super::{
     header::{FORMAT, HEADER_BYTES_MAX, Root, VERSION},
 };
 use crate::{
-    Error, ObjectKind, ObjectName, Result, SealedObject, Vault,
-    compress::{append_compressed, compressor},
-    crypt::TAG_BYTES,
-    object::{HEADER_BYTES, Header, compress},
-    segment::BLOCK_BYTES_TARGET,
+    Error, ObjectKind, ObjectName, Result, SealedObject, Vault, blocks::Blocks, segment::BLOCK_BYTES_TARGET,
 };
 
 /// Collects the entries of one slice.
@@ -138,44 +134,17 @@ impl SliceBuilder {
             return Err(refused(why.to_owned()));
         }
 
-        // The header names the blocks and tells their lengths, and the seals need the slice's name, which is the header's
-        // hash: so all is compressed before anything is sealed.
-        let mut out = vault.recycler().buffer();
-        let mut compressor = compressor(vault.recycler())?;
-        let mut rest = self.plain.as_slice();
-        for block in &mut root.blocks {
-            // As long as what was pushed.
-            let (plain, after) = rest.split_at(block.bytes as usize);
-            rest = after;
-            block.hash = vault.keys().block_hash(plain);
-            let start = out.len();
-            append_compressed(&mut compressor, plain, &mut out)?;
-            out.resize(out.len() + TAG_BYTES, 0);
-            block.stored_bytes = (out.len() - start) as u64;
+        let lengths = self.blocks.iter().map(|block| block.bytes);
+        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths)?;
+        for (block, told) in root.blocks.iter_mut().zip(told) {
+            (block.hash, block.stored_bytes) = (told.hash, told.stored_bytes);
         }
-        vault.recycler().give_compressor(compressor);
-
-        let plain = serde_json::to_vec(&root)
+        let header = serde_json::to_vec(&root)
             .ok()
             .filter(|plain| plain.len() <= HEADER_BYTES_MAX)
             .ok_or_else(|| refused("its header is too large".to_owned()))?;
-        let name = vault.keys().name(ObjectKind::Slice, &[&plain]);
-        let salt = vault.keys().salt(&name);
-        let seal = vault.keys().object(&name, &salt);
-        for (number, range) in (1..).zip(root.ranges(0)) {
-            let (block, tag) =
-                out[range.start as usize..range.end as usize].split_last_chunk_mut().expect("a tag");
-            *tag = seal.seal(number, block);
-        }
-
-        let mut first = compress(&plain)?;
-        let tag = seal.seal(0, &mut first);
-        first.extend(tag);
-        let mut front = Vec::with_capacity(HEADER_BYTES + first.len());
-        Header::write(&name, first.len(), &salt, &mut front);
-        front.extend(first);
-        out.splice(0..0, front);
-        let object = SealedObject { name, bytes: vault.recycler().lend(out) };
+        let name = vault.keys().name(ObjectKind::Slice, &[&header]);
+        let object = compressed.seal(vault, name, &header)?;
         Ok(SealedSlice { name, header: root.header, object })
     }
 

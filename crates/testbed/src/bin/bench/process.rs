@@ -57,7 +57,11 @@ impl Ebbtide {
             None => Command::new(program),
         };
         command.args(["serve", "--data-dir", data, "--listen", &format!("127.0.0.1:{port}")]);
-        command.arg("--config").arg(&config).env("EBBTIDE_LOG", "warn");
+        command.arg("--config").arg(&config);
+        // What is said takes time, and is wanted by whoever asks where the time goes.
+        if std::env::var_os("EBBTIDE_LOG").is_none() {
+            command.env("EBBTIDE_LOG", "warn");
+        }
         let child = command.stdin(Stdio::null()).spawn().context("start ebbtide serve")?;
         let server =
             Self { child, program: program.to_owned(), environment, directory: directory.to_owned(), url };

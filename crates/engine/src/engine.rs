@@ -18,6 +18,8 @@ pub const WORKERS: usize = 2;
 pub const READERS: usize = 2;
 /// How long a shutdown waits for jobs to stop before it gives up on them; their leases then run out.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+/// Memory that is kept to be used again goes when it was not needed for this long.
+const MEMORY_RESTS: Duration = Duration::from_secs(2);
 
 /// What the operator may choose.
 #[derive(Debug, Clone)]
@@ -221,10 +223,19 @@ impl Engine {
                 capture::run(&self.services, &shutdown).await;
             }
         };
-        tokio::join!(worker::run(&self.services, &self.services.poke, &shutdown), capturing);
+        let working = worker::run(&self.services, &self.services.poke, &shutdown);
+        tokio::join!(working, capturing, self.give_memory_back(&shutdown));
         if let Err(panicked) = reconciling.await {
             tracing::error!(error = %panicked, "the reconcilers ended by a panic");
         }
         Ok(())
+    }
+
+    /// What one phase of a job keeps to use it again is not needed in the next.
+    async fn give_memory_back(&self, shutdown: &CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(MEMORY_RESTS)).await.is_some() {
+            self.services.budget.buffers.trim();
+            self.services.vault.trim_memory();
+        }
     }
 }

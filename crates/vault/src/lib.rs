@@ -23,6 +23,7 @@ pub mod location;
 pub mod manifest;
 mod name;
 mod object;
+mod pool;
 mod recycle;
 pub mod segment;
 pub mod slice;
@@ -43,6 +44,7 @@ pub use manifest::{
 };
 pub use name::{ObjectKind, ObjectName, VaultId};
 pub use object::SealedObject;
+pub use pool::Pool;
 pub use segment::{Draft, Order, Segment, SegmentBuilder, SegmentEntry};
 pub use slice::{
     BrokenLink, LinkFault, SealedSlice, Slice, SliceBlock, SliceBuilder, SliceHeader, SliceLink, SliceSource,

@@ -3,9 +3,11 @@
 //! Sealing a segment takes megabytes for its bytes and a megabyte for the compressor. Allocated and freed by turns on
 //! many threads they leave holes in the allocator's arenas, which the process never gives back: measured, 110 MB.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::pool::Pool;
 
 /// So many buffers, and so many compressors, are kept.
 const KEPT: usize = 6;
@@ -16,20 +18,30 @@ const CAPACITY: usize = 33 << 20;
 const CAPACITY_KEPT_MAX: usize = 64 << 20;
 
 /// Buffers and compressors at rest. Clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Recycler(Arc<Rest>);
 
-#[derive(Default)]
 struct Rest {
-    buffers: Mutex<Vec<Vec<u8>>>,
-    compressors: Mutex<Vec<zstd::bulk::Compressor<'static>>>,
+    buffers: Pool<Vec<u8>>,
+    compressors: Pool<zstd::bulk::Compressor<'static>>,
+}
+
+impl Default for Recycler {
+    fn default() -> Self {
+        Self(Arc::new(Rest { buffers: Pool::new(KEPT), compressors: Pool::new(KEPT) }))
+    }
 }
 
 impl Recycler {
     /// An empty buffer.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        let rest = self.0.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        rest.unwrap_or_else(|| Vec::with_capacity(CAPACITY))
+        self.0.buffers.take().unwrap_or_else(|| Vec::with_capacity(CAPACITY))
+    }
+
+    /// Lets go of what was not needed since the last call.
+    pub(crate) fn trim(&self) {
+        self.0.buffers.trim();
+        self.0.compressors.trim();
     }
 
     /// The bytes of a buffer, which comes back when the last copy of them is dropped.
@@ -39,22 +51,18 @@ impl Recycler {
 
     /// A compressor at rest.
     pub(crate) fn compressor(&self) -> Option<zstd::bulk::Compressor<'static>> {
-        self.0.compressors.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.0.compressors.take()
     }
 
     /// Takes a compressor back. All of them must have the same parameters.
     pub(crate) fn give_compressor(&self, compressor: zstd::bulk::Compressor<'static>) {
-        let mut rest = self.0.compressors.lock().unwrap_or_else(PoisonError::into_inner);
-        if rest.len() < KEPT {
-            rest.push(compressor);
-        }
+        self.0.compressors.give(compressor);
     }
 
     fn give_buffer(&self, mut buffer: Vec<u8>) {
-        let mut rest = self.0.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if rest.len() < KEPT && (CAPACITY..=CAPACITY_KEPT_MAX).contains(&buffer.capacity()) {
+        if (CAPACITY..=CAPACITY_KEPT_MAX).contains(&buffer.capacity()) {
             buffer.clear();
-            rest.push(buffer);
+            self.0.buffers.give(buffer);
         }
     }
 }

@@ -158,6 +158,11 @@ impl Vault {
         self.0.store.location()
     }
 
+    /// Lets go of memory that is kept to be used again and was not needed since the last call.
+    pub fn trim_memory(&self) {
+        self.0.recycler.trim();
+    }
+
     pub(crate) fn recycler(&self) -> &Recycler {
         &self.0.recycler
     }

@@ -1,9 +1,9 @@
 //! Cuts one stream of documents into segments.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use history::{Cut, Cutter, cut::SEGMENT_BYTES_MAX};
-use vault::{Order, SegmentBuilder};
+use vault::{Order, Pool, SegmentBuilder};
 
 /// A document came that does not belong after the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -12,10 +12,8 @@ pub struct OutOfOrder;
 
 /// Memory of segments that are durable, for the segments to come: large buffers that are allocated and freed by turns
 /// would leave holes that the process never gives back.
-#[derive(Debug, Default)]
-pub struct Buffers {
-    free: Mutex<Vec<Vec<u8>>>,
-}
+#[derive(Debug)]
+pub struct Buffers(Pool<Vec<u8>>);
 
 /// Allocations above 32 MiB are mappings of their own in glibc, which go back to the system when they are freed.
 /// Smaller ones may come to lie in an arena, where a small neighbour keeps their pages from being given back.
@@ -24,20 +22,29 @@ pub(crate) const OWN_MAPPING_BYTES: usize = 33 << 20;
 /// So many free buffers are kept.
 const BUFFERS_KEPT: usize = super::SEGMENTS_IN_FLIGHT + crate::engine::READERS;
 
+impl Default for Buffers {
+    fn default() -> Self {
+        Self(Pool::new(BUFFERS_KEPT))
+    }
+}
+
 impl Buffers {
     /// A free buffer, or a new one that a segment never outgrows. What is never touched of it costs nothing.
     pub fn take(&self) -> Vec<u8> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| Vec::with_capacity(OWN_MAPPING_BYTES.max(SEGMENT_BYTES_MAX)))
+        self.0.take().unwrap_or_else(|| Vec::with_capacity(OWN_MAPPING_BYTES.max(SEGMENT_BYTES_MAX)))
     }
 
     /// Takes a buffer back.
     pub fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < BUFFERS_KEPT && buffer.capacity() >= SEGMENT_BYTES_MAX {
-            free.push(buffer);
+        if buffer.capacity() >= SEGMENT_BYTES_MAX {
+            buffer.clear();
+            self.0.give(buffer);
         }
+    }
+
+    /// Lets go of those that were not needed since the last call.
+    pub fn trim(&self) {
+        self.0.trim();
     }
 }
 

@@ -18,6 +18,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// What one phase of a job has freed must be there for the next: that of glibc keeps it in the arenas of the threads that
+/// had it, a third more at the peak of a day of snapshots, rewinds and restores. It also serves the libraries in C.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the process ends with. Documented in `docs/cli.md`.
 pub(crate) mod exit {
     /// Something failed; the reason is on standard error.

@@ -7,6 +7,7 @@ use catalog::{NewSlice, Slice as SliceRow, SliceState, Snapshot, Timeline};
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use model::{ClusterTime, chain::SliceSpan};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use vault::{ObjectName, Slice, SliceHeader};
 
 use crate::{
@@ -20,6 +21,10 @@ use crate::{
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// How often it is looked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Slices that are opened ahead of their turn: a header each.
+const SLICES_AHEAD: usize = 2;
+/// Blocks that are read and unsealed ahead of their turn: about 1 MiB each, and the largest entry at worst.
+const BLOCKS_AHEAD: usize = 3;
 
 /// What a fold from a snapshot needs of the timeline that it lies on, up to the end of what is in the vault.
 ///
@@ -149,22 +154,33 @@ pub(crate) async fn reach(
     }
 }
 
-/// The blocks of these slices, up to the first that is not in the vault.
+/// The blocks of these slices, up to the first that is not in the vault. Some are read and unsealed while those before them
+/// are being looked at.
 fn blocks(services: &Services, slices: Vec<SliceRow>) -> BoxStream<'static, Result<Bytes, JobError>> {
-    let services = services.clone();
+    let (opening, reading) = (services.clone(), services.clone());
     let in_the_vault = |row: &SliceRow| row.state == SliceState::Stored;
     stream::iter(slices.into_iter().take_while(in_the_vault))
-        .map(Ok)
-        .and_then(move |row| blocks_of(services.clone(), row))
+        .map(move |row| in_a_task(open(opening.clone(), row)))
+        .buffered(SLICES_AHEAD)
+        .map_ok(|slice| {
+            let blocks = 0..slice.blocks().len();
+            stream::iter(blocks.map(move |block| Ok::<_, JobError>((slice.clone(), block))))
+        })
         .try_flatten()
+        .map_ok(move |(slice, block)| in_a_task(read(reading.clone(), slice, block)))
+        .try_buffered(BLOCKS_AHEAD)
         .boxed()
 }
 
-/// The blocks of one slice.
-async fn blocks_of(
-    services: Services,
-    row: SliceRow,
-) -> Result<BoxStream<'static, Result<Bytes, JobError>>, JobError> {
+/// Goes on while nobody waits for it.
+async fn in_a_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, JobError>> + Send + 'static,
+) -> Result<T, JobError> {
+    let worked = AbortOnDropHandle::new(tokio::spawn(work)).await;
+    worked.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the reading of a slice", e))?
+}
+
+async fn open(services: Services, row: SliceRow) -> Result<Slice, JobError> {
     let name: ObjectName =
         row.name.parse().map_err(|e| JobError::failed_by("the catalog names a slice that is none", e))?;
     let slice = match Slice::open(&services.vault, &name).await {
@@ -176,14 +192,14 @@ async fn blocks_of(
             "the slice {name} does not hold what the catalog says; run rebuild-catalog"
         )));
     }
-    let blocks = (0..slice.blocks().len()).map(move |block| (services.clone(), slice.clone(), block));
-    let read = stream::iter(blocks).then(|(services, slice, block)| async move {
-        match slice.read_block(block).await {
-            Ok(bytes) => Ok(Bytes::from(bytes)),
-            Err(error) => Err(damage::noted(&services.catalog, error).await),
-        }
-    });
-    Ok(read.boxed())
+    Ok(slice)
+}
+
+async fn read(services: Services, slice: Slice, block: usize) -> Result<Bytes, JobError> {
+    match slice.read_block(block).await {
+        Ok(bytes) => Ok(Bytes::from(bytes)),
+        Err(error) => Err(damage::noted(&services.catalog, error).await),
+    }
 }
 
 /// The time as the fold knows it.

@@ -30,17 +30,17 @@ pub struct SegmentStore {
     added: Arc<AtomicU64>,
 }
 
-/// A segment on its way; the entry comes when it is durable. Dropped, it stops.
-pub struct Pending {
-    task: AbortOnDropHandle<Result<SegmentEntry, JobError>>,
+/// A segment or a delta on its way; the entry comes when it is durable. Dropped, it stops.
+pub struct Pending<T = SegmentEntry> {
+    task: AbortOnDropHandle<Result<T, JobError>>,
 }
 
-impl Pending {
-    /// Waits until the segment is durable.
+impl<T> Pending<T> {
+    /// Waits until it is durable.
     ///
     /// # Errors
     /// What the vault or the catalog said.
-    pub async fn entry(self) -> Result<SegmentEntry, JobError> {
+    pub async fn entry(self) -> Result<T, JobError> {
         self.task
             .await
             .map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the storing of a segment", e))?
@@ -78,10 +78,7 @@ impl SegmentStore {
     /// # Errors
     /// When the job must stop.
     pub async fn submit(&self, builder: SegmentBuilder, as_of: ClusterTime) -> Result<Pending, JobError> {
-        let permit =
-            self.ctx.or_stop(Arc::clone(&self.ctx.services().budget.segments).acquire_owned()).await?;
-        let permit = permit.map_err(|_| JobError::Shutdown)?;
-        let store = self.clone();
+        let (permit, store) = (self.room().await?, self.clone());
         let task = tokio::spawn(async move { store.store(builder, as_of, permit).await });
         Ok(Pending { task: AbortOnDropHandle::new(task) })
     }
@@ -133,17 +130,32 @@ impl SegmentStore {
         Ok(entry)
     }
 
-    /// Stores a delta, unless it is there.
+    /// Waits until one more may be on its way.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, JobError> {
+        let room = Arc::clone(&self.ctx.services().budget.segments).acquire_owned();
+        self.ctx.or_stop(room).await?.map_err(|_| JobError::Shutdown)
+    }
+
+    /// Hands a delta over, as [`SegmentStore::submit`] does a segment.
     ///
     /// # Errors
-    /// What the vault or the catalog said.
-    pub async fn put_delta(&self, builder: DeltaBuilder) -> Result<DeltaEntry, JobError> {
-        let budget = &self.ctx.services().budget;
-        let permit = self.ctx.or_stop(Arc::clone(&budget.segments).acquire_owned()).await?;
-        let _until_durable = permit.map_err(|_| JobError::Shutdown)?;
+    /// When the job must stop.
+    pub async fn submit_delta(&self, builder: DeltaBuilder) -> Result<Pending<DeltaEntry>, JobError> {
+        let (permit, store) = (self.room().await?, self.clone());
+        let task = tokio::spawn(async move { store.store_delta(builder, permit).await });
+        Ok(Pending { task: AbortOnDropHandle::new(task) })
+    }
+
+    /// Stores a delta, unless it is there.
+    async fn store_delta(
+        &self,
+        builder: DeltaBuilder,
+        _until_durable: OwnedSemaphorePermit,
+    ) -> Result<DeltaEntry, JobError> {
         let vault = self.ctx.vault();
         let sealing = vault.clone();
-        let sealed = on_processor(&budget.processors, move || builder.seal(&sealing)).await??;
+        let processors = &self.ctx.services().budget.processors;
+        let sealed = on_processor(processors, move || builder.seal(&sealing)).await??;
         let name = sealed.entry.name;
         let is_whole = self.pinned(&[name]).await?.contains(&name)
             && vault.stored_bytes(&name).await? == Some(sealed.entry.stored_bytes);

@@ -1,19 +1,19 @@
 //! Where changes go that are not applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures::TryStreamExt as _;
 use history::{
     ClusterTime, CollectionId, Cut, Cutter, SortKey,
-    change::{Change, Coalesced, Pending, Write, record_bytes},
+    change::{self, Change, Coalesced, Write, record_bytes},
 };
-use vault::{DeltaBuilder, DeltaList, DeltaRun, Manifest, ManifestWriter};
+use vault::{DeltaBuilder, DeltaEntry, DeltaList, DeltaRun, Manifest, ManifestWriter};
 
 use super::{RUNS_MAX, StoredRun};
 use crate::{
     fold::{FoldFailure, lister::pin_all},
     lease::JobError,
-    pipeline::SegmentStore,
+    pipeline::{Pending, SegmentStore},
 };
 
 /// Objects are pinned so many at a time.
@@ -35,6 +35,8 @@ pub(in crate::fold) struct Keeping<'a> {
     standing_through: ClusterTime,
     list: DeltaList,
     builder: DeltaBuilder,
+    /// In the order of the list.
+    on_their_way: VecDeque<Pending<DeltaEntry>>,
     cutter: Cutter,
     last: Option<(CollectionId, SortKey)>,
     documents: BTreeMap<CollectionId, i64>,
@@ -64,6 +66,7 @@ impl<'a> Keeping<'a> {
             standing_through,
             list: writer.delta_list(),
             builder: DeltaBuilder::new(),
+            on_their_way: VecDeque::new(),
             cutter: Cutter::new(),
             last: None,
             documents: BTreeMap::new(),
@@ -75,7 +78,7 @@ impl<'a> Keeping<'a> {
         for (key, coalesced) in kept {
             *self.documents.entry(id).or_default() += net(&coalesced);
             // What came and went again leaves nothing, unless a run that stays has that it came.
-            let is_nothing = coalesced.is_new && matches!(coalesced.pending, Pending::Delete);
+            let is_nothing = coalesced.is_new && matches!(coalesced.pending, change::Pending::Delete);
             if is_nothing && coalesced.first.time > self.standing_through {
                 continue;
             }
@@ -120,13 +123,27 @@ impl<'a> Keeping<'a> {
             return Ok(());
         }
         let builder = std::mem::take(&mut self.builder);
-        let entry = self.store.put_delta(builder).await?;
-        Ok(self.list.push(&entry).await?)
+        // Those on their way are few: whoever hands one over waits for room.
+        let pending = self.store.submit_delta(builder).await?;
+        self.on_their_way.push_back(pending);
+        while self.on_their_way.front().is_some_and(Pending::is_done) {
+            self.list_first().await?;
+        }
+        Ok(())
+    }
+
+    /// Lists the first delta that is on its way, once it is durable.
+    async fn list_first(&mut self) -> Result<(), JobError> {
+        let Some(first) = self.on_their_way.pop_front() else { return Ok(()) };
+        Ok(self.list.push(&first.entry().await?).await?)
     }
 
     /// The runs of the snapshot as of `at`, everything in them durable and pinned.
     pub(in crate::fold) async fn finish(mut self, at: model::ClusterTime) -> Result<Kept, FoldFailure> {
         self.seal().await?;
+        while !self.on_their_way.is_empty() {
+            self.list_first().await?;
+        }
         let mut runs = Vec::new();
         for Standing { run, live } in self.standing {
             if live == 0 {
@@ -196,7 +213,7 @@ pub(in crate::fold) fn stored(ctx: &crate::lease::JobContext, manifest: &Manifes
 
 /// By how much changes make the documents more, or fewer.
 fn net(coalesced: &Coalesced) -> i64 {
-    let is_there = !matches!(coalesced.pending, Pending::Delete);
+    let is_there = !matches!(coalesced.pending, change::Pending::Delete);
     i64::from(is_there) - i64::from(!coalesced.is_new)
 }
 
@@ -207,19 +224,19 @@ pub(in crate::fold) fn changes_of(
     coalesced: Coalesced,
 ) -> Vec<Change<'static>> {
     let Coalesced { pending, is_new, last, .. } = coalesced;
-    let change = |position, write| Change { collection, key: key.clone(), position, write };
+    let one = |position, write| Change { collection, key: key.clone(), position, write };
     match pending {
-        Pending::Put(document) if is_new => vec![change(last, Write::Insert(document.into()))],
-        Pending::Put(document) => vec![change(last, Write::Replace(document.into()))],
-        Pending::Delete => vec![change(last, Write::Delete)],
-        Pending::Patches(patches) => patches
+        change::Pending::Put(document) if is_new => vec![one(last, Write::Insert(document.into()))],
+        change::Pending::Put(document) => vec![one(last, Write::Replace(document.into()))],
+        change::Pending::Delete => vec![one(last, Write::Delete)],
+        change::Pending::Patches(patches) => patches
             .into_iter()
             .map(|patch| {
                 let write = match patch.new {
                     Some(new) => Write::Reapply { new: new.into(), diff: patch.diff.into() },
                     None => Write::Patch(patch.diff.into()),
                 };
-                change(patch.at, write)
+                one(patch.at, write)
             })
             .collect(),
     }

@@ -331,8 +331,14 @@ async fn what_others_write_meanwhile_is_undone_and_told() {
             let first = moment == "restore.rewind.begun" && calls.fetch_add(1, Ordering::SeqCst) == 0;
             let client = client.clone();
             async move {
+                let seats = client.database("work").collection::<Document>("seats");
+                if moment == "restore.staged" {
+                    // What was looked up already, and what was not.
+                    seats.insert_one(doc! { "_id": 5, "seat": 55 }).await.unwrap();
+                    seats.delete_one(doc! { "_id": 7 }).await.unwrap();
+                    seats.insert_one(doc! { "_id": 6.5, "seat": 65 }).await.unwrap();
+                }
                 if first {
-                    let seats = client.database("work").collection::<Document>("seats");
                     // In the way of what is put back, and where nobody looks.
                     seats.insert_one(doc! { "_id": "intruder", "seat": 5 }).await.unwrap();
                     seats.update_one(doc! { "_id": 2 }, doc! { "$set": { "x": 1 } }).await.unwrap();
@@ -349,6 +355,36 @@ async fn what_others_write_meanwhile_is_undone_and_told() {
     assert!(calls.load(Ordering::SeqCst) > 0);
     oracle::assert_same(&before, &data(&client).await);
     assert_eq!(receipt["foreignWrites"]["count"], 2, "{:#}", receipt["foreignWrites"]);
+    captured.stop().await;
+}
+
+/// Nobody waits behind the fence while the vault is searched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_documents_were_is_looked_up_before_others_are_kept_out() {
+    let server = server(Options::version("6.0.5"), &[]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let segments = bench.dir.path().join("vault/v1/segments");
+    let hiding = probe(move |moment, _| {
+        let away = segments.with_extension("away");
+        match moment {
+            "restore.fenced" => std::fs::rename(&segments, away).unwrap(),
+            "restore.switched" => std::fs::rename(away, &segments).unwrap(),
+            _ => {}
+        }
+        std::future::ready(())
+    });
+    let captured = Captured::over(bench, Some(hiding)).await;
+    let client = captured.bench.client.clone();
+    make(&client, false).await;
+    let at = captured.now().await;
+    let before = data(&client).await;
+    let things = client.database("work").collection::<Document>("things");
+    things.update_many(doc! { "_id": { "$lt": 500 } }, doc! { "$set": { "bad": 1 } }).await.unwrap();
+    things.delete_many(doc! { "_id": { "$gt": 1_000 } }).await.unwrap();
+    let receipt = rewound(&captured, at).await;
+    oracle::assert_same(&before, &data(&client).await);
+    assert!(receipt["rewind"]["bytesReadFromVault"].as_u64().unwrap() > 0, "{:#}", receipt["rewind"]);
     captured.stop().await;
 }
 

@@ -58,6 +58,7 @@ pub(crate) use whole::of_everything;
 use checkpoint::{Checkpoint, Switched};
 use errors::job_error;
 use fence::Fence;
+use rewind::Known;
 use source::Restore;
 
 /// Obligation: a write block that we raised has to be lifted.
@@ -102,6 +103,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     let job = Arc::new(job);
     preflight::count(ctx, &job);
 
+    let mut known = Known::default();
     if job.row.state != RestoreState::CutOver {
         ctx.or_stop(preflight::check(ctx, &job)).await??;
         crash::point("restore.after-preflight");
@@ -116,6 +118,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
             order::prove_staged(ctx, &job, &mut state).await?;
         }
         ahead::read(ctx, &job).await?;
+        known = rewind::look_ahead(ctx, &job, &state).await?;
         crash::point("restore.after-stage");
         ctx.services().probe("restore.staged", &job.job).await;
         ctx.check()?;
@@ -130,7 +133,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
             state.decided_ms.get_or_insert(ctx.now().0);
             ctx.checkpoint(&state).await?;
         }
-        switch(ctx, &job, &mut state).await?;
+        switch(ctx, &job, &mut state, &known).await?;
     }
     // Of this attempt, or of one that died before it could.
     fence::lift(ctx, &job).await?;
@@ -147,11 +150,16 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
 }
 
 /// The cut-over. A block that it raised is lifted when it fails; when it succeeds, that is the caller's.
-async fn switch(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
+async fn switch(
+    ctx: &JobContext,
+    job: &Arc<Restore>,
+    state: &mut Checkpoint,
+    known: &Known,
+) -> Result<(), JobError> {
     ctx.progress().phase("cutOver");
     let memory = rewind::memory(ctx, state).await?;
     let (fence, since) = fence::raise(ctx, job).await?;
-    let switched = switch_behind(ctx, job, state, &fence, since, memory).await;
+    let switched = switch_behind(ctx, job, state, &fence, since, memory, known).await;
     crash::point("restore.cutover.before-lift");
     // Not when the lease is lost: then the block is the business of whoever goes on.
     if switched.is_err() && ctx.holds_lease() {
@@ -168,6 +176,7 @@ async fn switch_behind(
     fence: &Fence,
     since: ClusterTime,
     memory: Option<Memory>,
+    known: &Known,
 ) -> Result<(), JobError> {
     if state.cut_over_since.is_none() {
         standing::refuse(job).await?;
@@ -177,7 +186,7 @@ async fn switch_behind(
         ctx.checkpoint(state).await?;
     }
     ctx.services().probe("restore.fenced", &job.job).await;
-    rewind::undo(ctx, job, state, memory).await?;
+    rewind::undo(ctx, job, state, memory, known).await?;
     cutover::run(ctx, job, state).await?;
     ctx.services().probe("restore.switched", &job.job).await;
     ctx.check()?;

@@ -1,7 +1,7 @@
 //! From a record to differences: each document that was written to is looked up as it was, in the vault, and the record
 //! tells what it is now. Only the blocks are read that may hold one of them.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::{
     FutureExt as _, StreamExt as _, TryStreamExt as _,
@@ -17,6 +17,7 @@ use super::{
     super::source::Item,
     decision::id_of,
     differences::{Difference, Differences, Writer},
+    known::{KnownDocuments, Was},
 };
 use crate::{
     damage,
@@ -36,11 +37,13 @@ const SEARCH_BYTES: usize = 1 << 20;
 /// Why a collection cannot stay, in words.
 pub(super) type Refused = String;
 
-/// Finds what is different in one collection. `changed` stands at it, and behind it afterwards, unless it is refused.
+/// Finds what is different in one collection. `changed` stands at it, and behind it afterwards, unless it is refused. What is
+/// known is not looked up.
 pub(super) async fn compare(
     ctx: &JobContext,
     manifest: &Manifest,
     item: &Item,
+    known: KnownDocuments,
     changed: &mut Changed,
     spill: &mut SpillWriter,
 ) -> Result<Result<Differences, Refused>, JobError> {
@@ -49,8 +52,9 @@ pub(super) async fn compare(
         Ok(beside) => Arc::new(beside),
         Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
     };
-    let (writer, searches) = (Writer::new(spill), FuturesOrdered::new());
-    let mut comparing = Comparing { ctx, id, beside, changed, writer, searches };
+    let (mut writer, searches) = (Writer::new(spill), FuturesOrdered::new());
+    writer.read(known.bytes_read);
+    let mut comparing = Comparing { ctx, id, beside, known, changed, writer, searches };
     match comparing.all(manifest, item).await {
         Ok(()) => Ok(Ok(comparing.writer.finish()?)),
         Err(Ended::Refused(reason)) => {
@@ -74,7 +78,7 @@ impl<E: Into<JobError>> From<E> for Ended {
 }
 
 /// Changed documents, each with what it was.
-type Found = Vec<(ChangedDocument, Option<Vec<u8>>)>;
+type Found = Vec<(ChangedDocument, Was)>;
 
 /// What a search has come to, with the permit for the memory that it takes.
 struct Searched {
@@ -87,6 +91,7 @@ struct Comparing<'a> {
     ctx: &'a JobContext,
     id: CollectionId,
     beside: Arc<Beside>,
+    known: KnownDocuments,
     changed: &'a mut Changed,
     writer: Writer<'a>,
     searches: FuturesOrdered<BoxFuture<'static, Result<Searched, Ended>>>,
@@ -119,6 +124,10 @@ impl Comparing<'_> {
             }
             let changes = self.changed.take(self.id, bound.clone(), SEARCH_BYTES).await?;
             let is_cut = changes.last().is_some_and(|last| last.more);
+            let mut known = Vec::with_capacity(changes.len());
+            for change in &changes {
+                known.push(self.known.was(change.key.as_bytes()).await?);
+            }
             let permit = self.permit().await?;
             let search = Search {
                 ctx: self.ctx.clone(),
@@ -126,7 +135,7 @@ impl Comparing<'_> {
                 beside: Arc::clone(&self.beside),
                 segment: segment.clone(),
             };
-            self.searches.push_back(search.run(changes, permit).boxed());
+            self.searches.push_back(search.run(changes, known, permit).boxed());
             while self.searches.len() >= SEARCHES_MAX || (is_cut && !self.searches.is_empty()) {
                 self.settle_one().await?;
             }
@@ -204,38 +213,45 @@ impl Search {
     async fn run(
         self,
         changes: Vec<ChangedDocument>,
+        known: Vec<Option<Was>>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Searched, Ended> {
-        let Some(segment) = &self.segment else {
-            let found = changes.into_iter().map(|change| (change, None)).collect();
-            return Ok(Searched { found, read_bytes: 0, _permit: permit });
-        };
-        let keys: Vec<_> = changes.iter().map(|change| change.key.as_bytes().to_vec()).collect();
-        let (stored, mut read_bytes) = match self.ctx.vault().read_documents(segment, &keys).await {
-            Ok(found) => found,
-            Err(error) => return Err(damage::noted(self.ctx.catalog(), error).await.into()),
-        };
-        let pending = self.pending(segment, &changes).await?;
-        read_bytes += pending.read_bytes;
+        let unknown = changes.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let keys: Vec<_> = unknown.map(|(change, _)| &change.key).collect();
+        let (mut looked_up, read_bytes) = self.look_up(&keys).await?;
         let mut found = Vec::with_capacity(changes.len());
-        for (change, stored) in changes.into_iter().zip(stored) {
-            let was = pending.onto(change.key.as_bytes(), stored);
-            let was = was.map_err(|defect| contradicted(&change.key, &defect.to_string()))?;
+        for (change, known) in changes.into_iter().zip(known) {
+            let was = known.or_else(|| looked_up.pop_front()).unwrap_or_default();
             found.push((change, was));
         }
         Ok(Searched { found, read_bytes, _permit: permit })
     }
 
+    /// What the documents with these keys were, and what was read to find out.
+    async fn look_up(&self, keys: &[&SortKey]) -> Result<(VecDeque<Was>, u64), Ended> {
+        let (Some(segment), false) = (&self.segment, keys.is_empty()) else {
+            return Ok((keys.iter().map(|_| None).collect(), 0));
+        };
+        let bytes: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let (stored, read_bytes) = match self.ctx.vault().read_documents(segment, &bytes).await {
+            Ok(found) => found,
+            Err(error) => return Err(damage::noted(self.ctx.catalog(), error).await.into()),
+        };
+        let pending = self.pending(segment, keys).await?;
+        let mut found = VecDeque::with_capacity(keys.len());
+        for (key, stored) in keys.iter().zip(stored) {
+            let was = pending.onto(key.as_bytes(), stored);
+            found.push_back(was.map_err(|defect| contradicted(key, &defect.to_string()))?);
+        }
+        Ok((found, read_bytes + pending.read_bytes))
+    }
+
     /// What the manifest keeps beside the segment of these documents.
-    async fn pending(
-        &self,
-        segment: &SegmentEntry,
-        changes: &[ChangedDocument],
-    ) -> Result<Pending, JobError> {
-        let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+    async fn pending(&self, segment: &SegmentEntry, keys: &[&SortKey]) -> Result<Pending, JobError> {
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
             return Ok(Pending::default());
         };
-        let (from, to) = (first.key.as_bytes(), behind(&last.key));
+        let (from, to) = (first.as_bytes(), behind(last));
         if !self.beside.may_touch(self.id, from, Some(&to)) {
             return Ok(Pending::default());
         }

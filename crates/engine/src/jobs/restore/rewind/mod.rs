@@ -6,7 +6,8 @@
 //! 1. [`decide`], before anything is written: which collections stay, what is made anew because it was dropped, altered,
 //!    capped and written to, or a time series that was written to; and whether that is cheaper than to restore everything.
 //!    What is made anew goes the way of every restore, under staging names.
-//! 2. [`undo`], behind the fence, in rounds: the record is followed up to a time after the fence, and what every touched
+//! 2. [`look_ahead`], still before the fence: what changed documents were is looked up, so that nobody waits for it.
+//! 3. [`undo`], behind the fence, in rounds: the record is followed up to a time after the fence, and what every touched
 //!    document is now is computed from it. The target has to agree, document by document, before the first write; then
 //!    indexes go that were made since, documents are removed and inserted, missing indexes are built, and
 //!    everything that was touched is read back.
@@ -18,6 +19,7 @@
 mod compare;
 mod decision;
 mod differences;
+mod known;
 mod lifetimes;
 mod round;
 mod state;
@@ -30,6 +32,7 @@ use model::{ClusterTime, restore::RestoreState};
 use mongo::{CollectionInfo, Namespace, write::collections};
 use serde_json::{Value, json};
 
+pub(crate) use known::Known;
 pub(crate) use lifetimes::{PARKED_TTL, put_back as put_lifetime_back, settle as settle_lifetimes};
 pub(crate) use state::{Decision, Plan};
 
@@ -53,7 +56,7 @@ use crate::{
     timeline,
 };
 use decision::{Changes, Cost, Verdict, id_of, verdict};
-use round::Round;
+use round::{Round, Work};
 use state::Begun;
 
 /// Rounds before it is given up to undo what others keep writing.
@@ -112,7 +115,9 @@ pub(crate) async fn plan_only(
             };
             let mut plan = (**plan).clone();
             let memory = Memory::of(ctx).await?;
-            let begun = Round { ctx, job, timeline: &timeline, until, memory }.plan(&mut plan).await?.begun();
+            let known = &Known::default();
+            let round = Round { ctx, job, timeline: &timeline, until, memory, known };
+            let begun = round.plan(&mut plan).await?.begun();
             plan.to_json(Some(&begun))
         }
         Some(full) => full.to_json(),
@@ -288,6 +293,26 @@ pub(crate) async fn memory(ctx: &JobContext, state: &Checkpoint) -> Result<Optio
     }
 }
 
+/// Looks up, before others are kept out, what documents were that have changed by now. What cannot be found out is left to
+/// [`undo`], which finds the same in the way and says so.
+///
+/// # Errors
+/// [`JobError`] when the vault or the target cannot be read.
+pub(crate) async fn look_ahead(
+    ctx: &JobContext,
+    job: &Restore,
+    state: &Checkpoint,
+) -> Result<Known, JobError> {
+    let Some(plan) = state.rewind.as_ref().and_then(Decision::rewind) else { return Ok(Known::default()) };
+    let Ok(timeline) = current(ctx, job).await? else { return Ok(Known::default()) };
+    ctx.progress().message("looking up what has changed");
+    let until = timeline.durable.time.max(restored_time(job));
+    let memory = Memory::of(ctx).await?;
+    let round = Round { ctx, job, timeline: &timeline, until, memory, known: &Known::default() };
+    let work = round.try_plan(&mut plan.clone()).await?;
+    Ok(work.map(Work::into_known).unwrap_or_default())
+}
+
 /// Puts back what changed in what stays, or goes on with it. Others are kept out, as far as that is possible.
 ///
 /// # Errors
@@ -298,6 +323,7 @@ pub(crate) async fn undo(
     job: &Arc<Restore>,
     state: &mut Checkpoint,
     memory: Option<Memory>,
+    known: &Known,
 ) -> Result<(), JobError> {
     let (Some(Decision::Rewind(plan)), Some(memory)) = (&state.rewind, memory) else { return Ok(()) };
     if plan.done {
@@ -306,7 +332,7 @@ pub(crate) async fn undo(
     let mut rounds_left = ROUNDS_MAX;
     let mut preparations_left = plan.kept.len() + ROUNDS_MAX as usize;
     loop {
-        match round::run(ctx, job, state, &memory).await? {
+        match round::run(ctx, job, state, &memory, known).await? {
             round::Ended::Quiet => break,
             // Every lifetime is put aside once, and every collection given up once.
             round::Ended::Again if preparations_left > 0 => preparations_left -= 1,

@@ -21,7 +21,9 @@ use super::{
     Begun, Changes, Decision, Item, Plan, Restore, SpillWriter, Verdict, Way,
     compare::compare,
     differences::Differences,
-    follow, id_of, in_order_of_changes, lifetimes, listing,
+    follow, id_of, in_order_of_changes,
+    known::Known,
+    lifetimes, listing,
     target::{Collection, Side, Written},
     verdict,
 };
@@ -55,6 +57,8 @@ pub(super) struct Round<'a> {
     /// The time up to which the record is followed.
     pub(super) until: ClusterTime,
     pub(super) memory: Memory,
+    /// What was found out before.
+    pub(super) known: &'a Known,
 }
 
 /// What has to be done in a round.
@@ -79,6 +83,11 @@ struct Lifetime {
 }
 
 impl Work {
+    /// What was found of documents.
+    pub(super) fn into_known(self) -> Known {
+        Known::new(self.documents)
+    }
+
     /// As it is remembered.
     pub(super) fn begun(&self) -> Begun {
         let mut begun = Begun::default();
@@ -103,6 +112,7 @@ pub(super) async fn run(
     job: &Restore,
     state: &mut Checkpoint,
     memory: &Memory,
+    known: &Known,
 ) -> Result<Ended, JobError> {
     let Some(Decision::Rewind(plan)) = state.rewind.clone() else { return Ok(Ended::Quiet) };
     let mut plan = *plan;
@@ -112,7 +122,7 @@ pub(super) async fn run(
         Ok(timeline) => timeline,
         Err(reason) => return without_record(ctx, state, plan, &reason).await,
     };
-    let round = Round { ctx, job, timeline: &timeline, until, memory: memory.clone() };
+    let round = Round { ctx, job, timeline: &timeline, until, memory: memory.clone(), known };
     let given_up = plan.given_up.len();
     let work = match round.try_plan(&mut plan).await? {
         Ok(work) => work,
@@ -297,8 +307,9 @@ impl Round<'_> {
         })
     }
 
-    async fn try_plan(&self, plan: &mut Plan) -> Result<Result<Work, String>, JobError> {
-        let Self { ctx, job, timeline, until, ref memory } = *self;
+    /// The same, or why it cannot be told.
+    pub(super) async fn try_plan(&self, plan: &mut Plan) -> Result<Result<Work, String>, JobError> {
+        let Self { ctx, job, timeline, until, ref memory, .. } = *self;
         let mut changed = match follow(ctx, job, timeline, until, memory.clone()).await? {
             Ok(changed) => changed,
             Err(reason) => return Ok(Err(reason)),
@@ -352,7 +363,8 @@ impl Round<'_> {
         let malformed = |e| job_error("reading the indexes of", &item.ns, e);
         let repair = indexes::repair(&item.entry.meta.indexes, &info.indexes).map_err(malformed)?;
         if is_changed {
-            match compare(self.ctx, &self.job.manifest, item, changed, spill).await? {
+            let known = self.known.of(&item.ns);
+            match compare(self.ctx, &self.job.manifest, item, known, changed, spill).await? {
                 Ok(differences) => {
                     work.documents.insert(item.ns.clone(), differences);
                 }

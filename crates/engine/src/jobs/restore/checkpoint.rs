@@ -13,6 +13,18 @@ use vault::DetachedManifest;
 
 use super::rewind::Decision;
 
+/// What the fold of a state took, for the receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FoldTold {
+    /// Entries of the record that were read.
+    pub(crate) entries: u64,
+    /// Writes of documents that were folded.
+    pub(crate) writes: u64,
+    /// How long it took.
+    pub(crate) duration_ms: u64,
+}
+
 /// The durable state of a restore job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -20,6 +32,9 @@ pub(crate) struct Checkpoint {
     /// The state at a point in time, folded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) folded: Option<DetachedManifest>,
+    /// What that took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fold: Option<FoldTold>,
     /// What of the state is loaded and had changes beside its segments, whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) whole: Vec<DetachedManifest>,

@@ -3,11 +3,17 @@
 //! It is a manifest like that of a snapshot, whose root stays in the job's checkpoint: its segments and pages are in the
 //! vault and pinned for the job, and are garbage when the job has ended.
 
+use std::time::Instant;
+
 use catalog::RestoreJob;
 use model::ClusterTime;
 use vault::Manifest;
 
-use super::{RestoreOptions, checkpoint::Checkpoint, source::open_manifest};
+use super::{
+    RestoreOptions,
+    checkpoint::{Checkpoint, FoldTold},
+    source::open_manifest,
+};
 use crate::{
     crash,
     fold::{Folded, FoldedCollection, Hindered, Only, Sparse, Wish, fold_manifest},
@@ -40,6 +46,7 @@ pub(super) async fn manifest(
     let timeline = timeline_of(ctx, row, at).await?;
     require_on(ctx, &snapshot, &timeline).await?;
     ctx.progress().phase("fold");
+    let began = Instant::now();
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
     let only = options.selection.as_ref().map_or(Only::Everything, Only::Selected);
@@ -67,6 +74,8 @@ pub(super) async fn manifest(
     crash::point("fold.restore-folded");
     let manifest = Manifest::attach(ctx.vault(), &detached)?;
     state.folded = Some(detached);
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    state.fold = Some(FoldTold { entries: counters.entries, writes: counters.writes, duration_ms });
     ctx.checkpoint(state).await?;
     ctx.progress().restart();
     Ok(manifest)

@@ -62,6 +62,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "snapshotId": job.row.snapshot_id,
         "snapshotClusterTime": job.manifest.header().cluster_time.to_string(),
         "pointInTime": job.row.point_in_time.map(|point| point.time().to_string()),
+        "fold": state.fold,
         "target": job.target.name,
         "targetVersion": job.deployment.identity().version_text,
         "untestedVersion": job.deployment.identity().untested.then_some(true),

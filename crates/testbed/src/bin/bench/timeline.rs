@@ -38,6 +38,10 @@ const IN_A_RANGE: &str = "rewind of 10,000 documents side by side";
 const AT_RANDOM: &str = "rewind of 10,000 documents anywhere";
 const OF_SNAPSHOT: &str = "restore of the snapshot alone";
 const OF_POINT: &str = "restore to a point in time after the operations";
+const FOLDING: &str = "operations folded for it";
+const ONE_DOCUMENT: &str = "one document after the operations";
+const SINGLY: &str = "applyOps, one operation per command";
+const TOGETHER: &str = "applyOps, 1,000 operations per command";
 
 /// Measures all of it.
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
@@ -66,6 +70,8 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     report.ratio("rewind side by side is faster than restoring everything by", FULL, IN_A_RANGE);
     report.ratio("rewind anywhere is faster than restoring everything by", FULL, AT_RANDOM);
     report.ratio("a point in time takes longer than its snapshot by", OF_POINT, OF_SNAPSHOT);
+    report.ratio("folding is faster than applyOps, one operation per command, by", FOLDING, SINGLY);
+    report.ratio("folding is faster than applyOps, 1,000 operations per command, by", FOLDING, TOGETHER);
     Ok(())
 }
 
@@ -240,6 +246,7 @@ impl Bench<'_> {
         report.time("recording: how far behind, 99 of 100 looks", Duration::from_secs(p99));
         let at = self.now().await?;
         self.caught_up().await?;
+        self.one_document(&at, report)?;
 
         let target = server(self.plan, 1.0).await?;
         self.ebbtide.client(&["cluster", "add", "target", "--uri", &target.uri()])?;
@@ -247,9 +254,24 @@ impl Bench<'_> {
         report.time(OF_SNAPSHOT, took);
         let replayed = self.replay(&target.client().await?, base, report).await;
         replayed.context("replay operations by applyOps")?;
-        let (took, _) = self.restore(&["--at", &at, "--target", "target"])?;
+        let (took, answer) = self.restore(&["--at", &at, "--target", "target"])?;
         report.time(OF_POINT, took);
+        let fold = &answer["receipt"]["fold"];
+        let (writes, ms) =
+            fold["writes"].as_f64().zip(fold["durationMs"].as_f64()).context("what was folded")?;
+        report.per_second(FOLDING, writes * 1_000.0 / ms.max(1.0));
         self.ebbtide.client(&["cluster", "remove", "target"])?;
+        Ok(())
+    }
+
+    /// One document out of all that was recorded.
+    fn one_document(&self, at: &str, report: &mut Report) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let shown = self.ebbtide.client(&["doc", "show", "source", "bench.events", "4711", "--at", at])?;
+        report.time(ONE_DOCUMENT, started.elapsed());
+        if shown["document"].is_null() {
+            bail!("the document is not shown: {shown}");
+        }
         Ok(())
     }
 
@@ -303,13 +325,13 @@ impl Bench<'_> {
             admin.run_command(doc! { "applyOps": [entry] }).await?;
         }
         let rate = singly.len() as f64 / started.elapsed().as_secs_f64();
-        report.per_second("applyOps, one operation per command", rate);
+        report.per_second(SINGLY, rate);
         let started = Instant::now();
         for some in together.chunks(REPLAY_BATCH) {
             admin.run_command(doc! { "applyOps": some }).await?;
         }
         let rate = together.len() as f64 / started.elapsed().as_secs_f64();
-        report.per_second("applyOps, 1,000 operations per command", rate);
+        report.per_second(TOGETHER, rate);
         Ok(())
     }
 }

@@ -42,19 +42,27 @@ impl Captured {
 
     /// Captures the deployment of this bench, which gets its base.
     pub async fn over(bench: Bench, probe: Option<Probe>) -> Self {
+        let settings = bench.settings();
+        let captured = Self::begin(bench, settings, probe).await;
+        let begun = std::time::Instant::now();
+        let (timelines, deployment) = (captured.bench.catalog.timelines(), captured.bench.deployment);
+        while timelines.ranges(deployment).await.unwrap().is_empty() {
+            pause(begun).await;
+        }
+        captured
+    }
+
+    /// Begins to capture the deployment of this bench, and waits for nothing.
+    pub async fn begin(bench: Bench, settings: Settings, probe: Option<Probe>) -> Self {
         let wanted = ContinuousBackup { pit_enabled: true, ..ContinuousBackup::default() };
         bench.catalog.timelines().set_continuous_backup(bench.deployment, wanted).await.unwrap();
-        let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..bench.settings() };
+        let settings = Settings { spool_dir: bench.dir.path().join("spool"), ..settings };
         let (mut engine, shutdown) = (bench.engine(settings), CancellationToken::new());
         if let Some(probe) = probe {
             engine = engine.with_probe(probe);
         }
         let until = shutdown.clone();
         let task = tokio::spawn(async move { engine.run(until).await });
-        let begun = std::time::Instant::now();
-        while bench.catalog.timelines().ranges(bench.deployment).await.unwrap().is_empty() {
-            pause(begun).await;
-        }
         Self { bench, shutdown, task }
     }
 

@@ -255,7 +255,8 @@ async fn fails_by_its_window(bench: &Bench, settings: Settings) {
     assert!(
         error.contains("the history of admin.system.users")
             && error.contains("raise minSnapshotHistoryWindowInSeconds yourself")
-            && error.contains("setParameter"),
+            && error.contains("setParameter")
+            && error.contains("or switch continuous backup on"),
         "{error}"
     );
     assert_eq!(bench.window().await, 3);

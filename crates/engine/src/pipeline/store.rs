@@ -23,7 +23,7 @@ use crate::{
 /// How often a job asks again whether the collector has finished deleting what it wants to write.
 const DELETING_POLL: Duration = Duration::from_millis(200);
 
-/// Stores segments of one job and one cluster time. Cheap to clone.
+/// Stores segments of one job. Cheap to clone.
 #[derive(Clone)]
 pub struct SegmentStore {
     ctx: JobContext,

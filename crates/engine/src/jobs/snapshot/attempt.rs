@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use mongo::{CollectionInfo, Namespace, read::Size};
+use mongo::{CollectionInfo, Namespace, listing::Pinned, read::Size};
 use tokio_util::task::AbortOnDropHandle;
 use vault::{ManifestHeader, ManifestWriter, Principals};
 
@@ -47,13 +47,34 @@ pub(super) struct Why {
     pub(super) after: Duration,
 }
 
+impl Why {
+    /// A read that does not count, in an attempt that began then.
+    pub(super) fn of(hit: Hit, began: Instant) -> Self {
+        let Hit { namespace, cause, needs_time } = hit;
+        Self { namespace, cause, too_old: false, needs_time, after: began.elapsed() }
+    }
+}
+
 impl From<JobError> for Again {
     fn from(error: JobError) -> Self {
         Self::Stop(error)
     }
 }
 
-/// Everything, read at one time and durable but for the manifest.
+/// What an attempt had when the history was gone at its time: read, proven and durable.
+pub(super) struct Begun {
+    /// The time.
+    pub(super) at: model::ClusterTime,
+    pub(super) manifest: ManifestWriter,
+    pub(super) pinner: Pinner,
+    pub(super) principals: Principals,
+    /// Everything that was there then, views included.
+    pub(super) listed: Vec<CollectionInfo>,
+    /// Those of it that were read.
+    pub(super) done: Vec<CollectionRead>,
+}
+
+/// Everything, read at one time or folded to one, and durable but for the manifest.
 pub(super) struct Everything {
     pub(super) manifest: ManifestWriter,
     pub(super) pinner: Pinner,
@@ -79,18 +100,15 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    pub(super) async fn run(&self, sizes: &mut HashMap<Namespace, Size>) -> Result<Everything, Again> {
+    /// Reads everything. When the history is gone under the read, `begun` gets what there is by then.
+    pub(super) async fn run(
+        &self,
+        sizes: &mut HashMap<Namespace, Size>,
+        begun: &mut Option<Begun>,
+    ) -> Result<Everything, Again> {
         let ctx = self.ctx;
         let deployment = &self.connected.deployment;
-        ctx.progress().phase("list");
-        let pinned = ctx
-            .or_stop(async {
-                let term = deployment.term().await?;
-                Ok((term, mongo::listing::pin(deployment).await?))
-            })
-            .await?;
-        let (term, pinned) = pinned
-            .map_err(|error| later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now()))?;
+        let (term, pinned) = self.list().await?.map_err(not_listed)?;
         let began = Instant::now();
         let at = to_model(pinned.at);
         tracing::info!(cluster_time = %at, collections = pinned.collections.len(), "reading {} collections at cluster time {at}", pinned.collections.len());
@@ -98,6 +116,7 @@ impl Attempt<'_> {
         crash::point("snapshot.pinned");
 
         let source = Arc::new(Source::new(deployment, term, pinned.at, self.cache_bytes));
+        let listed = pinned.collections.clone();
         let (with_documents, views) =
             pinned.collections.into_iter().partition::<Vec<_>, _>(|info| info.kind.has_documents());
         let learnt = ctx.or_stop(collection::learn_sizes(&source, &with_documents, sizes)).await?;
@@ -117,11 +136,29 @@ impl Attempt<'_> {
         let principals = principals::read(ctx, &source)
             .await
             .map_err(|(namespace, error)| sort_out(namespace, error, began))?;
-        let mut collections = self.read_all(&source, planned, &manifest, began).await?;
+        let mut done = Vec::with_capacity(planned.len());
+        if let Err(again) = self.read_all(&source, planned, &manifest, began, &mut done).await {
+            if matches!(&again, Again::Later(why) if why.too_old) {
+                *begun = Some(Begun { at, manifest, pinner, principals, listed, done });
+            }
+            return Err(again);
+        }
+        let mut collections = done;
         collections.extend(views.into_iter().map(|info| CollectionRead::empty(info, at)));
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
         let (excluded, kept) = (pinned.excluded, Kept::default());
         Ok(Everything { manifest, pinner, at, collections, excluded, principals, kept })
+    }
+
+    /// A listing that is true at a time, and the term of the primary by then.
+    pub(super) async fn list(&self) -> Result<Result<(i64, Pinned), mongo::Error>, JobError> {
+        let deployment = &self.connected.deployment;
+        self.ctx.progress().phase("list");
+        let listing = async {
+            let term = deployment.term().await?;
+            Ok((term, mongo::listing::pin(deployment).await?))
+        };
+        self.ctx.or_stop(listing).await
     }
 
     /// Reads some collections at a time that was pinned in this term of the primary.
@@ -139,11 +176,13 @@ impl Attempt<'_> {
         learnt.map_err(|error| later(Namespace::new("admin", "$cmd.collStats"), error, began))?;
         let size = |info: &CollectionInfo| sizes.get(&info.namespace).copied().unwrap_or_default();
         let planned = some.into_iter().map(|info| (info.clone(), size(&info))).collect();
-        self.read_all(&source, self.in_order(planned), manifest, began).await
+        let mut done = Vec::new();
+        self.read_all(&source, self.in_order(planned), manifest, began, &mut done).await?;
+        Ok(done)
     }
 
     /// The order in which collections are begun.
-    fn in_order(&self, mut planned: Vec<(CollectionInfo, Size)>) -> Vec<(CollectionInfo, Size)> {
+    pub(super) fn in_order(&self, mut planned: Vec<(CollectionInfo, Size)>) -> Vec<(CollectionInfo, Size)> {
         planned.sort_by_cached_key(|(info, size)| (self.heat(info), size.bytes, info.namespace.clone()));
         // The largest may have one reader for itself, and would keep everybody waiting if it came last.
         let cold = planned.partition_point(|(info, _)| self.heat(info) < usize::MAX);
@@ -153,24 +192,51 @@ impl Attempt<'_> {
         planned
     }
 
-    /// Reads the collections in the order given, some at a time, and looks behind each.
+    /// How collections are read at the time of a source.
+    pub(super) fn reading(&self, source: &Arc<Source>) -> Reading {
+        let tuning = &self.ctx.services().settings.tuning;
+        Reading {
+            ctx: self.ctx.clone(),
+            source: Arc::clone(source),
+            store: self.store.clone(),
+            split_bytes: tuning.split_bytes.unwrap_or(SPLIT_BYTES_MIN),
+            order: tuning.order,
+        }
+    }
+
+    /// Reads the collections in the order given, some at a time, and looks behind each. When the history goes, those are
+    /// `done` that count all the same.
     async fn read_all(
         &self,
         source: &Arc<Source>,
         planned: Vec<(CollectionInfo, Size)>,
         manifest: &ManifestWriter,
         began: Instant,
-    ) -> Result<Vec<CollectionRead>, Again> {
-        let ctx = self.ctx;
+        done: &mut Vec<CollectionRead>,
+    ) -> Result<(), Again> {
         let mut guard = Guard::new(&self.connected.deployment, source.term, source.at);
-        let mut done = Vec::with_capacity(planned.len());
-        let reading = Reading {
-            ctx: ctx.clone(),
-            source: Arc::clone(source),
-            store: self.store.clone(),
-            split_bytes: ctx.services().settings.tuning.split_bytes.unwrap_or(SPLIT_BYTES_MIN),
-            order: ctx.services().settings.tuning.order,
-        };
+        let ended = self.read_each(source, planned, manifest, began, &mut guard, done).await;
+        if matches!(&ended, Err(Again::Later(why)) if why.too_old) {
+            // Those that were not looked behind yet count when nothing is found now, and only then.
+            if let Err(error) = self.ctx.or_stop(guard.look()).await? {
+                tracing::debug!(error = %error, "what was read last cannot be looked behind: {error}");
+            }
+            done.truncate(guard.proven());
+        }
+        ended
+    }
+
+    async fn read_each(
+        &self,
+        source: &Arc<Source>,
+        planned: Vec<(CollectionInfo, Size)>,
+        manifest: &ManifestWriter,
+        began: Instant,
+        guard: &mut Guard,
+        done: &mut Vec<CollectionRead>,
+    ) -> Result<(), Again> {
+        let ctx = self.ctx;
+        let reading = self.reading(source);
         // What stands first is also begun first, and no more than there are readers are under way.
         let reads =
             planned.into_iter().map(|(info, size)| read_one(reading.clone(), info, size.bytes, manifest));
@@ -180,12 +246,11 @@ impl Attempt<'_> {
             ctx.services().probe("snapshot.collection-read", &read.info.namespace.to_string()).await;
             let urgent = self.heat(&read.info) < usize::MAX;
             let behind = Read { namespace: read.info.namespace.clone(), uuid: read.info.uuid };
-            fail_on(ctx.or_stop(guard.ended(behind, urgent)).await?, began)?;
             done.push(read);
+            fail_on(ctx.or_stop(guard.ended(behind, urgent)).await?, began)?;
             ctx.progress().collection_done();
         }
-        fail_on(ctx.or_stop(guard.look()).await?, began)?;
-        Ok(done)
+        fail_on(ctx.or_stop(guard.look()).await?, began)
     }
 
     /// Lower is read earlier: what DDL has hit last comes first.
@@ -220,24 +285,25 @@ async fn read_one(
 fn fail_on(looked: Result<Option<Hit>, mongo::Error>, began: Instant) -> Result<(), Again> {
     match looked {
         Ok(None) => Ok(()),
-        Ok(Some(hit)) => Err(Again::Later(Why {
-            namespace: hit.namespace,
-            cause: hit.cause,
-            too_old: false,
-            needs_time: hit.needs_time,
-            after: began.elapsed(),
-        })),
+        Ok(Some(hit)) => Err(Again::Later(Why::of(hit, began))),
         Err(error) => Err(later(Namespace::new("local", "oplog.rs"), error, began)),
     }
 }
 
-fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
+/// What becomes of an attempt when the deployment cannot be listed.
+pub(super) fn not_listed(error: mongo::Error) -> Again {
+    later(Namespace::new("admin", "$cmd.listCollections"), error, Instant::now())
+}
+
+/// What becomes of an attempt that began then, once the read of a collection has ended like that.
+pub(super) fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
     match error {
         ReadError::Job(error) => Again::Stop(error),
         ReadError::OutOfOrder => {
             Again::Stop(JobError::failed(format!("{namespace}: the server gave the same _id twice")))
         }
         ReadError::Mongo(error) => later(namespace, error, began),
+        ReadError::Falsified(hit) => Again::Later(Why::of(hit, began)),
         ReadError::LongKeys => {
             Again::Stop(JobError::failed(format!("{namespace}: its _ids are too long to be sorted")))
         }
@@ -245,7 +311,7 @@ fn sort_out(namespace: Namespace, error: ReadError, began: Instant) -> Again {
 }
 
 /// Whether a later attempt may do what this one could not.
-fn later(namespace: Namespace, error: mongo::Error, began: Instant) -> Again {
+pub(super) fn later(namespace: Namespace, error: mongo::Error, began: Instant) -> Again {
     use mongo::Error as E;
     let too_old = matches!(error, E::SnapshotTooOld { .. });
     let gone = matches!(

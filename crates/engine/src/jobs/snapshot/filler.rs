@@ -40,8 +40,11 @@ impl<'a> Filler<'a> {
         }
     }
 
-    pub(super) async fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<(), ReadError> {
-        if let Some(full) = self.segmenter.offer(key, document)? {
+    /// Takes the next document. Tells whether a segment ended before it.
+    pub(super) async fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<bool, ReadError> {
+        let full = self.segmenter.offer(key, document)?;
+        let has_ended = full.is_some();
+        if let Some(full) = full {
             self.submit(full).await?;
         }
         self.uncounted.0 += 1;
@@ -49,7 +52,7 @@ impl<'a> Filler<'a> {
         if self.uncounted.0 >= COUNT_AT_A_TIME {
             self.count();
         }
-        Ok(())
+        Ok(has_ended)
     }
 
     pub(super) async fn submit(&mut self, full: vault::SegmentBuilder) -> Result<(), JobError> {
@@ -80,6 +83,14 @@ impl<'a> Filler<'a> {
         std::mem::take(&mut self.entries)
     }
 
+    /// The same, once all segments that have ended are durable. What has come since the last of them is not among them.
+    pub(super) async fn settle(&mut self) -> Result<Vec<SegmentEntry>, JobError> {
+        while !self.pending.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(self.take_entries())
+    }
+
     /// What the keys of the segments take that are durable and not taken yet.
     pub(super) fn key_bytes(&self) -> usize {
         self.key_bytes
@@ -91,9 +102,6 @@ impl<'a> Filler<'a> {
         if let Some(last) = self.segmenter.finish() {
             self.submit(last).await?;
         }
-        while !self.pending.is_empty() {
-            self.settle_one().await?;
-        }
-        Ok(self.entries)
+        Ok(self.settle().await?)
     }
 }

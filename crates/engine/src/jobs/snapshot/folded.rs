@@ -25,7 +25,10 @@ use super::{
 use crate::{
     connect::{Connected, to_model},
     crash,
-    fold::{FoldFailure, FoldedCollection, Hindered, Only, Sparse, Unfoldable, Wish, fold_manifest},
+    fold::{
+        Counters, FoldFailure, Folded, FoldedCollection, Hindered, Only, Sparse, Unfoldable, Wish,
+        fold_manifest,
+    },
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
     timeline,
@@ -59,15 +62,11 @@ pub(super) async fn take(
     if base_on(ctx, &current).await?.is_none() {
         return Ok(Err(Instead::NoBase));
     }
-    ctx.progress().phase("list");
-    let pinned = ctx
-        .or_stop(async {
-            let term = connected.deployment.term().await?;
-            Ok::<_, mongo::Error>((term, mongo::listing::pin(&connected.deployment).await?))
-        })
-        .await?;
-    let (term, pinned) =
-        pinned.map_err(|e| JobError::retry_by(format!("{} cannot be listed", connected.row.name), e))?;
+    let attempt = Attempt { ctx, connected, store, header, cache_bytes, hot: &[] };
+    let (term, pinned) = attempt
+        .list()
+        .await?
+        .map_err(|e| JobError::retry_by(format!("{} cannot be listed", connected.row.name), e))?;
     let at = to_model(pinned.at);
     ctx.services().probe("snapshot.pinned", "").await;
     ctx.progress().phase("capture");
@@ -86,10 +85,46 @@ pub(super) async fn take(
         Err(FoldFailure::Job(error)) if !matches!(error, JobError::Failed { .. }) => return Err(error),
         Err(failure) => return Ok(Err(Instead::Because(failure_text(failure)))),
     };
+    let noted = note(&folded.counters, &current);
+    let mut completion = match complete(&attempt, term, pinned, folded, known).await? {
+        Ok(completion) => completion,
+        Err(reason) => return Ok(Err(Instead::Because(reason))),
+    };
+    completion.notes["folded"] = noted;
+    completion.notes["folded"]["base"] = base.id.to_string().into();
+    if let Some(bytes) = base.notes.get("sourceDiskBytes") {
+        completion.notes["sourceDiskBytes"] = bytes.clone();
+    }
+    Ok(Ok(completion))
+}
+
+/// What a snapshot says of the fold that it came of.
+pub(super) fn note(counters: &Counters, timeline: &Timeline) -> serde_json::Value {
+    json!({
+        "timeline": timeline.id,
+        "entries": counters.entries,
+        "writes": counters.writes,
+        "segmentsKept": counters.segments_kept,
+        "segmentsNew": counters.segments_new,
+        "documentsKeptBeside": counters.documents_kept_beside,
+        "vaultBytesRead": counters.bytes_read,
+    })
+}
+
+/// Compares what was folded with the listing at its time, reads what does not agree or is `known` to have a defect, and writes
+/// the manifest. Or says why the snapshot cannot be that.
+pub(super) async fn complete(
+    attempt: &Attempt<'_>,
+    term: i64,
+    pinned: Pinned,
+    folded: Folded,
+    known: &[Defect],
+) -> Result<Result<Completion, String>, JobError> {
+    let (ctx, at) = (attempt.ctx, folded.at);
     let mut reread = serde_json::Value::Null;
-    let (counters, principals, mut kept) = (folded.counters, folded.principals, folded.kept);
+    let (principals, mut kept) = (folded.principals, folded.kept);
     let Some(principals) = principals else {
-        return Ok(Err(Instead::Because("the snapshot that is the base has no users and roles".to_owned())));
+        return Ok(Err("the snapshot that is the base has no users and roles".to_owned()));
     };
     let Compared { mut collections, missing, defects } = compare(&pinned, folded.collections, known, at);
     let why = reasons(&folded.aside, &defects);
@@ -98,14 +133,13 @@ pub(super) async fn take(
         let names: BTreeSet<_> = missing.iter().map(|info| info.namespace.to_string()).collect();
         tracing::warn!(collections = ?names, why, "{} collections are read, because they cannot be folded: {why}", names.len());
         ctx.progress().phase("read");
-        let attempt = Attempt { ctx, connected, store, header, cache_bytes, hot: &[] };
         match attempt.read_some(term, pinned.at, missing, &folded.manifest).await {
             Ok(read) => collections.extend(read),
             Err(Again::Stop(error)) => return Err(error),
             Err(Again::Later(later)) => {
                 let why =
                     format!("{why}; and {} could not be read at {at}: {}", later.namespace, later.cause);
-                return Ok(Err(Instead::Because(why)));
+                return Ok(Err(why));
             }
         }
         collections.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
@@ -122,22 +156,9 @@ pub(super) async fn take(
         principals,
         kept,
     };
-    let mut completion = manifest::write(ctx, header, everything, store).await?;
-    completion.notes["folded"] = json!({
-        "base": base.id,
-        "timeline": current.id,
-        "entries": counters.entries,
-        "writes": counters.writes,
-        "segmentsKept": counters.segments_kept,
-        "segmentsNew": counters.segments_new,
-        "documentsKeptBeside": counters.documents_kept_beside,
-        "vaultBytesRead": counters.bytes_read,
-    });
+    let mut completion = manifest::write(ctx, attempt.header, everything, attempt.store).await?;
     if !reread.is_null() {
         completion.notes["reread"] = reread;
-    }
-    if let Some(bytes) = base.notes.get("sourceDiskBytes") {
-        completion.notes["sourceDiskBytes"] = bytes.clone();
     }
     Ok(Ok(completion))
 }
@@ -155,7 +176,7 @@ async fn fold(
     at: model::ClusterTime,
     header: &ManifestHeader,
     store: &SegmentStore,
-) -> Result<crate::fold::Folded, FoldFailure> {
+) -> Result<Folded, FoldFailure> {
     let name = base.manifest.as_deref().unwrap_or_default();
     let name: ObjectName = name.parse().map_err(|e| {
         JobError::failed_by(format!("the catalog names no manifest for the snapshot {}", base.id), e)

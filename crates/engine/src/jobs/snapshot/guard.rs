@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use mongo::{ClusterTime, DdlEvent, DdlKind, Deployment, Namespace};
 
 /// Reads that are not urgent are looked behind together, to spare the deployment a note in its oplog for each.
-const TOGETHER: usize = 64;
+pub(super) const TOGETHER: usize = 64;
 /// And none waits for longer than this.
-const WAIT_MAX: Duration = Duration::from_millis(250);
+pub(super) const WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// A collection whose read has ended.
+/// A collection whose read has ended, or has gone so far as is to be looked behind.
 #[derive(Debug, Clone)]
 pub(super) struct Read {
     pub(super) namespace: Namespace,
@@ -37,6 +37,8 @@ pub(super) struct Guard {
     events: Vec<DdlEvent>,
     waiting: Vec<Read>,
     since: Option<Instant>,
+    /// So many of the reads that it took, from the first on, are known to count.
+    proven: usize,
 }
 
 impl Guard {
@@ -49,6 +51,7 @@ impl Guard {
             events: vec![],
             waiting: vec![],
             since: None,
+            proven: 0,
         }
     }
 
@@ -69,23 +72,42 @@ impl Guard {
         if self.waiting.is_empty() {
             return Ok(None);
         }
+        let waiting = std::mem::take(&mut self.waiting);
+        self.since = None;
+        let hit = self.judge(&waiting).await?.into_iter().flatten().next();
+        if hit.is_none() {
+            self.proven += waiting.len();
+        }
+        Ok(hit)
+    }
+
+    /// How many of the reads that were taken are known to count: the first ones.
+    pub(super) fn proven(&self) -> usize {
+        self.proven
+    }
+
+    /// Looks behind these reads, which need not have been taken: what is known against each.
+    pub(super) async fn judge(&mut self, reads: &[Read]) -> Result<Vec<Option<Hit>>, mongo::Error> {
         let now = mongo::time::majority_now(&self.deployment).await?;
         // In an unchanged term everything that any member has shown is in the oplog that is searched. After an election
         // it may have been undone: then the old primary showed a collection as dropped that was not.
         let term = self.deployment.term().await?;
         if term != self.term {
-            let namespace = self.waiting.swap_remove(0).namespace;
-            let cause = "there was an election while it was read".to_owned();
-            return Ok(Some(Hit { namespace, cause, needs_time: true }));
+            let cause = "there was an election while it was read";
+            let hit = |read: &Read| Hit {
+                namespace: read.namespace.clone(),
+                cause: cause.to_owned(),
+                needs_time: true,
+            };
+            return Ok(reads.iter().map(|read| Some(hit(read))).collect());
         }
         self.events.extend(mongo::ddl::between(&self.deployment, self.searched_to, now).await?);
         self.searched_to = now;
-        self.since = None;
-        let hit = self.waiting.drain(..).find_map(|read| {
-            let event = self.events.iter().find(|event| falsifies(event, &read))?;
-            Some(Hit { cause: describe(event), namespace: read.namespace, needs_time: false })
-        });
-        Ok(hit)
+        let hit = |read: &Read| {
+            let event = self.events.iter().find(|event| falsifies(event, read))?;
+            Some(Hit { cause: describe(event), namespace: read.namespace.clone(), needs_time: false })
+        };
+        Ok(reads.iter().map(hit).collect())
     }
 }
 

@@ -5,9 +5,10 @@
 //!
 //! 1. [`mongo::listing::pin`] gives a cluster time and the catalog that is true at it.
 //! 2. Every collection is read at that time. What the history window or DDL takes away under the read makes the job
-//!    start again at a later time for **all** collections, a bounded number of times: a snapshot never holds pieces of
-//!    different times. Deduplication makes the repetition cheap to store. Capped collections, which the server does
-//!    not read at a past time, are the one exception; their own time is recorded.
+//!    start again at a later time for **all** collections, a bounded number of times: what is read is as of one time.
+//!    Deduplication makes the repetition cheap to store. Capped collections, which the server does not read at a past
+//!    time, are the one exception; their own time is recorded. Where the deployment is captured, history that is gone makes
+//!    nobody start again: what was read is kept, the rest is read later, and the [`pieces`] are folded to one time.
 //! 3. When all segments are durable, the manifest is written, read back, and one transaction completes the snapshot.
 //!
 //! A job that is taken over starts at 1; what its predecessors stored is found again by its name.
@@ -19,6 +20,7 @@ mod folded;
 mod guard;
 mod manifest;
 mod natural;
+mod pieces;
 mod principals;
 mod sorted;
 mod source;
@@ -29,7 +31,7 @@ use std::{collections::HashMap, time::Duration};
 
 use catalog::{Completion, Defect};
 use model::id::SnapshotId;
-use mongo::{Namespace, privileges::Purpose};
+use mongo::{Namespace, privileges::Purpose, read::Size};
 use vault::ManifestHeader;
 pub use window::{HISTORY_WINDOW, discharge};
 
@@ -49,6 +51,10 @@ use folded::Instead;
 pub const READ_ATTEMPTS_MAX: u32 = 8;
 /// A read may turn out so many times longer than the speed so far tells.
 const WINDOW_MARGIN: u64 = 3;
+
+/// What gets round a history that is too short.
+const CONTINUOUS_BACKUP_HELPS: &str =
+    "; or switch continuous backup on: then what is read at different times is folded to one";
 
 /// Wait before everything is read again when the deployment is in trouble; doubled each time. All waits together
 /// outlast an election.
@@ -154,11 +160,11 @@ async fn read(
         ctx.check()?;
         ctx.progress().restart();
         let attempt = Attempt { ctx, connected, store, header, cache_bytes, hot: &hot };
-        match attempt.run(&mut sizes).await {
+        let mut begun = None;
+        match attempt.run(&mut sizes, &mut begun).await {
             Ok(everything) => {
                 let mut completion = manifest::write(ctx, header, everything, store).await?;
-                completion.notes["sourceDiskBytes"] =
-                    sizes.values().map(|size| size.used_bytes).sum::<u64>().into();
+                note_disk(&mut completion, &sizes);
                 return Ok(completion);
             }
             Err(Again::Stop(error)) => return Err(error),
@@ -166,8 +172,19 @@ async fn read(
                 tracing::warn!(snapshot.id = %snapshot.id, attempt = number, namespace = %why.namespace, cause = why.cause, "reading {} failed: {}; starting again at a later time", why.namespace, why.cause);
                 ctx.progress()
                     .message(format!("{}: {}; reading again at a later time", why.namespace, why.cause));
-                if why.too_old && !widen(ctx, connected, &why).await? {
-                    return Err(history_is_too_short(&why));
+                if why.too_old {
+                    let widened = widen(ctx, connected, &why).await?;
+                    if let Some(begun) = begun
+                        && let Some(timeline) = pieces::timeline_at(ctx, connected, begun.at).await?
+                    {
+                        let attempt = Attempt { hot: &[], ..attempt };
+                        let mut completion = pieces::take(&attempt, timeline, begun, &mut sizes).await?;
+                        note_disk(&mut completion, &sizes);
+                        return Ok(completion);
+                    }
+                    if !widened && !pieces::is_captured(ctx, connected).await? {
+                        return Err(history_is_too_short(&why));
+                    }
                 }
                 if why.needs_time {
                     let pause = (PAUSE_FIRST * 2_u32.pow(number)).min(PAUSE_MAX);
@@ -179,10 +196,18 @@ async fn read(
             }
         }
     }
+    let hint = match &last {
+        Some(why) if why.too_old && !pieces::is_captured(ctx, connected).await? => CONTINUOUS_BACKUP_HELPS,
+        _ => "",
+    };
     let last = last.map(|why| format!("; the last was {}: {}", why.namespace, why.cause)).unwrap_or_default();
     Err(JobError::failed(format!(
-        "the deployment could not be read at one cluster time in {READ_ATTEMPTS_MAX} attempts{last}; take the snapshot when there is less change"
+        "the deployment could not be read at one cluster time in {READ_ATTEMPTS_MAX} attempts{last}; take the snapshot when there is less change{hint}"
     )))
+}
+
+fn note_disk(completion: &mut Completion, sizes: &HashMap<Namespace, Size>) {
+    completion.notes["sourceDiskBytes"] = sizes.values().map(|size| size.used_bytes).sum::<u64>().into();
 }
 
 /// Raises the history window to what the read seems to need. False when that cannot help.
@@ -197,7 +222,7 @@ fn history_is_too_short(why: &attempt::Why) -> JobError {
     JobError::failed(format!(
         "{}; this was {} s after the time of the snapshot, and the window could not be raised further; grant the \
          account getParameter and setParameter on the cluster, or raise minSnapshotHistoryWindowInSeconds yourself \
-         while the snapshot is taken",
+         while the snapshot is taken{CONTINUOUS_BACKUP_HELPS}",
         why.cause,
         why.after.as_secs(),
     ))

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use mongo::{ClusterTime, Deployment, wire::Connection};
 
+use super::guard::Hit;
 use crate::lease::JobError;
 
 /// The deployment that is read.
@@ -48,6 +49,8 @@ pub(super) enum ReadError {
     OutOfOrder,
     /// The keys of a range take more memory than there is for them: sort them, which needs no list of them.
     LongKeys,
+    /// What was read may be another collection's: see [`super::guard`].
+    Falsified(Hit),
     /// Anything else.
     Job(JobError),
 }

@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
+mod change;
 mod past;
 mod selected;
 mod verify;
 
+pub(crate) use change::Change;
 pub(crate) use past::{Diff, Doc, Document};
 
 pub(crate) use selected::Selected;
@@ -315,26 +317,24 @@ Examples:
         #[arg(long)]
         dry_run: bool,
     },
-    /// Change whether every operation of a deployment is recorded, and for how long.
-    #[command(
-        group = ArgGroup::new("change").required(true).multiple(true).args(["pit", "restore_window_days"]),
-        after_help = "\
+    /// Change how a deployment is reached, whether every operation of it is recorded, and for how long.
+    #[command(after_help = "\
+A new connection string is checked as `cluster add` does it, and has to lead to the same replica set. Jobs use it when they
+next connect, and a recording goes on with it by itself. Without any flag it is read from the environment
+(EBBTIDE_CLUSTER_URI).
+
 Points in time can be restored from the first snapshot on that is taken while operations are recorded. What is recorded
 stays restorable within the window when recording is switched off.
 
 Examples:
+  ebbtide cluster update orders --project 68a7… --uri 'mongodb://ebbtide:…@db1,db2,db3/?replicaSet=rs0&authSource=admin'
   ebbtide cluster update orders --project 68a7… --pit on --restore-window-days 7
-  ebbtide cluster update orders --project 68a7… --pit off"
-    )]
+  ebbtide cluster update orders --project 68a7… --pit off")]
     Update {
         #[command(flatten)]
         target: Target,
-        /// Whether every operation is recorded.
-        #[arg(long, value_enum)]
-        pit: Option<Switch>,
-        /// Days back that every point in time can be restored.
-        #[arg(long, value_name = "DAYS", value_parser = parse_window())]
-        restore_window_days: Option<u32>,
+        #[command(flatten)]
+        change: Change,
     },
     /// List the deployments of a project.
     #[command(after_help = "Example:\n  ebbtide cluster list --project 68a7… --output json")]

@@ -109,10 +109,16 @@ fn a_window_needs_a_record_and_a_change_needs_something_to_change() {
         assert!(parse(&format!("{add} {bad}")).is_err(), "{bad}");
     }
     let update = "ebbtide cluster update orders --project 68a7";
-    for good in ["--pit on", "--pit off --restore-window-days 1", "--restore-window-days 2"] {
+    for good in [
+        "--pit on",
+        "--pit off --restore-window-days 1",
+        "--restore-window-days 2",
+        "--uri mongodb://db1",
+        "--uri mongodb://db1 --pit on",
+    ] {
         parse(&format!("{update} {good}")).unwrap();
     }
-    for bad in ["", " --pit", " --pit maybe", " --restore-window-days 400"] {
+    for bad in ["", " --uri", " --pit", " --pit maybe", " --restore-window-days 400"] {
         assert!(parse(&format!("{update}{bad}")).is_err(), "{bad}");
     }
 }

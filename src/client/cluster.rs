@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Client, Refused, findings::Findings, print};
 use crate::{
-    args::{Cluster, Kind, Output, RolePurpose, Server, Switch, Target},
+    args::{Change, Cluster, Kind, Output, RolePurpose, Server, Switch, Target},
     exit,
 };
 
@@ -34,7 +34,8 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
                 body["continuousBackup"] = continuous(Some(true), restore_window_days);
             }
             let answer = client.post(&clusters(&target.project), &body).await;
-            let answer = answer.map_err(|error| cannot_register(&target.cluster, error))?;
+            let answer = answer
+                .map_err(|error| not_taken(&format!("{} cannot be registered", target.cluster), error))?;
             return Ok(tell_check(&target.cluster, dry_run, &answer, output));
         }
         Cluster::List { project } => {
@@ -52,11 +53,7 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
             );
         }
         Cluster::Show { target } => print::one(output, &client.get(&path(&target)).await?),
-        Cluster::Update { target, pit, restore_window_days } => {
-            let wanted = continuous(pit.map(|pit| pit == Switch::On), restore_window_days);
-            let answer = client.patch(&path(&target), &json!({ "continuousBackup": wanted })).await?;
-            print::said(output, &changed(&target.cluster, &answer["continuousBackup"]), &answer);
-        }
+        Cluster::Update { target, change } => update(&client, &target, change, output).await?,
         Cluster::Remove { target, force } => {
             let force = if force { "?force=true" } else { "" };
             client.delete(&format!("{}{force}", path(&target))).await?;
@@ -68,6 +65,33 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Changes what is given, and says what holds from now on.
+async fn update(client: &Client, target: &Target, change: Change, output: Output) -> anyhow::Result<()> {
+    let Change { uri, pit, restore_window_days } = change;
+    let (mut body, is_new_uri) = (json!({}), uri.is_some());
+    if let Some(uri) = uri {
+        body["uri"] = uri.into();
+    }
+    let is_of_record = pit.is_some() || restore_window_days.is_some();
+    if is_of_record {
+        body["continuousBackup"] = continuous(pit.map(|pit| pit == Switch::On), restore_window_days);
+    }
+    let answer = client.patch(&path(target), &body).await;
+    let answer = answer
+        .map_err(|error| not_taken(&format!("the connection string of {} stays", target.cluster), error))?;
+    let mut told = vec![];
+    if is_new_uri {
+        let version = print::field(&answer, "mongoDBVersion");
+        told.push(format!("{} is reached by the new connection string: MongoDB {version}", target.cluster));
+    }
+    if is_of_record {
+        told.push(changed(&target.cluster, &answer["continuousBackup"]));
+    }
+    print::said(output, &told.join("\n"), &answer);
+    warn(&answer["check"], output);
+    Ok(())
 }
 
 /// What is asked of continuous backup; what is not given stays as it is.
@@ -100,15 +124,20 @@ fn tell_check(cluster: &str, dry_run: bool, answer: &Value, output: Output) -> E
         }
     };
     print::said(output, &sentence, answer);
+    warn(check, output);
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
+}
+
+/// Tells people what a check found that does not stand in the way.
+fn warn(check: &Value, output: Output) {
     let warnings = Findings::of_report(&check["warnings"]);
     if output == Output::Text && !warnings.is_empty() {
         eprintln!("to be known:\n{warnings}");
     }
-    if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
 }
 
-/// Puts what the check found on lines of its own.
-fn cannot_register(cluster: &str, error: anyhow::Error) -> anyhow::Error {
+/// Puts what the check found on lines of its own, after what that means.
+fn not_taken(meaning: &str, error: anyhow::Error) -> anyhow::Error {
     let refused = match error.downcast::<Refused>() {
         Ok(refused) => refused,
         Err(other) => return other,
@@ -117,7 +146,7 @@ fn cannot_register(cluster: &str, error: anyhow::Error) -> anyhow::Error {
     if findings.is_empty() {
         return refused.into();
     }
-    Refused { sentence: format!("{cluster} cannot be registered:\n{findings}"), ..refused }.into()
+    Refused { sentence: format!("{meaning}:\n{findings}"), ..refused }.into()
 }
 
 /// Prints what mongosh runs to make a role, or the command itself as JSON.

@@ -98,6 +98,10 @@ async fn own_nouns(world: &World, way: &str) {
     checker.ok(owner, get(&format!("{clusters}/main")), 200).await;
     let window = json!({"continuousBackup": {"restoreWindowDays": 3}});
     checker.ok(owner, patch(&format!("{clusters}/second"), window), 200).await;
+    let again = checker.ok(owner, patch(&format!("{clusters}/second"), json!({"uri": uri})), 200).await;
+    assert_eq!(again["check"]["ok"], true, "{again}");
+    let away = patch(&format!("{clusters}/second"), json!({"uri": wrong}));
+    checker.refused(owner, away, 400, "VALIDATION_ERROR").await;
     let timeline = checker.ok(owner, get(&format!("{clusters}/second/timeline")), 200).await;
     assert_eq!(timeline["continuousBackup"], json!({"pitEnabled": false, "restoreWindowDays": 3}));
     checker.follow_links(owner).await;

@@ -181,8 +181,13 @@ impl Ebbtide {
 
     /// Runs a client command as a person does.
     pub fn try_text(&self, words: &[&str]) -> Output {
+        self.try_with(words, &[])
+    }
+
+    /// The same with more variables in the environment.
+    pub fn try_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = program();
-        command.args(words);
+        command.args(words).envs(environment.iter().copied());
         command.env("EBBTIDE_URL", self.url()).env("EBBTIDE_PROJECT", &self.project);
         command.env("EBBTIDE_PUBLIC_KEY", &self.public_key).env("EBBTIDE_PRIVATE_KEY", &self.private_key);
         command.output().unwrap()

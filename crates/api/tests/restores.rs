@@ -192,9 +192,8 @@ async fn states_that_forbid_a_restore() {
 async fn seen_as_older(app: &App, name: &str, uri: &str) -> catalog::Deployment {
     let target = app.add(name, DeploymentKind::ReplicaSet).await;
     let facts = catalog::DeploymentFacts { mongodb_version: Some("5.0.4".into()), ..target.facts.clone() };
-    app.catalog.deployments().update_facts(target.id, &facts).await.unwrap();
     let sealed = catalog::Sealed(app.sealer.0.seal(ebbtide_api::PURPOSE_URI, uri.as_bytes()));
-    app.catalog.deployments().replace_uri(target.id, &sealed).await.unwrap();
+    app.catalog.deployments().replace_uri(target.id, &sealed, &facts).await.unwrap();
     target
 }
 

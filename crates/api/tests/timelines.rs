@@ -56,8 +56,8 @@ async fn a_change_that_is_none_or_not_understood_is_refused() {
     let app = App::start().await;
     let path = app.own("/clusters/c1");
     for (body, code) in [
-        (json!({}), "MISSING_ATTRIBUTE"),
-        (change(json!(null)), "MISSING_ATTRIBUTE"),
+        (json!({}), "MISSING_ONE_OF_ATTRIBUTES"),
+        (change(json!(null)), "MISSING_ONE_OF_ATTRIBUTES"),
         (change(json!({})), "MISSING_ONE_OF_ATTRIBUTES"),
         (change(json!({"pitEnabled": null})), "MISSING_ONE_OF_ATTRIBUTES"),
         (change(json!(true)), "INVALID_JSON_ATTRIBUTE"),

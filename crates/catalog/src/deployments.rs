@@ -198,17 +198,42 @@ impl Deployments<'_> {
         found(done.rows_affected(), id)
     }
 
-    /// Replaces the connection string.
+    /// Replaces the connection string, and with it what is known of the deployment by what was seen through the new one:
+    /// it has to lead to the replica set that is registered. Where the id of that is not known yet, any will do.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`], also when it is removed.
-    pub async fn replace_uri(&self, id: DeploymentId, uri_sealed: &Sealed) -> Result<()> {
-        let done = query("UPDATE deployments SET uri_sealed = $2 WHERE id = $1 AND removed_at IS NULL")
-            .bind(id.to_string())
-            .bind(&uri_sealed.0)
-            .execute(self.0.database.writer())
-            .await?;
-        found(done.rows_affected(), id)
+    /// [`crate::Conflict::OtherReplicaSet`], [`crate::Error::NotFound`], also when the deployment is removed.
+    pub async fn replace_uri(
+        &self,
+        id: DeploymentId,
+        uri_sealed: &Sealed,
+        facts: &DeploymentFacts,
+    ) -> Result<Deployment> {
+        let row = statement(format!(
+            "UPDATE deployments SET uri_sealed = $2, replica_set_name = $3, replica_set_id = $4, mongodb_version = $5, \
+             details = $6, checked_at = $7 WHERE id = $1 AND removed_at IS NULL \
+             AND (replica_set_id IS NULL OR replica_set_id = $4) RETURNING {COLUMNS}"
+        ))
+        .bind(id.to_string())
+        .bind(&uri_sealed.0)
+        .bind(facts.replica_set_name.as_deref())
+        .bind(facts.replica_set_id.as_deref())
+        .bind(facts.mongodb_version.as_deref())
+        .bind(to_json(&facts.details))
+        .bind(facts.checked_at.map(|t| t.0))
+        .fetch_optional(self.0.database.writer())
+        .await?;
+        if let Some(row) = row {
+            return deployment(&row);
+        }
+        // Only to say which of the two it was.
+        match self.get(id).await?.filter(|deployment| deployment.removed_at.is_none()) {
+            Some(standing) => {
+                let registered = standing.facts.replica_set_id.unwrap_or_default();
+                Err(Conflict::OtherReplicaSet { registered }.into())
+            }
+            None => Err(Error::not_found("deployment", id)),
+        }
     }
 
     /// Removes a deployment: its connection string is forgotten, its snapshots stay. Its timeline ends, and it is not

@@ -84,6 +84,15 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// A connection string leads to another replica set than the one that is registered.
+    #[error(
+        "the connection string leads to another replica set than the registered one, whose id is {registered}: register \
+         that one under a name of its own"
+    )]
+    OtherReplicaSet {
+        /// The id that the registered one was initiated with.
+        registered: String,
+    },
     /// What ended jobs did to the deployment is not undone yet, and could not be once its connection string is forgotten.
     #[error(
         "what jobs did to this deployment is not undone yet: {what}; it is tried again all the time, so make the \

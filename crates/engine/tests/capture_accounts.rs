@@ -22,6 +22,14 @@ async fn refusals(bench: &Bench) -> usize {
     log.lines().filter(|line| line.contains("Authentication failed") && line.contains("keeper")).count()
 }
 
+/// What the API does with a connection string that was found to lead to the same replica set.
+async fn replace_uri(bench: &Bench, uri: &str) {
+    let deployments = bench.catalog.deployments();
+    let facts = deployments.get(bench.deployment).await.unwrap().unwrap().facts;
+    let sealed = Sealed(bench.master.seal(URI_PURPOSE, uri.as_bytes()));
+    deployments.replace_uri(bench.deployment, &sealed, &facts).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_password_that_changes_interrupts_the_record_and_does_not_end_it() {
     let server = Server::start(Options::version("6.0.5").with_auth()).await.unwrap();
@@ -55,8 +63,7 @@ async fn a_password_that_changes_interrupts_the_record_and_does_not_end_it() {
     let still = current(&bench).await.unwrap();
     assert_eq!((still.id, still.ended.clone()), (before.id, None));
 
-    let sealed = Sealed(bench.master.seal(URI_PURPOSE, bench.server.uri_for("keeper", NEW).as_bytes()));
-    bench.catalog.deployments().replace_uri(bench.deployment, &sealed).await.unwrap();
+    replace_uri(&bench, &bench.server.uri_for("keeper", NEW)).await;
     let after = caught_up(&bench).await;
     until(&bench, "the error is over", || async { shown(&bench).await["error"].is_null().then_some(()) })
         .await;

@@ -17,7 +17,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request for something else waits for it.
 const SECOND_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Checks a deployment that is to be registered.
+/// Checks what a connection string leads to, before it is kept.
 pub(super) async fn of_new(
     call: &Call,
     uri: &Secret,

@@ -83,7 +83,8 @@ impl ArchiveSource for MemoryArchives {
     }
 }
 
-/// Says yes to every deployment but those whose URI holds `bad`; those whose URI holds `old` run an older release.
+/// Says yes to every deployment but those whose URI holds `bad`, `away` or `malformed`; those whose URI holds `old` run an
+/// older release. The id of a replica set is known where the URI has its name.
 pub struct YesRegistrar;
 
 impl Registrar for YesRegistrar {
@@ -94,21 +95,26 @@ impl Registrar for YesRegistrar {
         _allow_untested: bool,
     ) -> BoxFuture<'a, CheckReport> {
         async move {
-            if uri.expose_text().unwrap().contains("bad") {
-                let finding = CheckFinding {
-                    code: "MISSING_PRIVILEGE".into(),
-                    message: "find on config is missing".into(),
-                    remedy: Some("db.createRole(…)".into()),
-                };
+            let uri = uri.expose_text().unwrap();
+            let refusals = [
+                ("bad", "MISSING_PRIVILEGE", "find on config is missing", Some("db.createRole(…)")),
+                ("away", "UNREACHABLE", "no server answers", None),
+                ("malformed", "INVALID_CONNECTION_STRING", "it is none", None),
+            ];
+            if let Some((_, code, message, remedy)) = refusals.iter().find(|(word, ..)| uri.contains(word)) {
+                let (code, message) = ((*code).into(), (*message).into());
+                let finding = CheckFinding { code, message, remedy: remedy.map(Into::into) };
                 return CheckReport { problems: vec![finding], ..CheckReport::default() };
             }
-            let is_old = uri.expose_text().unwrap().contains("old");
+            let set = uri.split_once("replicaSet=").map(|(_, name)| name);
+            let is_old = uri.contains("old");
             let (version, fcv) = if is_old { ("5.0.4", "5.0") } else { ("6.0.5", "6.0") };
             CheckReport {
                 ok: true,
                 mongodb_version: Some(version.into()),
                 feature_compatibility_version: Some(fcv.into()),
-                replica_set_name: Some("rs0".into()),
+                replica_set_name: Some(set.unwrap_or("rs0").into()),
+                replica_set_id: set.map(|name| format!("id-of-{name}")),
                 ..CheckReport::default()
             }
         }

@@ -34,7 +34,8 @@ pub(crate) async fn a_removed_deployment_keeps_its_id_and_snapshots(catalog: Cat
     assert_eq!(removed.uri_sealed, Sealed(String::new()), "the connection string is forgotten");
     assert_eq!(catalog.deployments().list(project.id, None, Page::default()).await.unwrap().total, Some(0));
     assert!(matches!(catalog.deployments().remove(deployment.id, at(4)).await, Err(Error::NotFound { .. })));
-    let refused = catalog.deployments().replace_uri(deployment.id, &Sealed("x".to_owned())).await;
+    let sealed = Sealed("x".to_owned());
+    let refused = catalog.deployments().replace_uri(deployment.id, &sealed, &deployment.facts).await;
     assert!(matches!(refused, Err(Error::NotFound { .. })));
 
     let mut new = support::new_deployment(&project, "Cluster0");
@@ -66,6 +67,32 @@ pub(crate) async fn a_removed_deployment_keeps_its_id_and_snapshots(catalog: Cat
     facts.checked_at = Some(at(8));
     catalog.deployments().update_facts(back.id, &facts).await.unwrap();
     assert_eq!(catalog.deployments().get(back.id).await.unwrap().unwrap().facts, facts);
+}
+
+pub(crate) async fn a_connection_string_leads_to_the_set_that_is_known(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let seen = |id: Option<&str>, seconds: i64| catalog::DeploymentFacts {
+        replica_set_id: id.map(str::to_owned),
+        checked_at: Some(at(seconds)),
+        ..deployment.facts.clone()
+    };
+    let replace = async |uri: &str, facts: &catalog::DeploymentFacts| {
+        catalog.deployments().replace_uri(deployment.id, &Sealed(uri.to_owned()), facts).await
+    };
+    // Nothing is known of it yet.
+    replace("a", &seen(None, 1)).await.unwrap();
+    replace("b", &seen(Some("x"), 2)).await.unwrap();
+    for other in [Some("y"), None] {
+        let refused = replace("c", &seen(other, 3)).await.unwrap_err();
+        let expected = Conflict::OtherReplicaSet { registered: "x".to_owned() };
+        assert!(matches!(&refused, Error::Conflict(conflict) if *conflict == expected), "{refused:?}");
+    }
+    let replaced = replace("d", &seen(Some("x"), 4)).await.unwrap();
+    assert_eq!((&replaced.uri_sealed, &replaced.facts), (&Sealed("d".to_owned()), &seen(Some("x"), 4)));
+    assert_eq!(catalog.deployments().get(deployment.id).await.unwrap(), Some(replaced));
+    let nowhere = model::id::DeploymentId::from_parts(1, [1; 8]);
+    let refused = catalog.deployments().replace_uri(nowhere, &Sealed("e".to_owned()), &seen(None, 5)).await;
+    assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
 }
 
 pub(crate) async fn a_busy_deployment_is_not_removed(catalog: Catalog) {

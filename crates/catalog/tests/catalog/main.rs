@@ -53,6 +53,7 @@ macro_rules! suite {
 suite![
     deployments::projects_are_made_once_and_listed,
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,
+    deployments::a_connection_string_leads_to_the_set_that_is_known,
     deployments::a_busy_deployment_is_not_removed,
     deployments::a_deployment_is_kept_while_something_has_to_be_undone_on_it,
     deployments::sealed_values_are_rotated_all_or_none,

@@ -1,14 +1,14 @@
-//! Registering deployments, and saying whether their operations are recorded. The check needs a MongoDB, which this crate doesn't know: the binary does it.
+//! Registering deployments, and showing them. The check needs a MongoDB, which this crate doesn't know: the binary does it.
 
 use catalog::{Deployment, NewDeployment, Sealed};
 use http::Method;
 use model::{ContinuousBackup, DeploymentKind, DeploymentName, RestoreWindowDays, role::Action};
 use serde_json::{Value, json};
 
-use super::UNVERSIONED;
+use super::{UNVERSIONED, cluster_update};
 use crate::{
     access::Scope,
-    body::{Fields, invalid, missing},
+    body::{Fields, invalid},
     error::{Answer, Code, Problem},
     gate::Call,
     ops::{Operation, audit, checkup, clusters::any, groups::catalog_page, links},
@@ -56,7 +56,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         versions: UNVERSIONED,
         scope: Scope::Project(&[Action::Own]),
         limit: Set::Clusters,
-        run: |call| Box::pin(update(call)),
+        run: |call| Box::pin(cluster_update::update(call)),
     },
     Operation {
         id: "ebbtideRemoveCluster",
@@ -102,14 +102,11 @@ impl Registration {
         let name = fields.required_text("name")?;
         let shown: String = name.chars().take(64).collect();
         let kind = fields.text("kind")?.unwrap_or_else(|| DeploymentKind::ReplicaSet.as_str().to_owned());
-        let uri = fields.required_text("uri")?;
-        if uri.is_empty() || uri.len() > URI_BYTES_MAX {
-            return Err(invalid("uri"));
-        }
+        let uri = uri(fields.required_text("uri")?)?;
         Ok(Self {
             name: name.parse().map_err(|_| Problem::new(Code::ClusterNameInvalid).with(shown))?,
             kind: kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(kind.as_str()))?,
-            uri: Secret::new(uri),
+            uri,
             allow_untested: fields.flag("allowUntestedVersion")?.unwrap_or(false),
             dry_run: fields.flag("dryRun")?.unwrap_or(false),
             continuous: continuous(&mut fields, ContinuousBackup::default())?,
@@ -133,12 +130,11 @@ async fn add(call: Call) -> Answer<Reply> {
     if !report.ok {
         return Err(refusal(&report));
     }
-    let sealed = call.server.state.secrets.seal(PURPOSE_URI, wanted.uri.expose());
     let new = NewDeployment {
         project_id: project,
         name: wanted.name.clone(),
         kind: wanted.kind,
-        uri_sealed: Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?),
+        uri_sealed: seal(&call, &wanted.uri)?,
         options: json!({"allowUntestedVersion": wanted.allow_untested}),
         facts: checkup::facts_of(&report, call.server.now()),
         continuous: wanted.continuous,
@@ -157,8 +153,19 @@ async fn add(call: Call) -> Answer<Reply> {
     Ok(Reply::created(object))
 }
 
+/// `uri` of a body.
+pub(super) fn uri(text: String) -> Answer<Secret> {
+    if text.is_empty() || text.len() > URI_BYTES_MAX { Err(invalid("uri")) } else { Ok(Secret::new(text)) }
+}
+
+/// A connection string as the catalog keeps it.
+pub(super) fn seal(call: &Call, uri: &Secret) -> Answer<Sealed> {
+    let sealed = call.server.state.secrets.seal(PURPOSE_URI, uri.expose());
+    Ok(Sealed(sealed.map_err(|e| Problem::internal("seal a connection string", &e))?))
+}
+
 /// `continuousBackup` of a body, laid over what holds so far.
-fn continuous(fields: &mut Fields, so_far: ContinuousBackup) -> Answer<Option<ContinuousBackup>> {
+pub(super) fn continuous(fields: &mut Fields, so_far: ContinuousBackup) -> Answer<Option<ContinuousBackup>> {
     let Some(mut object) = fields.object("continuousBackup", &["pitEnabled", "restoreWindowDays"])? else {
         return Ok(None);
     };
@@ -177,37 +184,8 @@ fn continuous(fields: &mut Fields, so_far: ContinuousBackup) -> Answer<Option<Co
     }))
 }
 
-/// Changes whether the operations of a deployment are recorded, and for how long. Whoever records them is told when it
-/// next renews its lease; nobody is waited for.
-async fn update(call: Call) -> Answer<Reply> {
-    let known = any(&call, call.params.cluster()).await?;
-    let unknown = || {
-        call.server.forget_deployments();
-        Problem::new(Code::ClusterNotFound).with(known.name.as_str()).with(known.project_id.to_string())
-    };
-    let catalog = &call.server.state.catalog;
-    // What is remembered of it may be a second old, and half of it may be written back.
-    let found = catalog.deployments().get(known.id).await;
-    let found = found.map_err(|e| call.server.catalog_problem("read a deployment", e))?;
-    let before = found.filter(|deployment| deployment.removed_at.is_none()).ok_or_else(unknown)?;
-    let mut fields = Fields::parse(&call.headers, &call.body, &["continuousBackup"])?;
-    let wanted = continuous(&mut fields, before.continuous)?.ok_or_else(|| missing("continuousBackup"))?;
-    let set = catalog.timelines().set_continuous_backup(before.id, wanted).await;
-    set.map_err(|e| match e {
-        catalog::Error::NotFound { .. } => unknown(),
-        other => call.server.catalog_problem("change continuous backup", other),
-    })?;
-    call.server.forget_deployments();
-    call.server.state.poke.notify_one();
-    let detail = json!({
-        "continuousBackup": wanted, "continuousBackupBefore": before.continuous, "name": before.name.as_str(),
-    });
-    audit::record(&call, "cluster.update", before.id, detail).await;
-    Ok(Reply::object(view(&call, &Deployment { continuous: wanted, ..before })))
-}
-
-/// Why a deployment is not registered: as a sentence, and finding by finding, each command that mends something once.
-fn refusal(report: &CheckReport) -> Problem {
+/// Why a deployment is not registered, or its connection string not taken: as a sentence, and finding by finding, each command that mends something once.
+pub(super) fn refusal(report: &CheckReport) -> Problem {
     let mut told: Vec<&str> = report.problems.iter().map(|finding| finding.message.as_str()).collect();
     let mut remedies: Vec<&str> = Vec::new();
     for remedy in report.problems.iter().filter_map(|finding| finding.remedy.as_deref()) {
@@ -260,7 +238,8 @@ fn dry_view(wanted: &Registration, report: &CheckReport) -> Value {
     object
 }
 
-fn view(call: &Call, deployment: &Deployment) -> Value {
+/// A deployment as these operations show it.
+pub(super) fn view(call: &Call, deployment: &Deployment) -> Value {
     let own =
         format!("{}/api/ebbtide/v1/groups/{}/clusters/{}", call.base, deployment.project_id, deployment.name);
     let mut object = json!({

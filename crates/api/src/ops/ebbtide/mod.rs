@@ -1,7 +1,8 @@
-//! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string, watching a
-//! job, restoring with choices that Atlas does not have, what is recorded, documents as they
+//! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string and changing it,
+//! watching a job, restoring with choices that Atlas does not have, what is recorded, documents as they
 //! were, projects and credentials, the state of the server.
 
+mod cluster_update;
 mod clusters;
 mod credentials;
 mod past;

@@ -53,6 +53,16 @@ pub async fn connect(services: &Services, id: DeploymentId) -> Result<Connected,
     Ok(Connected { row, deployment })
 }
 
+/// Whether the deployment has had another connection string since: what was opened by the old one may still work, and is
+/// not what its owner wants any more.
+///
+/// # Errors
+/// What the catalog says.
+pub(crate) async fn is_outdated(services: &Services, connected: &Connected) -> catalog::Result<bool> {
+    let now = services.catalog.deployments().get(connected.row.id).await?;
+    Ok(now.is_some_and(|now| now.uri_sealed != connected.row.uri_sealed && now.removed_at.is_none()))
+}
+
 /// The model's form of a cluster time.
 pub fn to_model(time: mongo::ClusterTime) -> model::ClusterTime {
     model::ClusterTime { seconds: time.time, increment: time.increment }

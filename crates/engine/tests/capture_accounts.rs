@@ -30,6 +30,34 @@ async fn replace_uri(bench: &Bench, uri: &str) {
     deployments.replace_uri(bench.deployment, &sealed, &facts).await.unwrap();
 }
 
+/// Whether that account reads the oplog.
+async fn follows(bench: &Bench, user: &str) -> Option<()> {
+    let looked = doc! { "currentOp": 1, "$all": true, "ns": "local.oplog.rs", "effectiveUsers.user": user };
+    let found = bench.server.admin(looked).await.unwrap();
+    (!found.get_array("inprog").unwrap().is_empty()).then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn another_account_takes_over_while_the_old_one_still_works() {
+    let server = Server::start(Options::version("6.0.5").with_auth()).await.unwrap();
+    for user in ["keeper", "heir"] {
+        server.admin(doc! { "createUser": user, "pwd": OLD, "roles": ["root"] }).await.unwrap();
+    }
+    let uri = server.uri_for("keeper", OLD);
+    let bench = Bench::over(server, &uri).await;
+    switch(&bench, true).await;
+    let running = Running::start(bench.engine(settings(&bench)));
+    let before = caught_up(&bench).await;
+    until(&bench, "the first account follows", || follows(&bench, "keeper")).await;
+    replace_uri(&bench, &bench.server.uri_for("heir", OLD)).await;
+    until(&bench, "the other account follows", || follows(&bench, "heir")).await;
+    bench.fill("app", "things", documents(100, 100, |n| Bson::Int64(n as i64))).await;
+    let after = caught_up(&bench).await;
+    running.stop().await;
+    assert_eq!((after.id, &after.ended), (before.id, &None), "one timeline all along");
+    assert_whole(&bench, &after).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_password_that_changes_interrupts_the_record_and_does_not_end_it() {
     let server = Server::start(Options::version("6.0.5").with_auth()).await.unwrap();

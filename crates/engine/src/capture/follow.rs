@@ -27,8 +27,17 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// The longest such wait.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// How often the oplog's window and the base are looked at.
+/// How often the oplog's window, the base and the connection string are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How far a deployment was followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Followed {
+    /// Until it was to stop.
+    ToTheEnd,
+    /// Until there was another connection string.
+    ToAnotherConnection,
+}
 
 /// Follows one deployment until `stop`; whatever goes wrong is shown and tried again.
 pub(super) async fn until_stopped(
@@ -42,7 +51,11 @@ pub(super) async fn until_stopped(
         let began = Instant::now();
         let ended = follow(services, lease, status, stop).await;
         let error = match ended {
-            Ok(()) | Err(CaptureError::Lost) => return stop.cancel(),
+            Ok(Followed::ToTheEnd) | Err(CaptureError::Lost) => return stop.cancel(),
+            Ok(Followed::ToAnotherConnection) => {
+                pause = PAUSE_FIRST;
+                continue;
+            }
             Err(error) => error,
         };
         let text = error.full_text();
@@ -59,13 +72,13 @@ pub(super) async fn until_stopped(
     }
 }
 
-/// Follows it until `stop`, or until something goes wrong.
+/// Follows it until `stop`, until it is to be reached otherwise, or until something goes wrong.
 async fn follow(
     services: &Services,
     lease: &CaptureLease,
     status: &Status,
     stop: &CancellationToken,
-) -> Result<(), CaptureError> {
+) -> Result<Followed, CaptureError> {
     let connected = connect::connect(services, lease.deployment_id).await?;
     let mut chain = begin::chain(services, lease, &connected).await?;
     let followed = tail(services, &connected, &mut chain, status, stop).await;
@@ -89,7 +102,7 @@ async fn tail(
     chain: &mut Chain<'_>,
     status: &Status,
     stop: &CancellationToken,
-) -> Result<(), CaptureError> {
+) -> Result<Followed, CaptureError> {
     let mut wanted = services.waiters.of(connected.row.id);
     let mut tail = Tail::open(&connected.deployment, to_oplog(chain.position())).await?;
     let (mut looked, began): (Option<Instant>, _) = (None, chain.recorded());
@@ -141,9 +154,12 @@ async fn tail(
             looked = Some(Instant::now());
             look(connected, chain, status).await?;
             base::ensure(services, chain.timeline()).await?;
+            if connect::is_outdated(services, connected).await? {
+                return Ok(Followed::ToAnotherConnection);
+            }
         }
     }
-    Ok(())
+    Ok(Followed::ToTheEnd)
 }
 
 /// Looks how much of the oplog's window is used up.

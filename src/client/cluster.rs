@@ -79,8 +79,9 @@ async fn update(client: &Client, target: &Target, change: Change, output: Output
         body["continuousBackup"] = continuous(pit.map(|pit| pit == Switch::On), restore_window_days);
     }
     let answer = client.patch(&path(target), &body).await;
-    let answer = answer
-        .map_err(|error| not_taken(&format!("the connection string of {} stays", target.cluster), error))?;
+    let answer = answer.map_err(|error| {
+        not_taken(&format!("the connection string of {} stays as it is", target.cluster), error)
+    })?;
     let mut told = vec![];
     if is_new_uri {
         let version = print::field(&answer, "mongoDBVersion");

@@ -167,8 +167,15 @@ fn blocks(services: &Services, slices: Vec<SliceRow>) -> BoxStream<'static, Resu
             stream::iter(blocks.map(move |block| Ok::<_, JobError>((slice.clone(), block))))
         })
         .try_flatten()
-        .map_ok(move |(slice, block)| in_a_task(read(reading.clone(), slice, block)))
-        .try_buffered(BLOCKS_AHEAD)
+        // What cannot be opened is told in its turn: everything before it may be all that is needed.
+        .map(move |next| {
+            let services = reading.clone();
+            async move {
+                let (slice, block) = next?;
+                in_a_task(read(services, slice, block)).await
+            }
+        })
+        .buffered(BLOCKS_AHEAD)
         .boxed()
 }
 

@@ -177,7 +177,7 @@ pub(crate) async fn take_all(
 }
 
 /// On the deployment `$1`, or on one that is the same replica set.
-const SAME_REPLICA_SET: &str = "deployment_id IN (SELECT d.id FROM deployments d WHERE d.id = $1 OR d.replica_set_id = \
+pub(crate) const SAME_REPLICA_SET: &str = "deployment_id IN (SELECT d.id FROM deployments d WHERE d.id = $1 OR d.replica_set_id = \
                                 (SELECT o.replica_set_id FROM deployments o WHERE o.id = $1))";
 
 /// How many are looked at in one go; a job has a handful.

@@ -30,6 +30,7 @@ struct Words {
     phase: String,
     message: String,
     warning: String,
+    held: Option<(String, String)>,
     last: Option<(Instant, u64)>,
     rate: f64,
 }
@@ -53,6 +54,11 @@ impl Counters {
     /// Says what ought to be known about the whole job, to its end.
     pub fn warn(&self, warning: impl Into<String>) {
         self.words().warning = warning.into();
+    }
+
+    /// Says that nothing goes on at present: what is waited for, and why. None when it goes on again.
+    pub fn held(&self, by: Option<(&str, &str)>) {
+        self.words().held = by.map(|(message, why)| (message.to_owned(), why.to_owned()));
     }
 
     /// Sets what there is to do.
@@ -106,8 +112,8 @@ impl Counters {
             bytes_per_second: rate,
             seconds_left: (rate > 0 && bytes_total > 0)
                 .then(|| bytes_total.saturating_sub(bytes_done) / rate),
-            message: words.message.clone(),
-            warning: words.warning.clone(),
+            message: words.message(),
+            warning: words.warning(),
         }
     }
 
@@ -117,6 +123,16 @@ impl Counters {
 }
 
 impl Words {
+    fn message(&self) -> String {
+        self.held.as_ref().map_or(&self.message, |(message, _)| message).clone()
+    }
+
+    fn warning(&self) -> String {
+        let held = self.held.as_ref().map(|(_, why)| why.as_str());
+        let told = Some(self.warning.as_str()).filter(|warning| !warning.is_empty());
+        told.into_iter().chain(held).collect::<Vec<_>>().join("; ")
+    }
+
     /// Folds what was done since the last look into the rate.
     fn measure(&mut self, now: Instant, bytes_done: u64) {
         let Some((then, before)) = self.last else {
@@ -148,6 +164,20 @@ mod tests {
             words.measure(start + Duration::from_secs(second), second * 1000);
         }
         assert!((words.rate - 1000.0).abs() < 1.0, "{}", words.rate);
+    }
+
+    #[test]
+    fn what_holds_a_job_up_is_told_beside_what_is_true_of_all_of_it() {
+        let counters = Counters::default();
+        counters.message("loading a.b");
+        let shown = || (counters.snapshot().message, counters.snapshot().warning);
+        let pair = |message: &str, warning: &str| (message.to_owned(), warning.to_owned());
+        counters.held(Some(("waiting", "because")));
+        assert_eq!(shown(), pair("waiting", "because"));
+        counters.warn("untested");
+        assert_eq!(shown(), pair("waiting", "untested; because"));
+        counters.held(None);
+        assert_eq!(shown(), pair("loading a.b", "untested"));
     }
 
     #[test]

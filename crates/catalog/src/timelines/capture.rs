@@ -4,9 +4,10 @@ use model::{ContinuousBackup, WallTime, id::DeploymentId};
 use serde_json::Value;
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
-use super::Timelines;
+use super::{COLUMNS, Timeline, Timelines, timeline};
 use crate::{
     Error, Result,
+    obligations::SAME_REPLICA_SET,
     row::{Columns, plain, statement, to_json},
 };
 
@@ -89,6 +90,22 @@ impl Timelines<'_> {
     /// When the database cannot be used.
     pub async fn unfinished(&self) -> Result<Vec<DeploymentId>> {
         self.deployments_that(UNFINISHED).await
+    }
+
+    /// The open timelines that whatever is written to a deployment goes to: its own, and that of the same replica set where
+    /// it is registered under other names. What is not to be recorded any more is left out.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn followed(&self, deployment: DeploymentId) -> Result<Vec<Timeline>> {
+        let rows = statement(format!(
+            "SELECT {COLUMNS} FROM timelines WHERE ended_at IS NULL AND {SAME_REPLICA_SET} AND EXISTS \
+             (SELECT 1 FROM deployments d WHERE d.id = timelines.deployment_id AND {WANTED}) ORDER BY started_at, id"
+        ))
+        .bind(deployment.to_string())
+        .fetch_all(self.0.database.reader())
+        .await?;
+        rows.iter().map(timeline).collect()
     }
 
     /// Claims the capture of a deployment, if there is something to do and nobody holds it.

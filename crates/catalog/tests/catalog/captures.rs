@@ -1,6 +1,6 @@
 //! The right to record a deployment: one keeper at a time, and whoever lost it changes nothing.
 
-use catalog::{CaptureLease, Catalog, Deployment, Error, Renewal, Slice, Timeline};
+use catalog::{CaptureLease, Catalog, Deployment, DeploymentFacts, Error, Renewal, Slice, Timeline};
 use model::{ClusterTime, ContinuousBackup, WallTime, timeline::TimelineEnd};
 use proptest::{
     prelude::*,
@@ -100,6 +100,29 @@ pub(crate) async fn what_is_switched_off_is_finished_first(catalog: Catalog) {
     assert_eq!(timelines.unfinished().await.unwrap(), []);
     timelines.release(&lease, later).await.unwrap();
     assert_eq!(timelines.claim(deployment.id, "k2", later, LEASE_MS).await.unwrap(), None);
+}
+
+pub(crate) async fn what_is_written_to_a_replica_set_is_followed_under_all_its_names(catalog: Catalog) {
+    let (deployment, lease, timeline) = support::recorded(&catalog).await;
+    let (timelines, deployments) = (catalog.timelines(), catalog.deployments());
+    let project = catalog.projects().get(deployment.project_id).await.unwrap().unwrap();
+    let other = deployments.add(support::new_deployment(&project, "other"), T0).await.unwrap();
+    let set =
+        |id: &str| DeploymentFacts { replica_set_id: Some(id.to_owned()), ..DeploymentFacts::default() };
+    deployments.update_facts(deployment.id, &set("one")).await.unwrap();
+    deployments.update_facts(other.id, &set("two")).await.unwrap();
+    assert_eq!(timelines.followed(deployment.id).await.unwrap().as_slice(), std::slice::from_ref(&timeline));
+    assert_eq!(timelines.followed(other.id).await.unwrap(), []);
+    deployments.update_facts(other.id, &set("one")).await.unwrap();
+    assert_eq!(timelines.followed(other.id).await.unwrap().as_slice(), std::slice::from_ref(&timeline));
+
+    // Nobody has brought it to its end yet, and nobody wants more of it.
+    timelines.set_continuous_backup(deployment.id, ContinuousBackup::default()).await.unwrap();
+    assert_eq!(timelines.followed(other.id).await.unwrap(), []);
+    support::switch_on(&catalog, &deployment).await;
+    assert_eq!(timelines.followed(other.id).await.unwrap().len(), 1);
+    timelines.end(&lease, timeline.id, TimelineEnd::RolledOver, "too late", at(1)).await.unwrap();
+    assert_eq!(timelines.followed(deployment.id).await.unwrap(), []);
 }
 
 pub(crate) async fn a_keeper_does_not_stand_in_the_way_of_a_removal(catalog: Catalog) {

@@ -97,6 +97,7 @@ suite![
     captures::one_keeper_at_a_time,
     captures::many_keepers_claim_a_capture_once,
     captures::what_is_switched_off_is_finished_first,
+    captures::what_is_written_to_a_replica_set_is_followed_under_all_its_names,
     captures::a_keeper_does_not_stand_in_the_way_of_a_removal,
     captures::who_lost_the_capture_changes_nothing,
     timelines::settings_of_continuous_backup_are_kept,

@@ -162,6 +162,7 @@ impl<'a> Chain<'a> {
         let sealed = sealed.map_err(CaptureError::Vault)?;
         crash::point("capture.sealed");
         let stored_bytes = sealed.object.bytes.len() as u64;
+        self.services.probe("capture.sealed", &self.standing.timeline.to_string()).await;
         let name = sealed.name;
         let header = sealed.header;
         let in_vault = self.keep(sealed.object).await?;

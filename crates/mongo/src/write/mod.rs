@@ -21,6 +21,6 @@ pub mod verify;
 pub mod views;
 
 pub use indexes::{BuildOptions, BuildReport, CommitQuorum};
-pub use load::{Barrier, LoadOptions, LoadReport, Loader};
+pub use load::{Barrier, LoadOptions, LoadReport, Loader, Written};
 pub use pool::ConnectionPool;
 pub use ttl::{ParkedTtl, TtlPolicy};

@@ -26,7 +26,7 @@ async fn capped_collections_keep_their_order(version: &str) {
             rawdoc! { "_id": n.wrapping_mul(48_271) % 65_537, "t": zero }.into_bytes()
         })
         .collect();
-    let options = LoadOptions { connections: 4, insertion_order: true, mark_as: None };
+    let options = LoadOptions { connections: 4, insertion_order: true, ..LoadOptions::default() };
     let mut loader = Loader::open(&deployment, &namespace, options).await.unwrap();
     for part in wanted.chunks(777) {
         loader.insert(Bytes::from(part.concat())).await.unwrap();

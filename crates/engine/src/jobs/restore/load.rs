@@ -164,6 +164,7 @@ impl Loads {
             connections: connections_for(item),
             insertion_order: is_ordered(item),
             mark_as: mark.then(|| self.job.job.clone()),
+            written: Arc::clone(&self.job.pace.written),
         };
         let mut loader = Loader::open_on(&self.pool, into, options).await.map_err(target(LOADING))?;
         let mut counted = Counted::new(&self.ctx);
@@ -229,10 +230,16 @@ impl Loads {
             };
             let Some(segment) = next else { return Ok(()) };
             let (entry, documents) = segment?;
-            tokio::select! {
-                biased;
-                Stop::Lost = self.ctx.stopped() => return Err(Trouble::Stopped(JobError::Lost)),
-                inserted = loader.insert(documents) => inserted.map_err(target(LOADING))?,
+            for piece in self.job.pace.pieces(documents)? {
+                tokio::select! {
+                    () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
+                    passed = self.job.pace.pass(&self.ctx) => passed?,
+                }
+                tokio::select! {
+                    biased;
+                    Stop::Lost = self.ctx.stopped() => return Err(Trouble::Stopped(JobError::Lost)),
+                    inserted = loader.insert(piece) => inserted.map_err(target(LOADING))?,
+                }
             }
             counted.add(&entry);
             self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;

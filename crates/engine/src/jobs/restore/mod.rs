@@ -19,6 +19,7 @@ mod load;
 mod options;
 mod order;
 mod own;
+mod pace;
 mod plan;
 mod point_in_time;
 mod preflight;
@@ -118,6 +119,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
             order::prove_staged(ctx, &job, &mut state).await?;
         }
         ahead::read(ctx, &job).await?;
+        job.pace.pass_with_room(ctx).await?;
         known = rewind::look_ahead(ctx, &job, &state).await?;
         crash::point("restore.after-stage");
         ctx.services().probe("restore.staged", &job.job).await;

@@ -11,6 +11,7 @@ use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName, Totals};
 use super::{
     RestoreOptions,
     checkpoint::Checkpoint,
+    pace::Pace,
     plan::{self, Removals, Wanted, Way},
     point_in_time, rewind,
     selected::{self, Picked},
@@ -40,6 +41,8 @@ pub(crate) struct Restore {
     pub(crate) deployment: Deployment,
     /// The work item's id as text: the mark of everything the job makes.
     pub(crate) job: String,
+    /// Asked before documents are written to the target.
+    pub(crate) pace: Pace,
 }
 
 /// One collection, view or time series of the snapshot.
@@ -97,7 +100,8 @@ impl Restore {
         let deployment = deployment.with_permit(ctx.permit());
         observed::warn_if_untested(ctx, &deployment).await?;
         let job = ctx.lease().job_id.to_string();
-        Ok(Self { row, options, manifest, items, left_out, target, deployment, job })
+        let pace = Pace::new(&target, &deployment);
+        Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace })
     }
 
     /// The items that go one way, in the manifest's order.

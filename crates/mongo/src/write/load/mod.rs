@@ -15,6 +15,7 @@ mod barrier;
 mod batch;
 mod session;
 mod worker;
+mod written;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +27,7 @@ use tokio::{
 
 pub use barrier::Barrier;
 pub use session::session_prefix;
+pub use written::Written;
 
 pub(super) use self::session::Session;
 use self::{
@@ -48,11 +50,13 @@ pub struct LoadOptions {
     /// Mark the entries in the oplog as written by this job (see [`session_prefix`]). Costs about 100 bytes of oplog
     /// per document; not needed for staging names, which are known as ours anyway.
     pub mark_as: Option<String>,
+    /// Counts every batch as soon as it is acknowledged, also of loads that fail later.
+    pub written: Arc<Written>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { connections: 4, insertion_order: false, mark_as: None }
+        Self { connections: 4, insertion_order: false, mark_as: None, written: Arc::default() }
     }
 }
 
@@ -165,6 +169,7 @@ impl Loader {
                 insertion_order: self.options.insertion_order,
                 session: self.options.mark_as.as_deref().map(Session::new),
                 failure: self.failure.clone(),
+                written: Arc::clone(&self.options.written),
             };
             self.workers.spawn(worker.run(self.receiver.clone()));
         }

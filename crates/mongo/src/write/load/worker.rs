@@ -6,7 +6,7 @@ use bson::RawDocumentBuf;
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 
-use super::{Failure, batch::Batch, session::Session};
+use super::{Failure, Written, batch::Batch, session::Session};
 use crate::{
     Error, Namespace, Result,
     wire::{Connection, ReplyExt as _},
@@ -25,6 +25,7 @@ pub(super) struct Worker {
     pub(super) insertion_order: bool,
     pub(super) session: Option<Session>,
     pub(super) failure: Failure,
+    pub(super) written: Arc<Written>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,8 +58,10 @@ impl Worker {
             let next = batches.lock().await.recv().await;
             let Some(batch) = next else { break };
             self.write(&mut connection, &batch).await?;
-            tally.documents += batch.count as u64;
-            tally.bytes += batch.documents.len() as u64;
+            let (documents, bytes) = (batch.count as u64, batch.documents.len() as u64);
+            self.written.add(documents, bytes);
+            tally.documents += documents;
+            tally.bytes += bytes;
             tally.mended += if batch.zero_timestamps { batch.count as u64 } else { 0 };
         }
         self.pool.put_back(connection);

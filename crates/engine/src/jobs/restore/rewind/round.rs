@@ -138,7 +138,14 @@ pub(super) async fn run(
     }
     let pool = ConnectionPool::new(&job.deployment);
     let pool = &pool;
-    let collection = |namespace, differences| Collection { ctx, pool, job: &job.job, namespace, differences };
+    let collection = |namespace, differences| Collection {
+        ctx,
+        pool,
+        job: &job.job,
+        pace: &job.pace,
+        namespace,
+        differences,
+    };
     ctx.progress().message("comparing the target with the record");
     let mut disturbed = None;
     let looked = together(&work.documents, |ns, differences| {

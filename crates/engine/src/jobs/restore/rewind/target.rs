@@ -1,6 +1,6 @@
 //! The target's side of a rewind: looking whether it is what the record says, putting documents back, looking again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bson::{Bson, RawDocument, RawDocumentBuf};
 use bytes::BytesMut;
@@ -13,7 +13,7 @@ use mongo::{
 };
 
 use super::{
-    super::errors::job_error,
+    super::{errors::job_error, pace::Pace},
     differences::{Difference, Differences},
 };
 use crate::{
@@ -33,6 +33,7 @@ pub(super) struct Collection<'a> {
     pub(super) ctx: &'a JobContext,
     pub(super) pool: &'a ConnectionPool,
     pub(super) job: &'a str,
+    pub(super) pace: &'a Pace,
     pub(super) namespace: &'a Namespace,
     pub(super) differences: &'a Differences,
 }
@@ -91,10 +92,13 @@ impl Collection<'_> {
     }
 
     async fn remove_batch(&self, batch: Vec<Difference>) -> Result<(), JobError> {
+        self.pace.pass(self.ctx).await?;
         self.ctx.check()?;
         let mut remover = documents::Remover::new(self.pool, self.namespace, self.job);
         let ids: Vec<&[u8]> = batch.iter().filter_map(|difference| difference.now.as_deref()).collect();
-        remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
+        let removed = remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
+        // Of a removed document the oplog gets the id.
+        self.pace.written.add(removed, 0);
         crash::point("restore.rewind.after-removals");
         Ok(())
     }
@@ -129,6 +133,7 @@ impl Collection<'_> {
             connections: CONNECTIONS_MAX,
             insertion_order: false,
             mark_as: Some(self.job.to_owned()),
+            written: Arc::clone(&self.pace.written),
         };
         let mut loader = Loader::open_behind(self.pool, self.namespace, options, barrier);
         let inserted = match self.insert_all(&mut loader).await {
@@ -158,6 +163,7 @@ impl Collection<'_> {
             if batch.is_empty() {
                 return Ok(());
             }
+            self.pace.pass(self.ctx).await?;
             self.ctx.check()?;
             let (mut bytes, mut documents) = (BytesMut::new(), 0);
             for want in batch.iter().filter_map(|difference| difference.want.as_deref()) {

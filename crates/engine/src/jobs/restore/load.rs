@@ -99,6 +99,14 @@ impl Trouble {
     }
 }
 
+/// How far a collection was fed.
+enum Fed {
+    /// To its end.
+    All,
+    /// So many of its segments.
+    UpTo(usize),
+}
+
 const CREATING: &str = "creating";
 const LOADING: &str = "loading";
 const PROVING: &str = "reading back";
@@ -220,7 +228,28 @@ impl Loads {
     }
 
     async fn feed(&self, item: &Item, loader: &mut Loader, counted: &mut Counted<'_>) -> Result<(), Trouble> {
-        let mut segments = std::pin::pin!(segments::read(&self.ctx, &self.job.manifest, &item.entry));
+        let mut fed = Fed::UpTo(0);
+        while let Fed::UpTo(done) = fed {
+            tokio::select! {
+                () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
+                passed = self.job.pace.pass(&self.ctx) => passed?,
+            }
+            fed = self.feed_some(item, done, loader, counted).await?;
+        }
+        Ok(())
+    }
+
+    /// Feeds the segments after the first `done`, as long as nothing has to be waited for. What was read ahead is let go
+    /// then: its memory is that of all jobs of the process.
+    async fn feed_some(
+        &self,
+        item: &Item,
+        mut done: usize,
+        loader: &mut Loader,
+        counted: &mut Counted<'_>,
+    ) -> Result<Fed, Trouble> {
+        let segments = segments::read_after(&self.ctx, &self.job.manifest, &item.entry, done);
+        let mut segments = std::pin::pin!(segments);
         loop {
             let next = tokio::select! {
                 biased;
@@ -228,12 +257,12 @@ impl Loads {
                 () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
                 next = segments.next() => next,
             };
-            let Some(segment) = next else { return Ok(()) };
+            let Some(segment) = next else { return Ok(Fed::All) };
             let (entry, documents) = segment?;
             for piece in self.job.pace.pieces(documents)? {
                 tokio::select! {
                     () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
-                    passed = self.job.pace.pass(&self.ctx) => passed?,
+                    passed = self.job.pace.pass_in_hand(&self.ctx) => passed?,
                 }
                 tokio::select! {
                     biased;
@@ -242,7 +271,11 @@ impl Loads {
                 }
             }
             counted.add(&entry);
+            done += 1;
             self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;
+            if self.job.pace.is_used_up() {
+                return Ok(Fed::UpTo(done));
+            }
         }
     }
 

@@ -23,6 +23,16 @@ pub(crate) fn read<'a>(
     manifest: &Manifest,
     collection: &CollectionEntry,
 ) -> impl Stream<Item = Result<(SegmentEntry, Bytes), JobError>> + Send + 'a {
+    read_after(ctx, manifest, collection, 0)
+}
+
+/// [`read`] without the first so many, which were read before.
+pub(crate) fn read_after<'a>(
+    ctx: &'a JobContext,
+    manifest: &Manifest,
+    collection: &CollectionEntry,
+    done: usize,
+) -> impl Stream<Item = Result<(SegmentEntry, Bytes), JobError>> + Send + 'a {
     let read = move |entry: Result<SegmentEntry, vault::Error>| async move {
         let catalog = ctx.catalog();
         let entry = match entry {
@@ -37,7 +47,7 @@ pub(crate) fn read<'a>(
         };
         Ok((entry, Bytes::from_owner(Held { documents, _permit: permit })))
     };
-    manifest.segments(collection).map(read).buffered(SEGMENTS_AHEAD)
+    manifest.segments(collection).skip(done).map(read).buffered(SEGMENTS_AHEAD)
 }
 
 /// Bytes of a segment with the permit for them.

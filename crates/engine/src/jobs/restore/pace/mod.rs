@@ -27,7 +27,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::errors::{self, job_error};
 use crate::{
-    connect::to_mongo,
+    connect::{to_model, to_mongo},
     lease::{JobContext, JobError},
 };
 use ledger::{Ledger, go_on_at, pause_at, weight};
@@ -42,6 +42,8 @@ const STANDSTILL: Duration = Duration::from_secs(20);
 const BLIND_MAX: Duration = Duration::from_secs(60);
 /// How often the log says again that it is waited.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
+/// What is in hand may use up this part of the oplog more: all segments of a process together, where it is 500 MB.
+const IN_HAND_SHARE: u64 = 8;
 /// What is let through at a time where it may have to be waited.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -53,6 +55,8 @@ pub(crate) struct Pace {
     pub(crate) written: Arc<Written>,
     /// The weight of what is written up to which nobody has to wait, if it is looked in time.
     may: AtomicU64,
+    /// The same for whoever has a segment in hand, which others need the memory of.
+    may_in_hand: AtomicU64,
     /// When it has to be looked again, in milliseconds after `began`.
     look_at: AtomicU64,
     began: Instant,
@@ -77,12 +81,14 @@ struct Waiting {
     moved: Instant,
     /// When the log said so last.
     said: Option<Instant>,
+    /// As what the target is recorded.
+    names: String,
 }
 
 impl Waiting {
     fn from(recorded: ClusterTime) -> Self {
         let now = Instant::now();
-        Self { since: now, recorded, moved: now, said: None }
+        Self { since: now, recorded, moved: now, said: None, names: String::new() }
     }
 }
 
@@ -94,6 +100,7 @@ impl Pace {
             pool: ConnectionPool::new(deployment),
             written: Arc::default(),
             may: AtomicU64::new(0),
+            may_in_hand: AtomicU64::new(0),
             look_at: AtomicU64::new(0),
             began: Instant::now(),
             sight: Mutex::default(),
@@ -123,19 +130,36 @@ impl Pace {
         Ok(pieces)
     }
 
-    /// Returns when more may be written.
+    /// Returns when more may be written. Nothing that other jobs may need is to be held meanwhile: it may take for ever.
     ///
     /// # Errors
     /// As [`JobContext::check`]; the catalog's; the target's, but for what passes.
     pub(crate) async fn pass(&self, ctx: &JobContext) -> Result<(), JobError> {
-        // Whoever stops does not wait any more.
-        self.passed(ctx).await.inspect_err(|_| ctx.progress().held(None))
+        self.passed(ctx, &self.may).await
     }
 
-    async fn passed(&self, ctx: &JobContext) -> Result<(), JobError> {
+    /// The same for one of the [`Pace::pieces`] of a segment that was begun: it is seldom not let through.
+    ///
+    /// # Errors
+    /// As [`Pace::pass`].
+    pub(crate) async fn pass_in_hand(&self, ctx: &JobContext) -> Result<(), JobError> {
+        self.passed(ctx, &self.may_in_hand).await
+    }
+
+    /// Whether [`Pace::pass`] would have to look again, and perhaps to wait.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.weight() >= self.may.load(SeqCst)
+    }
+
+    async fn passed(&self, ctx: &JobContext, may: &AtomicU64) -> Result<(), JobError> {
+        // Whoever stops does not wait any more.
+        self.until_free(ctx, may).await.inspect_err(|_| ctx.progress().held(None))
+    }
+
+    async fn until_free(&self, ctx: &JobContext, may: &AtomicU64) -> Result<(), JobError> {
         loop {
             let due = self.due_in();
-            let free = self.weight() < self.may.load(SeqCst);
+            let free = self.weight() < may.load(SeqCst);
             if free && !due.is_zero() {
                 return Ok(());
             }
@@ -148,7 +172,7 @@ impl Pace {
             };
             // While this one waited for its turn, another may have looked.
             let due = self.due_in();
-            let exhausted = self.weight() >= self.may.load(SeqCst);
+            let exhausted = self.weight() >= may.load(SeqCst);
             if exhausted {
                 ctx.or_stop(tokio::time::sleep(due.min(LOOK_EVERY_WAITING))).await?;
             }
@@ -196,7 +220,7 @@ impl Pace {
         };
         let Some(recorded) = recordings.iter().map(|timeline| timeline.end.time).min() else {
             sight.ledger = None;
-            self.go_on(ctx, sight, u64::MAX, "nothing is recorded of it");
+            self.go_on(ctx, sight, u64::MAX, u64::MAX, "nothing is recorded of it");
             return Ok(());
         };
         // Counted before the oplog is looked at, so all of it is there.
@@ -209,23 +233,27 @@ impl Pace {
         let ledger = sight.ledger.get_or_insert_with(|| Ledger::begin(own, window));
         ledger.note(own, &window);
         let behind = ledger.behind(to_mongo(recorded));
-        if window.bytes_max == 0 {
-            self.go_on(ctx, sight, u64::MAX, "its oplog does not tell how large it is");
+        let hopeless = if to_mongo(recorded) < window.oldest.time {
+            Some("its oplog has already dropped what follows the last operation that is recorded")
+        } else {
+            (window.bytes_max == 0).then_some("its oplog does not tell how large it is")
+        };
+        if let Some(why) = hopeless {
+            self.go_on(ctx, sight, u64::MAX, u64::MAX, why);
             return Ok(());
         }
+        let in_hand = |limit: u64| limit.saturating_add(window.bytes_max / IN_HAND_SHARE);
         let pause_at = pause_at(window.bytes_max);
         let enough = if waits { go_on_at(window.bytes_max) } else { pause_at };
         if behind >= enough.max(1) {
             self.may.store(0, SeqCst);
+            self.may_in_hand.store(own.saturating_add(in_hand(pause_at).saturating_sub(behind)), SeqCst);
             self.look_again_in(LOOK_EVERY_WAITING);
-            return self.wait(ctx, sight, &recordings, Behind { recorded, bytes: behind, window }).await;
+            self.wait(ctx, sight, &recordings, Behind { recorded, bytes: behind, window }).await;
+            return Ok(());
         }
-        self.go_on(
-            ctx,
-            sight,
-            own.saturating_add(pause_at.saturating_sub(behind)).max(own + 1),
-            "it has caught up",
-        );
+        let may = own.saturating_add(pause_at.saturating_sub(behind)).max(own + 1);
+        self.go_on(ctx, sight, may, in_hand(may), "it has caught up");
         Ok(())
     }
 
@@ -238,6 +266,7 @@ impl Pace {
         }
         if sight.waiting.is_none() {
             self.may.fetch_max(self.weight() + 1, SeqCst);
+            self.may_in_hand.fetch_max(self.weight() + 1, SeqCst);
         }
         Ok(())
     }
@@ -249,8 +278,9 @@ impl Pace {
         Ok(window)
     }
 
-    fn go_on(&self, ctx: &JobContext, sight: &mut Sight, may: u64, why: &str) {
+    fn go_on(&self, ctx: &JobContext, sight: &mut Sight, may: u64, may_in_hand: u64, why: &str) {
         self.may.store(may, SeqCst);
+        self.may_in_hand.store(may_in_hand, SeqCst);
         if let Some(Waiting { since, said: Some(_), .. }) = sight.waiting.take() {
             let (name, seconds) = (&self.target.name, since.elapsed().as_secs());
             tracing::info!(job.id = %ctx.lease().job_id, "{name} is written to again after {seconds} s: {why}");
@@ -259,35 +289,35 @@ impl Pace {
     }
 
     /// Tells that it is waited, why, and what can be done about it.
-    async fn wait(
-        &self,
-        ctx: &JobContext,
-        sight: &mut Sight,
-        recordings: &[Timeline],
-        behind: Behind,
-    ) -> Result<(), JobError> {
+    async fn wait(&self, ctx: &JobContext, sight: &mut Sight, recordings: &[Timeline], behind: Behind) {
         let recorded = behind.recorded;
         let waiting = sight.waiting.get_or_insert_with(|| Waiting::from(recorded));
         if waiting.recorded != recorded {
             (waiting.recorded, waiting.moved) = (recorded, Instant::now());
         }
-        let mut names = Vec::new();
-        for timeline in recordings.iter().filter(|timeline| timeline.end.time == recorded) {
+        let slowest = || recordings.iter().filter(|timeline| timeline.end.time == recorded);
+        for timeline in slowest() {
             // A keeper in this process closes its slice at once.
-            let newest = crate::connect::to_model(behind.window.newest.time);
-            ctx.services().waiters.want(timeline.deployment_id, newest);
-            let row = ctx.catalog().deployments().get(timeline.deployment_id).await?;
-            names.extend(row.map(|row| row.name.to_string()));
+            ctx.services().waiters.want(timeline.deployment_id, to_model(behind.window.newest.time));
         }
-        let standstill = waiting.moved.elapsed();
-        let text = text(self.target.name.as_str(), &names.join(", "), &behind, standstill);
+        if waiting.names.is_empty() {
+            let mut names = Vec::new();
+            for timeline in slowest() {
+                // What cannot be told now is told at the next look.
+                let row = ctx.catalog().deployments().get(timeline.deployment_id).await.ok().flatten();
+                names.extend(row.map(|row| row.name.to_string()));
+            }
+            waiting.names = names.join(", ");
+        }
+        let recorded_as = if waiting.names.is_empty() { self.target.name.as_str() } else { &waiting.names };
+        let is_outage = ctx.must_finish_since().is_some();
+        let text = text(self.target.name.as_str(), recorded_as, &behind, waiting.moved.elapsed(), is_outage);
         if waiting.said.is_none_or(|said| said.elapsed() >= REMIND_EVERY) {
             waiting.said = Some(Instant::now());
             tracing::warn!(job.id = %ctx.lease().job_id, target.id = %self.target.id, "{text}");
         }
         ctx.progress().held(Some(("waiting for the continuous backup to catch up", &text)));
         ctx.services().probe("restore.waits-for-capture", &text).await;
-        Ok(())
     }
 }
 
@@ -299,7 +329,7 @@ struct Behind {
 }
 
 /// What is told of a wait.
-fn text(target: &str, recorded_as: &str, behind: &Behind, standstill: Duration) -> String {
+fn text(target: &str, recorded_as: &str, behind: &Behind, standstill: Duration, is_outage: bool) -> String {
     let (megabytes, of) = (behind.bytes / 1_000_000, behind.window.bytes_max / 1_000_000);
     let recorded = behind.recorded;
     let mut text = format!(
@@ -307,13 +337,19 @@ fn text(target: &str, recorded_as: &str, behind: &Behind, standstill: Duration) 
          that the oplog holds were written after {recorded}, the last operation that is recorded, and when the oplog has \
          dropped what follows it, the timeline ends; the restore goes on by itself when that is recorded"
     );
+    if is_outage {
+        text.push_str("; the cut-over has begun, so others are kept out meanwhile");
+    }
     if standstill >= STANDSTILL {
         let seconds = standstill.as_secs();
         text.push_str(&format!(
             "; but the recording has stood still for {seconds} s: `ebbtide timeline show {recorded_as}` tells what holds \
              it up; start the server that records {recorded_as} again, or do without its continuous backup \
-             (`ebbtide cluster update {recorded_as} --pit off`), or cancel the restore"
+             (`ebbtide cluster update {recorded_as} --pit off`)"
         ));
+        if !is_outage {
+            text.push_str(", or cancel the restore");
+        }
     }
     text
 }
@@ -329,11 +365,14 @@ mod tests {
         let position = Position { time: Time { time: 9, increment: 9 }, term: 1 };
         let window = OplogWindow { oldest: position, newest: position, bytes: 0, bytes_max: 64_000_000 };
         let behind = Behind { recorded: ClusterTime { seconds: 7, increment: 2 }, bytes: 33_000_000, window };
-        let told = text("orders", "orders", &behind, Duration::from_secs(3));
+        let told = text("orders", "orders", &behind, Duration::from_secs(3), false);
         assert!(told.contains("33 of the 64 MB") && told.contains("7,2"), "{told}");
         assert!(!told.contains("--pit off"), "{told}");
-        let told = text("copy", "orders", &behind, Duration::from_secs(30));
+        let told = text("copy", "orders", &behind, Duration::from_secs(30), false);
         assert!(told.contains("nothing is written to copy") && told.contains("for 30 s"), "{told}");
         assert!(told.contains("`ebbtide cluster update orders --pit off`"), "{told}");
+        assert!(told.contains("cancel") && !told.contains("kept out"), "{told}");
+        let told = text("copy", "orders", &behind, Duration::from_secs(30), true);
+        assert!(told.contains("kept out") && !told.contains("cancel"), "{told}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bson::{Bson, RawDocument, RawDocumentBuf};
 use bytes::BytesMut;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
-use history::SortKey;
+use history::{SortKey, raw};
 use model::ClusterTime;
 use mongo::{
     Error, Namespace,
@@ -96,9 +96,13 @@ impl Collection<'_> {
         self.ctx.check()?;
         let mut remover = documents::Remover::new(self.pool, self.namespace, self.job);
         let ids: Vec<&[u8]> = batch.iter().filter_map(|difference| difference.now.as_deref()).collect();
-        let removed = remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
         // Of a removed document the oplog gets the id.
-        self.pace.written.add(removed, 0);
+        let id_bytes = |document: &&[u8]| {
+            raw::field(document, "_id").ok().flatten().map_or(0, |id| id.value.len() as u64)
+        };
+        let bytes = ids.iter().map(id_bytes).sum();
+        let removed = remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
+        self.pace.written.add(removed, bytes);
         crash::point("restore.rewind.after-removals");
         Ok(())
     }

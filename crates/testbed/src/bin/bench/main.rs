@@ -3,6 +3,7 @@
 //! Every figure is the median of the runs, with the lowest and the highest beside it. Machines are noisy: read the
 //! ratios. Nothing here fails on a time; `docs/benchmarks.md` holds a table and the command that made it.
 
+mod beside;
 mod dataset;
 mod disk;
 mod load;

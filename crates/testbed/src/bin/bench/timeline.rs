@@ -8,7 +8,7 @@ use mongodb::Client;
 use testbed::Server;
 
 use crate::{
-    Plan,
+    Plan, beside,
     dataset::{Random, SHAPES, Shape, Words},
     load,
     process::{Ebbtide, timed},
@@ -54,13 +54,14 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         let directory = plan.directory.join(format!("timeline-{run}"));
         let ebbtide = Ebbtide::start(&plan.program, &directory, None)?;
         ebbtide.client(&["cluster", "add", "source", "--uri", &source.uri(), "--pit"])?;
-        wait_for_base(&ebbtide)?;
+        wait_for_base(&ebbtide, "source")?;
         let bench = Bench { plan, source: &source, client: source.client().await?, ebbtide: &ebbtide };
         let first = ebbtide.vault_bytes()?;
         report.bytes("base: bytes stored", first);
         bench.folded(run as u64, report).await?;
         bench.rewinds(report).await?;
         bench.operations(report).await?;
+        beside::measure(plan, &ebbtide, report).await?;
         report.memory("ebbtide serve with continuous backup: peak memory", ebbtide.peak_memory()?);
         drop(bench);
         drop(ebbtide);
@@ -72,14 +73,15 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     report.ratio("a point in time takes longer than its snapshot by", OF_POINT, OF_SNAPSHOT);
     report.ratio("folding is faster than applyOps, one operation per command, by", FOLDING, SINGLY);
     report.ratio("folding is faster than applyOps, 1,000 operations per command, by", FOLDING, TOGETHER);
+    beside::ratio(report);
     Ok(())
 }
 
 /// The snapshot that is taken by itself.
-fn wait_for_base(ebbtide: &Ebbtide) -> anyhow::Result<()> {
+pub(crate) fn wait_for_base(ebbtide: &Ebbtide, cluster: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
-        let shown = ebbtide.client(&["timeline", "show", "source"])?;
+        let shown = ebbtide.client(&["timeline", "show", cluster])?;
         if shown["restorable"].as_array().is_some_and(|ranges| !ranges.is_empty()) {
             return Ok(());
         }

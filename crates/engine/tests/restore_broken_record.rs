@@ -14,7 +14,10 @@ use restore_support::{
     data,
 };
 use serde_json::json;
-use support::{Bench, documents};
+use support::{
+    Bench, documents,
+    engine::past::{DocumentId, Origin, Past},
+};
 use testbed::{Options, oracle};
 
 /// The file of the slice that has the entry at a time, once it is in the vault.
@@ -31,6 +34,17 @@ async fn file_of(captured: &Captured, time: ClusterTime) -> (String, PathBuf) {
         }
         pause(begun).await;
     }
+}
+
+/// One document as it was.
+async fn shown(captured: &Captured, at: ClusterTime) -> Result<Vec<u8>, String> {
+    let bench = &captured.bench;
+    let (timeline, snapshot) =
+        bench.catalog.timelines().base_for(bench.deployment, at).await.unwrap().unwrap();
+    let past = Past::new(bench.engine(bench.settings()).services().clone());
+    let id = DocumentId::parse("-1").unwrap();
+    let shown = past.show(&Origin { timeline, snapshot }, "app.things", &id, at).await;
+    shown.map(|shown| shown.document).map_err(|error| error.to_string())
 }
 
 async fn harmed(harm: impl Fn(&Path)) {
@@ -50,6 +64,11 @@ async fn harmed(harm: impl Fn(&Path)) {
     let after = captured.now().await;
     file_of(&captured, after).await;
     harm(&file);
+
+    // So can questions about what lies before it.
+    assert_eq!(shown(&captured, good).await.unwrap(), bson::serialize_to_vec(&doc! { "_id": -1 }).unwrap());
+    let error = shown(&captured, lost).await.unwrap_err();
+    assert!(error.contains(&hex), "which slice it is is not told: {error}");
 
     let before = data(&captured.bench.client).await;
     for rewind in ["off", "auto"] {

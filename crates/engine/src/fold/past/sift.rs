@@ -72,8 +72,15 @@ impl Past {
                 stream::iter(numbers.map(move |number| Ok::<_, PastError>((slice.clone(), number))))
             })
             .try_flatten()
-            .map_ok(|(slice, number)| self.clone().sift(slice, number, wanted.clone()))
-            .try_buffered(blocks_at_a_time);
+            // What cannot be opened is told in its turn: everything before it may be all that is needed.
+            .map(|next| {
+                let (sifter, wanted) = (self.clone(), wanted.clone());
+                async move {
+                    let (slice, number) = next?;
+                    sifter.sift(slice, number, wanted).await
+                }
+            })
+            .buffered(blocks_at_a_time);
         let mut blocks = std::pin::pin!(blocks);
         while !gatherings.iter().all(Gathering::is_done) {
             let Some(Sifted { kept, last }) = blocks.try_next().await? else { break };

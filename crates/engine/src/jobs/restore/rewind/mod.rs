@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::Timeline;
 use model::{ClusterTime, restore::RestoreState};
-use mongo::{CollectionInfo, Namespace, write::collections};
+use mongo::{CollectionInfo, Namespace, time, write::collections};
 use serde_json::{Value, json};
 
 pub(crate) use known::Known;
@@ -47,6 +47,7 @@ use super::{
     stage, whole,
 };
 use crate::{
+    connect::to_model,
     fold::{
         FoldFailure,
         changed::{self, Changed, Memory},
@@ -158,7 +159,7 @@ pub(crate) fn is_thinkable(row: &catalog::RestoreJob, options: &RestoreOptions) 
         && options.rewind != RewindMode::Off
 }
 
-/// The timeline that has everything from the time that is restored up to now, or why there is none.
+/// The timeline that has everything from the time that is restored up to now, all of it in the vault, or why there is none.
 async fn current(ctx: &JobContext, job: &Restore) -> Result<Result<Timeline, String>, JobError> {
     if job.row.deployment_id != job.target.id {
         return Ok(Err("it is restored into another deployment than it was taken from".to_owned()));
@@ -182,7 +183,10 @@ async fn current(ctx: &JobContext, job: &Restore) -> Result<Result<Timeline, Str
         let text = format!("the continuous backup has a gap since {complete_at}, or begins later");
         return Ok(Err(text));
     }
-    Ok(Ok(current))
+    // An accident of a moment ago is to be told and looked up now, and not behind a fence.
+    let now = time::majority_now(&job.deployment).await;
+    let now = now.map_err(|e| job_error("asking for the time of", &job.target.name, e))?;
+    timeline::reach(ctx, &current, to_model(now)).await
 }
 
 async fn decision(ctx: &JobContext, job: &Restore, mode: RewindMode) -> Result<Decision, JobError> {
@@ -191,7 +195,6 @@ async fn decision(ctx: &JobContext, job: &Restore, mode: RewindMode) -> Result<D
         Err(reason) => return Ok(Decision::Full { reason }),
     };
     ctx.progress().message("looking what has changed since");
-    // What is not in the vault yet is followed behind the fence.
     let until = timeline.durable.time.max(restored_time(job));
     let memory = Memory::of(ctx).await?;
     let mut changed = match follow(ctx, job, &timeline, until, memory).await? {

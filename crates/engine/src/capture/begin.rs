@@ -9,19 +9,20 @@ use mongo::oplog;
 use vault::{ObjectName, Slice, SliceSource};
 
 use super::{
-    chain::{Brought, Chain, Standing, bring},
+    chain::{Chain, Standing},
     error::CaptureError,
     follow::of_oplog,
+    keep::{Brought, Keeping, bring},
     spool::Spool,
 };
 use crate::{connect::Connected, engine::Services, lease::JobError, observed};
 
-/// The chain of the deployment, ready to be made longer.
+/// The chain of the deployment, ready to be made longer, and what keeps its slices.
 pub(super) async fn chain<'a>(
     services: &'a Services,
     lease: &'a CaptureLease,
     connected: &Connected,
-) -> Result<Chain<'a>, CaptureError> {
+) -> Result<(Chain, Keeping<'a>), CaptureError> {
     let facts = connected.deployment.facts().await?;
     observed::record(services, connected.row.id, &facts).await?;
     let timelines = services.catalog.timelines();
@@ -47,7 +48,8 @@ pub(super) async fn chain<'a>(
         }
     };
     let standing = standing(services, connected, &spool, &timeline, waiting).await?;
-    Ok(Chain::new(services, lease, spool, standing))
+    let (keeping, line) = Keeping::new(services, lease, spool, &standing);
+    Ok((Chain::new(standing, line), keeping))
 }
 
 /// What is not known is no contradiction: a catalog that was rebuilt does not know the id.

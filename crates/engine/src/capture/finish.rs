@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     begin,
-    chain::{Brought, bring},
     error::CaptureError,
+    keep::{Brought, bring},
     spool::Spool,
 };
 use crate::engine::Services;

@@ -12,6 +12,7 @@ use super::{
     base, begin,
     chain::Chain,
     error::CaptureError,
+    keep::Kept,
     status::{Status, warning},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 
 /// How long the deployment is waited for when nothing comes.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long it is waited for when there is something else to do. None at all would mean for ever.
+/// The shortest wait: none at all would mean for ever.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// Wait before it is tried again after an error; doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
@@ -80,38 +81,41 @@ async fn follow(
     stop: &CancellationToken,
 ) -> Result<Followed, CaptureError> {
     let connected = connect::connect(services, lease.deployment_id).await?;
-    let mut chain = begin::chain(services, lease, &connected).await?;
-    let followed = tail(services, &connected, &mut chain, status, stop).await;
-    match followed {
-        Err(CaptureError::Ends { end, detail }) => {
-            // What was read before stays part of it.
-            chain.close().await?;
-            tracing::error!(deployment.id = %lease.deployment_id, timeline.id = %chain.timeline(), end = end.as_str(), "the timeline {} of {} ends: {detail}", chain.timeline(), connected.row.name);
-            services.catalog.timelines().end(lease, chain.timeline(), end, &detail, services.now()).await?;
-            Err(CaptureError::Ends { end, detail })
-        }
-        Err(CaptureError::Lost) => Err(CaptureError::Lost),
-        // Closed also on the way out: what was read need not be read again.
-        other => chain.close().await.and(other),
+    let (mut chain, keeping) = begin::chain(services, lease, &connected).await?;
+    let timeline = chain.timeline();
+    let mut keeping = std::pin::pin!(keeping.run());
+    let followed = tokio::select! {
+        biased;
+        // It ends before the chain does only when something is wrong.
+        Err(error) = &mut keeping => return Err(error),
+        followed = tail(services, &connected, &mut chain, status, stop) => followed,
+    };
+    if matches!(followed, Err(CaptureError::Lost)) {
+        return Err(CaptureError::Lost);
     }
+    // Closed also on the way out: what was read need not be read again.
+    chain.close();
+    drop(chain);
+    let kept = keeping.await;
+    let Err(CaptureError::Ends { end, detail }) = followed else { return kept.and(followed) };
+    kept?;
+    tracing::error!(deployment.id = %lease.deployment_id, timeline.id = %timeline, end = end.as_str(), "the timeline {timeline} of {} ends: {detail}", connected.row.name);
+    services.catalog.timelines().end(lease, timeline, end, &detail, services.now()).await?;
+    Err(CaptureError::Ends { end, detail })
 }
 
 async fn tail(
     services: &Services,
     connected: &Connected,
-    chain: &mut Chain<'_>,
+    chain: &mut Chain,
     status: &Status,
     stop: &CancellationToken,
 ) -> Result<Followed, CaptureError> {
     let mut wanted = services.waiters.of(connected.row.id);
     let mut tail = Tail::open(&connected.deployment, to_oplog(chain.position())).await?;
-    let (mut looked, began): (Option<Instant>, _) = (None, chain.recorded());
+    let (mut looked, began): (Option<Instant>, _) = (None, chain.kept().recorded);
     while !stop.is_cancelled() {
-        let wait = match chain.filling() {
-            _ if chain.can_catch_up() => AT_ONCE,
-            Some(filling) => filling.due_in().clamp(AT_ONCE, QUIET),
-            None => QUIET,
-        };
+        let wait = chain.filling().map_or(QUIET, |filling| filling.due_in().clamp(AT_ONCE, QUIET));
         let batch = {
             let mut next = std::pin::pin!(tail.next(wait));
             loop {
@@ -122,8 +126,7 @@ async fn tail(
                     Ok(()) = wanted.changed() => {
                         let asked_for = *wanted.borrow_and_update();
                         if chain.filling().is_some_and(|filling| filling.is_due(asked_for)) {
-                            chain.close().await?;
-                            chain.catch_up().await?;
+                            chain.close();
                         }
                     }
                 }
@@ -135,18 +138,17 @@ async fn tail(
         tail.recycle(batch);
         let asked_for = *wanted.borrow();
         if chain.filling().is_some_and(|filling| filling.is_due(asked_for)) {
-            chain.close().await?;
+            chain.close();
         }
-        chain.catch_up().await?;
-        let (position, waiting, refused) = (chain.position(), chain.waiting(), chain.warning());
-        let recorded = chain.recorded() != began;
+        let (position, Kept { recorded, waiting, warning }) = (chain.position(), chain.kept());
+        let is_kept = recorded != began;
         status.update(|shown| {
             shown.position = Some(position);
             shown.read_at = Some(services.now());
             shown.waiting_slices = waiting;
-            shown.vault_warning = refused;
+            shown.vault_warning = warning;
             // Entries that were read again are not kept yet: until a slice is, the reason why they were not holds.
-            if !shown.is_unkept || recorded {
+            if !shown.is_unkept || is_kept {
                 (shown.error, shown.is_unkept) = (None, false);
             }
         });
@@ -163,7 +165,7 @@ async fn tail(
 }
 
 /// Looks how much of the oplog's window is used up.
-async fn look(connected: &Connected, chain: &Chain<'_>, status: &Status) -> Result<(), CaptureError> {
+async fn look(connected: &Connected, chain: &Chain, status: &Status) -> Result<(), CaptureError> {
     let window = oplog::window(&connected.deployment).await?;
     let holds = window.seconds();
     let behind = window.newest.time.time.saturating_sub(chain.position().time.seconds);

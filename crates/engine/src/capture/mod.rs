@@ -4,9 +4,9 @@
 //! time, fenced by an epoch as jobs are. Each is followed in a task of its own:
 //!
 //! * [`begin`]: a new timeline begins where no transaction is cut, or the old one goes on after its last slice;
-//! * [`follow`]: entries are tailed at majority and gather in a slice, which is closed by its size, its age, or because
-//!   somebody waits for it;
-//! * [`chain`]: a closed slice is durable, in the vault or, while that is away, in the spool, before the catalog says that
+//! * [`follow`]: entries are tailed at majority and gather in a slice of the [`chain`], which is closed by its size, its age, or
+//!   because somebody waits for it;
+//! * [`keep`]: while the next one is filled, a closed slice is made durable, in the vault or, while that is away, in the spool, before the catalog says that
 //!   it exists; the catalog takes only the slice that follows its last one, so there is no gap and no double;
 //! * what ends a timeline (the oplog rolled over or back, another replica set) is recorded with its reason, a new one
 //!   begins, and [`base`] asks for the snapshot that makes it worth something.
@@ -18,6 +18,7 @@ mod due;
 mod error;
 mod finish;
 mod follow;
+mod keep;
 mod spool;
 mod status;
 mod waiters;

@@ -110,6 +110,11 @@ impl SliceBuilder {
         self.plain.is_empty()
     }
 
+    /// Says which slice it follows, when that became known only while this one was being filled.
+    pub fn follow(&mut self, sequence: u64, previous: Option<ObjectName>) {
+        (self.link.sequence, self.link.previous) = (sequence, previous);
+    }
+
     /// The last entry; before the first one, the entry that the slice follows.
     pub const fn last(&self) -> OplogPosition {
         self.last

@@ -10,9 +10,14 @@ use history::{
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use vault::{Order, SegmentBuilder, SegmentList, SegmentPages};
+use vault::{Order, SegmentBuilder, SegmentList};
 
-use super::{Counters, FoldFailure, Obstacle, failure::Ended, lister::Lister, rewrite::Segments};
+use super::{
+    Counters, FoldFailure, Obstacle,
+    failure::Ended,
+    lister::{Lister, Listing},
+    rewrite::Segments,
+};
 use crate::{
     lease::{JobContext, JobError},
     pipeline::{SegmentStore, Segmenter},
@@ -24,13 +29,13 @@ pub(super) async fn keep(
     mut segments: Segments,
     list: SegmentList,
     at: model::ClusterTime,
-) -> Result<(SegmentPages, Counters), FoldFailure> {
+) -> Result<Listing, FoldFailure> {
     let ctx = store.ctx();
     let mut lister = Lister::new(store, at, list);
     loop {
         match ctx.or_stop(segments.try_next()).await? {
             Ok(Some(entry)) => lister.keep(entry).await?,
-            Ok(None) => return lister.finish().await,
+            Ok(None) => return Ok(lister.finish()),
             Err(error) => return Err(FoldFailure::of_base(ctx, error).await),
         }
     }
@@ -43,7 +48,7 @@ pub(super) async fn refold(
     changes: CappedChanges,
     list: SegmentList,
     at: model::ClusterTime,
-) -> Result<(SegmentPages, Counters), Ended> {
+) -> Result<Listing, Ended> {
     let ctx = store.ctx();
     let _reader = ctx.reader().await?;
     let mut lister = Lister::new(store, at, list);
@@ -73,8 +78,8 @@ pub(super) async fn refold(
             );
         }
     }
-    let (pages, listed) = lister.finish().await?;
-    Ok((pages, Counters { bytes_read, ..listed }))
+    lister.count(Counters { bytes_read, ..Counters::default() });
+    Ok(lister.finish())
 }
 
 /// Reads the segments; tells how many bytes that were in the store.

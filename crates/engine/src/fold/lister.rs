@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 
 use futures::TryStreamExt as _;
 use model::ClusterTime;
+use tokio_util::task::AbortOnDropHandle;
 use vault::{
     CollectionEntry, Manifest, ObjectName, PageRef, SegmentBuilder, SegmentEntry, SegmentList, SegmentPages,
 };
 
 use super::{Counters, FoldFailure};
-use crate::pipeline::{Pending, SegmentStore};
+use crate::{
+    lease::JobError,
+    pipeline::{Pending, SegmentStore},
+};
 
 /// Objects are pinned so many at a time.
 const PIN_AT_A_TIME: usize = 256;
@@ -22,8 +26,8 @@ enum Listed {
 }
 
 /// Lists segments in the order of their collection.
-pub(super) struct Lister<'a> {
-    store: &'a SegmentStore,
+pub(super) struct Lister {
+    store: SegmentStore,
     at: ClusterTime,
     list: SegmentList,
     /// Kept segments that the catalog was not told of yet.
@@ -32,10 +36,10 @@ pub(super) struct Lister<'a> {
     counters: Counters,
 }
 
-impl<'a> Lister<'a> {
-    pub(super) fn new(store: &'a SegmentStore, at: ClusterTime, list: SegmentList) -> Self {
+impl Lister {
+    pub(super) fn new(store: &SegmentStore, at: ClusterTime, list: SegmentList) -> Self {
         Self {
-            store,
+            store: store.clone(),
             at,
             list,
             unpinned: Vec::new(),
@@ -66,7 +70,7 @@ impl<'a> Lister<'a> {
 
     async fn pin(&mut self) -> Result<(), FoldFailure> {
         let names: Vec<_> = self.unpinned.iter().map(|entry| entry.name).collect();
-        pin_all(self.store, &names).await?;
+        pin_all(&self.store, &names).await?;
         self.counters.segments_kept += names.len() as u64;
         self.waiting.extend(self.unpinned.drain(..).map(Listed::Kept));
         self.settle(WAITING_MAX).await
@@ -84,17 +88,46 @@ impl<'a> Lister<'a> {
                 Listed::Kept(entry) => entry,
             };
             self.store.ctx().progress().add(entry.documents, entry.bytes);
-            self.list.push(&entry).await.map_err(crate::JobError::from)?;
+            self.list.push(&entry).await.map_err(JobError::from)?;
         }
         Ok(())
     }
 
-    /// The list, once everything in it is durable.
-    pub(super) async fn finish(mut self) -> Result<(SegmentPages, Counters), FoldFailure> {
+    /// Adds to what is told of the work.
+    pub(super) fn count(&mut self, counters: Counters) {
+        self.counters = self.counters.and(counters);
+    }
+
+    /// Finishes the list while others go on: what it waits for is stored by now or on its way.
+    pub(super) fn finish(self) -> Listing {
+        Listing(Work::Task(AbortOnDropHandle::new(tokio::spawn(self.finished()))))
+    }
+
+    async fn finished(mut self) -> Result<(SegmentPages, Counters), FoldFailure> {
         self.pin().await?;
         self.settle(0).await?;
-        let pages = self.list.finish().await.map_err(crate::JobError::from)?;
+        let pages = self.list.finish().await.map_err(JobError::from)?;
         Ok((pages, self.counters))
+    }
+}
+
+/// The list of a collection in the making. Dropped, it stops.
+pub(super) struct Listing(Work);
+
+enum Work {
+    Done(SegmentPages, Counters),
+    Task(AbortOnDropHandle<Result<(SegmentPages, Counters), FoldFailure>>),
+}
+
+impl Listing {
+    /// The list, once everything in it is durable, and what was done for it.
+    pub(super) async fn pages(self) -> Result<(SegmentPages, Counters), FoldFailure> {
+        match self.0 {
+            Work::Done(pages, counters) => Ok((pages, counters)),
+            Work::Task(task) => task
+                .await
+                .map_err(|e| JobError::failed_by("a bug in Ebbtide stopped the listing of segments", e))?,
+        }
     }
 }
 
@@ -119,7 +152,7 @@ pub(super) async fn reuse(
     base: &Manifest,
     entry: &CollectionEntry,
     at: ClusterTime,
-) -> Result<Option<(SegmentPages, Counters)>, FoldFailure> {
+) -> Result<Option<Listing>, FoldFailure> {
     let ctx = store.ctx();
     let names: Vec<_> = entry.segment_pages.iter().map(|page| page.name).collect();
     pin_all(store, &names).await?;
@@ -157,5 +190,5 @@ pub(super) async fn reuse(
         stored_bytes: entry.stored_bytes,
         page_bytes,
     };
-    Ok(Some((pages, counters)))
+    Ok(Some(Listing(Work::Done(pages, counters))))
 }

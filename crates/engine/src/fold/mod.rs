@@ -27,7 +27,10 @@ pub(crate) mod runs;
 mod tests;
 mod views;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use history::CollectionId;
 use model::ClusterTime;
@@ -46,10 +49,14 @@ use delta::{DELTA_BYTES_MAX, Delta, SortedChanges};
 pub use entries::Record;
 use failure::Ended;
 pub use failure::{FoldFailure, Obstacle, Unfoldable};
+use lister::Listing;
 pub use only::Only;
 use rewrite::Span;
 use runs::Keeping;
 pub use runs::{Kept, Sparse};
+
+/// Lists whose last segments are on their way to the store while the next collections are folded.
+const LISTINGS_MAX: usize = 8;
 
 /// One collection, view or time series of a folded state, its segments durable and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,7 +331,8 @@ impl Folding<'_> {
         delta: Delta,
     ) -> Result<(Vec<FoldedCollection>, Vec<Unfoldable>), FoldFailure> {
         let (mut changes, mut capped) = (Some(delta.changes), delta.capped);
-        let (mut folded, mut obstacles) = (Vec::new(), Vec::new());
+        let (mut listings, mut obstacles) = (VecDeque::new(), Vec::new());
+        let mut folded = Vec::new();
         for (id, meta) in collections {
             self.store.ctx().check()?;
             skip_to(&mut changes, id).await?;
@@ -333,20 +341,37 @@ impl Folding<'_> {
                 Order::Sorted => self.sorted(id, &mut changes).await,
             };
             match ended {
-                Ok((pages, counters)) => {
-                    self.counters = self.counters.and(counters);
-                    folded.push(FoldedCollection { meta, pages });
-                }
+                Ok(listing) => listings.push_back((meta, listing)),
                 // All others are looked at as well, so that everything that stands in the way is told at once.
                 Err(Ended::Obstacle(obstacle)) => {
                     let namespace = format!("{}.{}", meta.db, meta.name);
                     obstacles.push(definitions::unfoldable(&namespace, None, obstacle));
+                    self.store.ctx().progress().collection_done();
                 }
                 Err(Ended::Failure(failure)) => return Err(failure),
             }
-            self.store.ctx().progress().collection_done();
+            while listings.len() > LISTINGS_MAX {
+                self.listed(&mut listings, &mut folded).await?;
+            }
+        }
+        while !listings.is_empty() {
+            self.listed(&mut listings, &mut folded).await?;
         }
         Ok((folded, obstacles))
+    }
+
+    /// Waits for the first list.
+    async fn listed(
+        &mut self,
+        listings: &mut VecDeque<(CollectionMeta, Listing)>,
+        folded: &mut Vec<FoldedCollection>,
+    ) -> Result<(), FoldFailure> {
+        let Some((meta, listing)) = listings.pop_front() else { return Ok(()) };
+        let (pages, counters) = listing.pages().await?;
+        self.counters = self.counters.and(counters);
+        folded.push(FoldedCollection { meta, pages });
+        self.store.ctx().progress().collection_done();
+        Ok(())
     }
 
     async fn capped(
@@ -354,7 +379,7 @@ impl Folding<'_> {
         id: CollectionId,
         as_of: ClusterTime,
         changes: Option<history::capped::CappedChanges>,
-    ) -> Result<(SegmentPages, Counters), Ended> {
+    ) -> Result<Listing, Ended> {
         let (segments, list) = (self.segments(id), self.manifest.segment_list());
         match changes {
             Some(changes) => capped::refold(self.store, segments, changes, list, as_of).await,
@@ -366,7 +391,7 @@ impl Folding<'_> {
         &mut self,
         id: CollectionId,
         changes: &mut Option<SortedChanges>,
-    ) -> Result<(SegmentPages, Counters), Ended> {
+    ) -> Result<Listing, Ended> {
         let is_changed = changes.as_ref().is_some_and(|changes| changes.key_in(id).is_some());
         if let Some(entry) = self.base.collections.get(&id).filter(|_| !is_changed) {
             let reused = lister::reuse(self.store, &self.base.manifest, entry, self.at).await?;

@@ -14,13 +14,13 @@ use bytes::Bytes;
 use futures::{TryStreamExt as _, stream::BoxStream};
 use history::{ClusterTime, CollectionId, key::push_document_key, raw};
 use tokio::sync::mpsc;
-use vault::{Order, SegmentBuilder, SegmentEntry, SegmentList, SegmentPages};
+use vault::{Order, SegmentBuilder, SegmentEntry, SegmentList};
 
 use super::{
     Counters, FoldFailure, Obstacle,
     delta::{ApplyError, SortedChanges},
     failure::Ended,
-    lister::Lister,
+    lister::{Lister, Listing},
     of_model,
     runs::{self, Keeping},
 };
@@ -51,16 +51,16 @@ pub(super) async fn rewrite(
     list: SegmentList,
     span: Span,
     keeping: Option<&mut Keeping<'_>>,
-) -> Result<(SegmentPages, Counters), Ended> {
+) -> Result<Listing, Ended> {
     let _reader = store.ctx().reader().await?;
     let lister = Lister::new(store, span.at, list);
     let base_at = of_model(span.base_at);
     let mut rewriting =
         Rewriting { store, id, base_at, changes, keeping, lister, counters: Counters::default() };
     rewriting.run(segments).await?;
-    let Rewriting { lister, counters, .. } = rewriting;
-    let (pages, listed) = lister.finish().await?;
-    Ok((pages, counters.and(listed)))
+    let Rewriting { mut lister, counters, .. } = rewriting;
+    lister.count(counters);
+    Ok(lister.finish())
 }
 
 struct Rewriting<'a, 'k> {
@@ -69,7 +69,7 @@ struct Rewriting<'a, 'k> {
     base_at: ClusterTime,
     changes: &'a mut Option<SortedChanges>,
     keeping: Option<&'a mut Keeping<'k>>,
-    lister: Lister<'a>,
+    lister: Lister,
     counters: Counters,
 }
 

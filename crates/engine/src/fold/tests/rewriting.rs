@@ -167,11 +167,12 @@ async fn folded(
     let segments = stream::iter(base.to_vec()).map(Ok).boxed();
     let span = Span { base_at: BASE_AT, at: AT };
     let ended = rewrite(&bench.store, ID, segments, &mut changes, writer.segment_list(), span, None).await;
-    let (pages, counters) = match ended {
+    let listing = match ended {
         Ok(ended) => ended,
         Err(Ended::Obstacle(obstacle)) => panic!("{obstacle}"),
         Err(Ended::Failure(failure)) => panic!("{failure}"),
     };
+    let (pages, counters) = listing.pages().await.unwrap();
     assert!(changes.unwrap().key_in(ID).is_none(), "changes are left");
     (bench.listed(writer, pages).await, counters)
 }

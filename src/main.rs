@@ -3,6 +3,7 @@
 //! This crate is the command line and the wiring of one process; everything that works is in `crates/`.
 
 mod admin;
+mod allocator;
 mod args;
 mod client;
 mod config;
@@ -18,11 +19,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// What one phase of a job has freed must be there for the next: that of glibc keeps it in the arenas of the threads that
-/// had it, a third more at the peak of a day of snapshots, rewinds and restores. It also serves the libraries in C.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What the process ends with. Documented in `docs/cli.md`.
 pub(crate) mod exit {
     /// Something failed; the reason is on standard error.
@@ -37,6 +33,7 @@ pub(crate) mod exit {
 }
 
 fn main() -> ExitCode {
+    allocator::give_back_at_once();
     let args = args::Args::parse();
     // The one rustls provider of the process; a second one would make TLS panic when it is first used.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

@@ -82,6 +82,17 @@ async fn make(client: &mongodb::Client, clustered: bool) {
     }
     run(doc! { "create": "checked", "validator": { "v": { "$gte": 0 } } }).await;
     app.collection::<Document>("checked").insert_one(doc! { "_id": 1, "v": 1 }).await.unwrap();
+    // What the server takes from some and not from all.
+    let special = app.collection::<Document>("special");
+    let empty = Bson::Timestamp(bson::Timestamp { time: 0, increment: 0 });
+    let documents = [
+        doc! { "_id": 1, "to": { "$ref": "things", "$id": 5 } },
+        doc! { "_id": { "a": 1 }, "a.b": 1, "": [doc! { "c.d": "$x", "e": {} }] },
+        doc! { "_id": "t", "within": { "t": empty } },
+        doc! { "_id": 4, "v": -1 },
+    ];
+    special.insert_many(documents).await.unwrap();
+    run(doc! { "collMod": "special", "validator": { "v": { "$not": { "$lt": 0 } } } }).await;
     run(doc! { "create": "ring", "capped": true, "size": 4096, "max": 10 }).await;
     app.collection::<Document>("ring").insert_many((0..25).map(|n| doc! { "_id": n })).await.unwrap();
     for name in ["series", "quiet_series"] {
@@ -119,6 +130,7 @@ async fn go_wrong(client: &mongodb::Client, clustered: bool) {
     // An `_id` that is equal and not the same, a special value that servers replace.
     of("doubles").delete_one(doc! { "_id": 1 }).await.unwrap();
     of("doubles").insert_one(doc! { "_id": 1.0, "v": 1 }).await.unwrap();
+    of("special").update_many(doc! {}, doc! { "$set": { "v": 5 } }).await.unwrap();
     of("odd").delete_one(doc! { "_id": 3 }).await.unwrap();
     // A unique index that what was there does not fit.
     of("odd").delete_many(doc! { "_id": { "$gte": 3 } }).await.unwrap();
@@ -164,7 +176,7 @@ async fn what_changed_is_put_back_and_nothing_else_is_touched() {
         make(client, clustered).await;
         let at = captured.now().await;
         let before = data(client).await;
-        let stay = ["things", "seats", "doubles", "odd", "still", "system.buckets.quiet_series"];
+        let stay = ["things", "seats", "doubles", "special", "odd", "still", "system.buckets.quiet_series"];
         let identities_before = identities(client, "work").await;
         go_wrong(client, clustered).await;
         let wrong = data(client).await;
@@ -196,16 +208,24 @@ async fn what_changed_is_put_back_and_nothing_else_is_touched() {
         assert_eq!(of("seats"), (0, 1, 2));
         assert_eq!(of("doubles"), (0, 0, 1));
         assert_eq!(of("odd"), (17, 0, 0));
+        assert_eq!(of("special"), (0, 0, 4));
         if clustered {
             assert_eq!(of("clustered"), (1, 0, 7));
         }
         assert_eq!(told["indexesDropped"], json!(["work.odd v", "work.things late"]));
         assert_eq!(told["indexesBuilt"], json!(["work.things n"]));
-        // Nobody touched any other document of what stayed.
+        // Nobody touched any other document of what stayed, and what was there was replaced.
         let oplog = client.database("local").collection::<Document>("oplog.rs");
-        let ours = doc! { "ns": "work.things", "op": { "$in": ["i", "d", "u"] },
-        "ts": { "$gt": bson::Timestamp { time: undo.seconds, increment: undo.increment } } };
-        assert_eq!(oplog.count_documents(ours).await.unwrap(), 101 + 111, "{version}");
+        let count = async |name: &str, kind: &str| {
+            let since = bson::Timestamp { time: undo.seconds, increment: undo.increment };
+            let ours = doc! { "ns": format!("work.{name}"), "op": kind, "ts": { "$gt": since } };
+            oplog.count_documents(ours).await.unwrap()
+        };
+        let counts =
+            async |name: &str| (count(name, "i").await, count(name, "d").await, count(name, "u").await);
+        assert_eq!(counts("things").await, (11, 1, 100), "{version}");
+        assert_eq!(counts("seats").await, (2, 3, 0), "{version}: unique keys may be in each other's way");
+        assert_eq!(counts("special").await, (1, 1, 3), "{version}");
 
         // A restore can be undone by another one to just before it.
         rewound(&captured, undo).await;

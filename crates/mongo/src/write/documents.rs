@@ -1,10 +1,12 @@
-//! Single documents of a collection that stays: read, removed and put back by their `_id`s.
+//! Single documents of a collection that stays: read, removed and replaced by their `_id`s.
 //!
 //! Not for collections with a collation, whose `_id`s compare otherwise than ours, nor for `_id`s of types that a query
 //! cannot name (see [`can_be_named`]).
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
-use history::raw::{field, kind};
+use history::raw::{Element, elements, field, kind};
 
 use super::{
     ConnectionPool,
@@ -17,10 +19,14 @@ use crate::{
     wire::{Connection, ReplyExt as _},
 };
 
-/// Removals in one message, far below what servers accept (100,000).
+/// Changes in one message, far below what servers accept (100,000).
 const BATCH_DOCUMENTS: usize = 1_000;
-/// Bytes of `_id`s in one message.
+/// Bytes of `_id`s, or of documents, in one message; one that is longer goes alone.
 const BATCH_BYTES: usize = 1 << 20;
+/// A longer one might not fit into a message beside its `_id`.
+const REPLACED_BYTES_MAX: usize = 8 << 20;
+/// Documents within documents that are looked at, deeper than any that servers take.
+const NESTED_MAX: usize = 200;
 
 /// Whether a query for this document's `_id` finds it and nothing else. Types that are deprecated, or that queries take
 /// for something else than a value, are left out.
@@ -60,7 +66,7 @@ pub async fn find(
     after: ClusterTime,
 ) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::with_capacity(ids.len());
-    for batch in batches(ids) {
+    for batch in batches(ids, id_bytes) {
         let concern = RawBuilder::new().text("level", "majority").timestamp("afterClusterTime", after);
         let find = RawBuilder::new()
             .text("find", &namespace.collection)
@@ -77,15 +83,15 @@ pub async fn find(
     Ok(found)
 }
 
-/// Removes documents by their `_id`s, in sessions of the job, so that the oplog tells whose work it was.
+/// Removes and replaces documents by their `_id`s, in sessions of the job, so that the oplog tells whose work it was.
 #[derive(Debug)]
-pub struct Remover {
+pub struct Changer {
     pool: ConnectionPool,
     namespace: Namespace,
     session: Session,
 }
 
-impl Remover {
+impl Changer {
     /// For one collection; nothing is sent yet.
     pub fn new(pool: &ConnectionPool, namespace: &Namespace, job: &str) -> Self {
         Self { pool: pool.clone(), namespace: namespace.clone(), session: Session::new(job) }
@@ -99,54 +105,115 @@ impl Remover {
     pub async fn remove(&mut self, ids: &[&[u8]]) -> Result<u64> {
         let mut connection = self.pool.take().await?;
         let mut removed = 0;
-        for batch in batches(ids) {
-            removed += self.remove_batch(&mut connection, batch).await?;
+        for batch in batches(ids, id_bytes) {
+            let mut deletes = Vec::new();
+            for id in batch {
+                // Only the removal of one document is retryable, and only what is carries its session into the oplog.
+                deletes.extend(RawBuilder::new().document("q", &equal_to(id)?).int32("limit", 1).finish());
+            }
+            let command = RawBuilder::new().text("delete", &self.namespace.collection);
+            removed += self.change(&mut connection, command, "deletes", deletes).await?;
         }
         self.pool.put_back(connection);
         Ok(removed)
     }
 
-    async fn remove_batch(&mut self, connection: &mut Connection, ids: &[&[u8]]) -> Result<u64> {
+    /// Puts documents in the place of those that are there and have the same `_id`s, and tells how many were. Only for those
+    /// that [`can_replace`] says yes to. Known to the primary alone: a barrier has to follow.
+    ///
+    /// # Errors
+    /// The server's, sorted; some may be replaced then. A unique key that is another document's is code 11000.
+    pub async fn replace(&mut self, documents: &[&[u8]]) -> Result<u64> {
+        let mut connection = self.pool.take().await?;
+        let mut replaced = 0;
+        for batch in batches(documents, <[u8]>::len) {
+            let mut updates = Vec::new();
+            for document in batch {
+                let update = RawBuilder::new().document("q", &equal_to(document)?).document("u", document);
+                updates.extend(update.boolean("multi", false).finish());
+            }
+            let command = RawBuilder::new()
+                .text("update", &self.namespace.collection)
+                .boolean("bypassDocumentValidation", true);
+            replaced += self.change(&mut connection, command, "updates", updates).await?;
+        }
+        self.pool.put_back(connection);
+        Ok(replaced)
+    }
+
+    /// Sends statements that change one document each; tells how many were found.
+    async fn change(
+        &mut self,
+        connection: &mut Connection,
+        command: RawBuilder,
+        sequence: &str,
+        statements: Vec<u8>,
+    ) -> Result<u64> {
         let (id, number) = self.session.next();
         let concern = RawBuilder::new().int32("w", 1).finish();
-        let command = RawBuilder::new()
-            .text("delete", &self.namespace.collection)
+        let command = command
             .boolean("ordered", false)
             .document("writeConcern", &concern)
             .text("$db", &self.namespace.db)
             .document("lsid", &RawBuilder::new().uuid("id", id).finish())
             .int64("txnNumber", number)
             .command()?;
-        let mut deletes = Vec::new();
-        for id in ids {
-            // Only the removal of one document is retryable, and only what is carries its session into the oplog.
-            deletes.extend(RawBuilder::new().document("q", &equal_to(id)?).int32("limit", 1).finish());
-        }
-        let reply = connection.command_with_sequence(&command, "deletes", &Bytes::from(deletes)).await?;
+        let reply = connection.command_with_sequence(&command, sequence, &Bytes::from(statements)).await?;
         let refused = reply.children("writeErrors").into_iter().next().or(reply.child("writeConcernError"));
         if let Some(error) = refused {
             return Err(Error::Server {
                 code: error.number("code").and_then(|code| i32::try_from(code).ok()).unwrap_or(0),
-                name: "refused removal".to_owned(),
+                name: "refused change".to_owned(),
                 message: format!(
-                    "removing from {}: {}",
+                    "changing {}: {}",
                     self.namespace,
                     error.text("errmsg").unwrap_or("no message")
                 ),
             });
         }
-        let removed = reply.number("n").and_then(|n| u64::try_from(n).ok());
-        removed.ok_or_else(|| Error::Protocol("a delete without a count".to_owned()))
+        let found = reply.number("n").and_then(|n| u64::try_from(n).ok());
+        found.ok_or_else(|| Error::Protocol("a reply to a write without a count".to_owned()))
     }
 }
 
-/// Cuts `_id`s into what goes into one message.
-fn batches<'a>(ids: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [&'a [u8]]> {
+/// Whether the server takes `document` in the place of `there` as it is, byte for byte. It does not where names begin with a
+/// `$`, which it takes for operators or refuses, nor with empty timestamps, which it fills in; it puts the `_id` first, and
+/// does not change it.
+pub fn can_replace(there: &[u8], document: &[u8]) -> bool {
+    let is_id_first = |document| {
+        let first = elements(document).next()?.ok()?;
+        (first.name == b"_id").then_some((first.kind, first.value))
+    };
+    let id = is_id_first(document);
+    let is_filled_in = |element: &Element<'_>| element.kind == kind::TIMESTAMP && element.value == [0; 8];
+    id.is_some()
+        && id == is_id_first(there)
+        && document.len() <= REPLACED_BYTES_MAX
+        && elements(document).all(|element| element.is_ok_and(|element| !is_filled_in(&element)))
+        && has_plain_names(document, NESTED_MAX)
+}
+
+/// Whether no name begins with a `$`, at any depth, and none comes twice.
+fn has_plain_names(document: &[u8], depth: usize) -> bool {
+    let mut names = HashSet::new();
+    depth > 0
+        && elements(document).all(|element| {
+            element.is_ok_and(|element| {
+                let is_nested = matches!(element.kind, kind::DOCUMENT | kind::ARRAY);
+                !element.name.starts_with(b"$")
+                    && names.insert(element.name)
+                    && (!is_nested || has_plain_names(element.value, depth - 1))
+            })
+        })
+}
+
+/// Cuts documents into what goes into one message.
+fn batches<'a>(ids: &'a [&'a [u8]], weight: fn(&[u8]) -> usize) -> impl Iterator<Item = &'a [&'a [u8]]> {
     let mut rest = ids;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = rest.iter().take(BATCH_DOCUMENTS).take_while(|id| {
-            bytes += id_bytes(id);
+            bytes += weight(id);
             bytes <= BATCH_BYTES
         });
         let (batch, after) = rest.split_at(fits.count().max(1).min(rest.len()));
@@ -177,7 +244,7 @@ fn equal_to(document: &[u8]) -> Result<Vec<u8>> {
     Ok(RawBuilder::new().document("_id", &condition).finish())
 }
 
-fn id_of(document: &[u8]) -> Result<history::raw::Element<'_>> {
+fn id_of(document: &[u8]) -> Result<Element<'_>> {
     let id = field(document, "_id").map_err(malformed)?;
     id.ok_or_else(|| Error::Protocol("a document without _id".to_owned()))
 }
@@ -211,12 +278,38 @@ mod tests {
         assert!(!can_be_named(rawdoc! { "a": 1 }.as_bytes()));
     }
 
+    #[test]
+    fn what_the_server_would_write_otherwise_is_not_replaced() {
+        let can = |there: RawDocumentBuf, document: RawDocumentBuf| {
+            can_replace(there.as_bytes(), document.as_bytes())
+        };
+        let there = rawdoc! { "_id": 1, "a": 1 };
+        assert!(can(there.clone(), rawdoc! { "_id": 1, "b": [{ "c.d": "$x" }], "": 1 }));
+        for document in [
+            rawdoc! { "_id": 1.0 },
+            rawdoc! { "_id": 2 },
+            rawdoc! { "a": 1, "_id": 1 },
+            rawdoc! { "a": 1 },
+            rawdoc! { "_id": 1, "$set": { "a": 1 } },
+            rawdoc! { "_id": 1, "a": [{ "b": { "$ref": "x" } }] },
+            rawdoc! { "_id": 1, "t": bson::Timestamp { time: 0, increment: 0 } },
+            rawdoc! { "_id": 1, "a": "x".repeat(9 << 20) },
+        ] {
+            assert!(!can(there.clone(), document.clone()), "{document:?}");
+        }
+        let mut twice = rawdoc! { "_id": 1, "a": 1 };
+        twice.append(bson::raw::cstr!("a"), 2);
+        assert!(!can(there.clone(), twice));
+        // Only at the top are empty timestamps filled in.
+        assert!(can(there, rawdoc! { "_id": 1, "a": { "t": bson::Timestamp { time: 0, increment: 0 } } }));
+    }
+
     proptest! {
         #[test]
         fn batches_are_bounded_and_lose_nothing(sizes in proptest::collection::vec(prop_oneof![9 => 0_usize..40, 1 => Just(700_000_usize)], 0..60)) {
             let ids: Vec<_> = sizes.iter().map(|&n| rawdoc! { "_id": "x".repeat(n) }.into_bytes()).collect();
             let ids: Vec<&[u8]> = ids.iter().map(Vec::as_slice).collect();
-            let cut: Vec<_> = batches(&ids).collect();
+            let cut: Vec<_> = batches(&ids, id_bytes).collect();
             prop_assert_eq!(cut.concat(), ids.clone());
             for batch in cut {
                 let bytes: usize = batch.iter().map(|id| id_bytes(id)).sum();

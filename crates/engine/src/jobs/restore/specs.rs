@@ -36,6 +36,16 @@ pub(crate) fn any_beside_id(specs: &[Vec<u8>]) -> bool {
     count_beside_id(specs) > 0
 }
 
+/// Whether any index beside the one on `_id` keeps two documents from having the same key, or may soon. What cannot be read
+/// counts as one that does.
+pub(crate) fn any_unique(specs: &[Vec<u8>]) -> bool {
+    let is_unset = |spec: &Vec<u8>, option| {
+        let value = raw::field(spec, option).map(|found| found.map(|found| found.value));
+        value.is_ok_and(|value| value.is_none_or(|value| value.iter().all(|&byte| byte == 0)))
+    };
+    specs.iter().any(|spec| !(is_unset(spec, "unique") && is_unset(spec, "prepareUnique")))
+}
+
 /// How many indexes there are beside the one on `_id`.
 pub(crate) fn count_beside_id(specs: &[Vec<u8>]) -> usize {
     let is_id = |spec: &Vec<u8>| matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME);
@@ -64,6 +74,22 @@ fn simple(spec: &[u8]) -> Result<Vec<u8>, Malformed> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn unique_keys_are_seen() {
+        let specs = |more: bson::RawDocumentBuf| {
+            let plain = rawdoc! {"v": 2, "key": {"a": 1}, "name": "a_1", "unique": false};
+            vec![
+                rawdoc! {"v": 2, "key": {"_id": 1}, "name": "_id_"}.into_bytes(),
+                plain.into_bytes(),
+                more.into_bytes(),
+            ]
+        };
+        assert!(!any_unique(&specs(rawdoc! {"v": 2, "key": {"b": 1}, "name": "b_1"})));
+        assert!(any_unique(&specs(rawdoc! {"v": 2, "key": {"b": 1}, "name": "b_1", "unique": true})));
+        assert!(any_unique(&specs(rawdoc! {"v": 2, "key": {"b": 1}, "name": "b_1", "unique": 1.0})));
+        assert!(any_unique(&specs(rawdoc! {"v": 2, "key": {"b": 1}, "name": "b_1", "prepareUnique": true})));
+    }
 
     #[test]
     fn the_id_index_comes_with_the_collection() {

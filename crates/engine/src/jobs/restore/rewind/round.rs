@@ -68,6 +68,8 @@ pub(super) struct Work {
     indexes: BTreeMap<Namespace, indexes::Repair>,
     /// Lifetimes that have to be put aside first.
     lifetimes: BTreeMap<Namespace, Vec<Lifetime>>,
+    /// Those with unique keys, beside that of `_id`, which may have moved from one document to another.
+    keyed: BTreeSet<Namespace>,
     /// What everything that stays was when the round began.
     identities: BTreeMap<Namespace, Option<[u8; 16]>>,
 }
@@ -145,6 +147,7 @@ pub(super) async fn run(
         pace: &job.pace,
         namespace,
         differences,
+        replaces: !work.keyed.contains(namespace),
     };
     ctx.progress().message("comparing the target with the record");
     let mut disturbed = None;
@@ -180,6 +183,9 @@ pub(super) async fn run(
     let put_back = together(&work.documents, |ns, differences| {
         let collection = collection(ns, differences);
         async move {
+            if let in_the_way @ Written::InTheWay(_) = collection.replace().await? {
+                return Ok(in_the_way);
+            }
             collection.remove().await?;
             collection.insert(barrier).await
         }
@@ -333,6 +339,7 @@ impl Round<'_> {
             ctx.check()?;
             if let Err(reason) = self.item(item, &found, &mut changed, &mut spill, &mut work).await? {
                 work.documents.remove(&item.ns);
+                work.keyed.remove(&item.ns);
                 work.indexes.remove(&item.ns);
                 work.lifetimes.remove(&item.ns);
                 work.identities.remove(&item.ns);
@@ -369,6 +376,9 @@ impl Round<'_> {
         }
         let malformed = |e| job_error("reading the indexes of", &item.ns, e);
         let repair = indexes::repair(&item.entry.meta.indexes, &info.indexes).map_err(malformed)?;
+        if specs::any_unique(&info.indexes) {
+            work.keyed.insert(item.ns.clone());
+        }
         if is_changed {
             let known = self.known.of(&item.ns);
             match compare(self.ctx, &self.job.manifest, item, known, changed, spill).await? {

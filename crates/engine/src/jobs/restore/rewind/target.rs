@@ -36,6 +36,8 @@ pub(super) struct Collection<'a> {
     pub(super) pace: &'a Pace,
     pub(super) namespace: &'a Namespace,
     pub(super) differences: &'a Differences,
+    /// Whether documents may be replaced one by one: unique keys that move from one to another do not let them.
+    pub(super) replaces: bool,
 }
 
 /// Which side of a difference a document should be on.
@@ -86,22 +88,70 @@ impl Collection<'_> {
         first_difference(&batch, side, found)
     }
 
-    /// Removes what was not there, and all that is to be replaced: so no unique key is in the way of another document.
+    /// Replaces what can be where it lies, which is half the work of removing and inserting it.
+    pub(super) async fn replace(&self) -> Result<Written, JobError> {
+        if !self.replaces {
+            return Ok(Written::All);
+        }
+        let done = self.batch_by_batch(|batch| self.replace_batch(batch).boxed()).await?;
+        Ok(done.into_iter().find(|written| matches!(written, Written::InTheWay(_))).unwrap_or(Written::All))
+    }
+
+    async fn replace_batch(&self, batch: Vec<Difference>) -> Result<Written, JobError> {
+        let documents: Vec<&[u8]> = batch
+            .iter()
+            .filter(|difference| self.is_replaced(difference))
+            .filter_map(|difference| difference.want.as_deref())
+            .collect();
+        if documents.is_empty() {
+            return Ok(Written::All);
+        }
+        self.pace.pass(self.ctx).await?;
+        self.ctx.check()?;
+        let mut changer = documents::Changer::new(self.pool, self.namespace, self.job);
+        let replaced = changer.replace(&documents).await;
+        let bytes = documents.iter().map(|document| document.len() as u64).sum();
+        self.pace.written.add(documents.len() as u64, bytes);
+        crash::point("restore.rewind.after-replacements");
+        match replaced {
+            Ok(replaced) => {
+                self.ctx.progress().add(replaced, bytes);
+                Ok(Written::All)
+            }
+            // It refuses single documents: the collection cannot be put back in this way.
+            Err(error @ Error::Server { .. }) => Ok(Written::InTheWay(error.to_string())),
+            Err(error) => Err(self.failed("replacing documents of", error)),
+        }
+    }
+
+    fn is_replaced(&self, difference: &Difference) -> bool {
+        match (&difference.now, &difference.want) {
+            (Some(now), Some(want)) => self.replaces && documents::can_replace(now, want),
+            _ => false,
+        }
+    }
+
+    /// Removes what was not there, and all that is to be removed and inserted: so no unique key is in the way of another
+    /// document.
     pub(super) async fn remove(&self) -> Result<(), JobError> {
         self.batch_by_batch(|batch| self.remove_batch(batch).boxed()).await.map(drop)
     }
 
     async fn remove_batch(&self, batch: Vec<Difference>) -> Result<(), JobError> {
+        let removed = batch.iter().filter(|difference| !self.is_replaced(difference));
+        let ids: Vec<&[u8]> = removed.filter_map(|difference| difference.now.as_deref()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         self.pace.pass(self.ctx).await?;
         self.ctx.check()?;
-        let mut remover = documents::Remover::new(self.pool, self.namespace, self.job);
-        let ids: Vec<&[u8]> = batch.iter().filter_map(|difference| difference.now.as_deref()).collect();
+        let mut changer = documents::Changer::new(self.pool, self.namespace, self.job);
         // Of a removed document the oplog gets the id.
         let id_bytes = |document: &&[u8]| {
             raw::field(document, "_id").ok().flatten().map_or(0, |id| id.value.len() as u64)
         };
         let bytes = ids.iter().map(id_bytes).sum();
-        let removed = remover.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
+        let removed = changer.remove(&ids).await.map_err(|e| self.failed("removing documents of", e))?;
         self.pace.written.add(removed, bytes);
         crash::point("restore.rewind.after-removals");
         Ok(())
@@ -170,7 +220,8 @@ impl Collection<'_> {
             self.pace.pass(self.ctx).await?;
             self.ctx.check()?;
             let (mut bytes, mut documents) = (BytesMut::new(), 0);
-            for want in batch.iter().filter_map(|difference| difference.want.as_deref()) {
+            let inserted = batch.iter().filter(|difference| !self.is_replaced(difference));
+            for want in inserted.filter_map(|difference| difference.want.as_deref()) {
                 bytes.extend_from_slice(want);
                 documents += 1;
             }

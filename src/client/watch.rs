@@ -66,7 +66,7 @@ pub(crate) async fn until(
             Err(error) => bar.set_message(format!("waiting for the server: {error}")),
         }
         tokio::select! {
-            () = tokio::time::sleep(poll) => poll = POLL_MAX.min(poll.mul_f64(1.1)),
+            () = tokio::time::sleep(poll) => poll = POLL_MAX.min(poll.mul_f64(1.03)),
             _ = tokio::signal::ctrl_c() => {
                 bar.finish_and_clear();
                 eprintln!("stopped watching; the job goes on");

@@ -275,3 +275,44 @@ async fn a_recording_that_stands_still_is_waited_for_until_it_is_given_up() {
     assert_eq!(work(id).await.attempts, 1);
     paced.worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rewind_waits_as_well_behind_the_fence() {
+    let paced = Paced::start().await;
+    let bench = &paced.bench;
+    let big = bench.client.database("app").collection::<Document>("big");
+    let (count, half) = (u64::from(oplog_mb()) * 24, i64::from(oplog_mb()) * 20);
+    let mut left = documents(count, DOCUMENT_BYTES, |n| Bson::Int64(n as i64)).peekable();
+    while left.peek().is_some() {
+        big.insert_many(left.by_ref().take(50)).await.unwrap();
+        caught_up(bench).await;
+    }
+    let (at, data_before) = (majority_now(bench).await, data(&bench.client).await);
+    big.delete_many(doc! { "_id": { "$lt": half } }).await.unwrap();
+    let before = caught_up(bench).await;
+
+    paced.slow.store(true, Ordering::SeqCst);
+    let (begun, mut warning) = (Instant::now(), String::new());
+    let (_, base) = bench.catalog.timelines().base_for(bench.deployment, at).await.unwrap().unwrap();
+    let delivery = Delivery::PointInTime { target: bench.deployment, at: at.into() };
+    let new = NewRestore { snapshot_id: base.id, delivery, options: json!({ "rewind": "only" }) };
+    let id = bench.catalog.restores().request(new, wall_clock()).await.unwrap().id;
+    while paced.job(id).await.finished_at.is_none() {
+        let told = paced.progress(id).await.warning;
+        if told.contains("continuous backup is behind") {
+            warning = told;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it hangs");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let job = paced.job(id).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert_eq!(job.receipt.unwrap()["rewind"]["documents"]["inserted"], half);
+    assert!(warning.contains("others are kept out meanwhile"), "{warning:?}");
+    paced.slow.store(false, Ordering::SeqCst);
+    let after = caught_up(bench).await;
+    assert_eq!((after.id, after.ended), (before.id, None), "one timeline all along");
+    oracle::assert_same(&data_before, &data(&bench.client).await);
+    paced.worker.stop().await;
+    paced.keeper.unwrap().stop().await;
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use catalog::{CaptureLease, NewTimeline, PAGE_SIZE_MAX, Page, SliceState, Timeline};
-use history::{entry::Entry, transaction::OpenTransactions};
+use history::transaction::OpenTransactions;
 use model::{ClusterTime, timeline::TimelineEnd};
 use mongo::oplog;
 use vault::{ObjectName, Slice, SliceSource};
@@ -220,9 +220,7 @@ async fn feed(
     for block in 0..slice.blocks().len() {
         let block = slice.read_block(block).await.map_err(CaptureError::Vault)?;
         for entry in history::raw::documents(&block).map_while(Result::ok) {
-            if let Ok(entry) = Entry::read(entry) {
-                open.feed(&entry);
-            }
+            open.feed_raw(entry);
         }
     }
     Ok(())

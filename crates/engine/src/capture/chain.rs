@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use history::{entry::Entry, transaction::OpenTransactions};
+use history::transaction::OpenTransactions;
 use model::{ClusterTime, OplogPosition, id::TimelineId};
 use tokio::time::Instant;
 use vault::{ObjectName, SliceBuilder, SliceLink, SliceSource};
@@ -86,10 +86,7 @@ impl Chain {
             }
         };
         builder.push(position, entry).map_err(CaptureError::Vault)?;
-        // What cannot be read is kept all the same; the fold says what it makes unknown.
-        if let Ok(entry) = Entry::read(entry) {
-            self.open.feed(&entry);
-        }
+        self.open.feed_raw(entry);
         self.position = position;
         Ok(())
     }

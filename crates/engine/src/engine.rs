@@ -121,6 +121,18 @@ impl Services {
     pub fn now(&self) -> WallTime {
         wall_clock()
     }
+
+    /// Lets go of memory that nobody needed since the last call.
+    fn trim_memory(&self) {
+        self.budget.buffers.trim();
+        self.vault.trim_memory();
+    }
+
+    /// Lets go of all memory that nobody needs in this moment.
+    pub(crate) fn let_memory_go(&self) {
+        self.trim_memory();
+        self.trim_memory();
+    }
 }
 
 /// The one place where the engine reads the wall clock.
@@ -234,8 +246,7 @@ impl Engine {
     /// What one phase of a job keeps to use it again is not needed in the next.
     async fn give_memory_back(&self, shutdown: &CancellationToken) {
         while shutdown.run_until_cancelled(tokio::time::sleep(MEMORY_RESTS)).await.is_some() {
-            self.services.budget.buffers.trim();
-            self.services.vault.trim_memory();
+            self.services.trim_memory();
         }
     }
 }

@@ -80,6 +80,8 @@ async fn run_job(services: Services, lease: Lease, asking: Asking, shutdown: Can
     let ended = ended.unwrap_or_else(|panic| {
         Err(JobError::failed(format!("a bug in Ebbtide stopped the job: {}", panic_text(&*panic))))
     });
+    // The next job may begin at once, and needs other memory than this one did.
+    ctx.services().let_memory_go();
     record(&ctx, ended).await;
     beating.abort();
     ctx.services().probe("job.ended", &ctx.lease().job_id.to_string()).await;

@@ -4,12 +4,26 @@
 mod restore_support;
 mod support;
 
-use bson::{Document, doc};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bson::{Bson, Document, doc};
+use catalog::{Page, SnapshotFilter};
 use model::{ClusterTime, restore::RestoreState, timeline::PointInTime};
-use restore_support::{assert_no_staging, captured::Captured, damage, data, register, server};
+use restore_support::{
+    assert_no_staging,
+    captured::{Captured, pause},
+    damage, data, register, request, server,
+};
 use serde_json::json;
-use support::Bench;
+use support::{Bench, documents, probe};
 use testbed::{Options, data::Set, oracle};
+use tokio::sync::Semaphore;
 
 /// A deployment with data of all kinds, captured and with its base.
 async fn captured(version: &str) -> Captured {
@@ -122,5 +136,53 @@ async fn the_operation_that_is_named_is_in_the_state_and_the_next_one_is_not() {
     let job = captured.restore(PointInTime::Second(time.time), target, json!({})).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     assert_eq!(restored.count_documents(doc! {}).await.unwrap(), 0);
+    captured.stop().await;
+}
+
+/// What it has loaded under staging names is in no snapshot, so nothing after its renames could be folded from one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_base_is_taken_amid_a_restore() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "things", documents(200, 100, |n| Bson::Int64(n as i64))).await;
+    let snapshot = bench.snapshot().await;
+    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+    let (gate, staged) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
+    let held = {
+        let (gate, staged) = (Arc::clone(&gate), Arc::clone(&staged));
+        probe(move |moment, _| {
+            let (gate, staged) = (Arc::clone(&gate), Arc::clone(&staged));
+            async move {
+                if moment == "restore.staged" && !staged.swap(true, Ordering::SeqCst) {
+                    gate.acquire().await.unwrap().forget();
+                }
+            }
+        })
+    };
+    let settings = bench.settings();
+    let captured = Captured::begin(bench, settings, Some(held)).await;
+    let (catalog, deployment, begun) = (&captured.bench.catalog, captured.bench.deployment, Instant::now());
+    captured.now().await;
+    // By then it was looked whether there is a base.
+    while !staged.load(Ordering::SeqCst)
+        || catalog
+            .timelines()
+            .current(deployment)
+            .await
+            .unwrap()
+            .is_none_or(|timeline| timeline.durable == timeline.start)
+    {
+        pause(begun).await;
+    }
+    let snapshots = catalog.snapshots().list(SnapshotFilter::of(deployment), Page::default()).await.unwrap();
+    assert_eq!(snapshots.items.len(), 1, "a base is taken amid a restore");
+    gate.add_permits(1);
+    let job = captured.ended(id).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    while catalog.timelines().ranges(deployment).await.unwrap().is_empty() {
+        pause(begun).await;
+    }
+    let at = captured.now().await;
+    let job = captured.restore(at, deployment, json!({ "rewind": "off" })).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
     captured.stop().await;
 }

@@ -162,6 +162,23 @@ impl Restores<'_> {
         row.as_ref().map(restore_job).transpose()
     }
 
+    /// Whether a restore into a deployment, under whatever name, was asked for and has not ended.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn is_target(&self, deployment: DeploymentId) -> Result<bool> {
+        let found = statement(
+            "SELECT id FROM restore_jobs WHERE delivery <> 'download' AND state IN ('queued', 'running', 'cancelling', 'cutOver') \
+             AND (target_deployment_id = $1 OR target_replica_set_id = \
+             (SELECT replica_set_id FROM deployments WHERE id = $1)) LIMIT 1"
+                .to_owned(),
+        )
+        .bind(deployment.to_string())
+        .fetch_optional(self.0.database.reader())
+        .await?;
+        Ok(found.is_some())
+    }
+
     /// Restore jobs, newest first.
     ///
     /// # Errors

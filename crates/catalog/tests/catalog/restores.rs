@@ -64,10 +64,14 @@ pub(crate) async fn a_target_takes_one_restore_at_a_time(catalog: Catalog) {
     busy(catalog.restores().request(into(snapshot.deployment_id), at(2)).await);
     catalog.restores().request(into(other.id), at(2)).await.unwrap();
     let lease = support::claim(&catalog, "w", at(3)).await;
+    let is_target = async || catalog.restores().is_target(snapshot.deployment_id).await.unwrap();
+    assert!(is_target().await);
     busy(catalog.restores().request(into(snapshot.deployment_id), at(4)).await);
     catalog.restores().request_cancel(first.id, at(5)).await.unwrap().unwrap();
     busy(catalog.restores().request(into(snapshot.deployment_id), at(6)).await);
+    assert!(is_target().await, "it is being cancelled");
     catalog.jobs().finish(&lease, Outcome::Cancelled, at(7)).await.unwrap();
+    assert!(!is_target().await);
     let second = catalog.restores().request(into(snapshot.deployment_id), at(8)).await.unwrap();
     let listing = catalog
         .restores()

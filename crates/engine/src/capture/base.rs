@@ -33,7 +33,8 @@ pub(super) async fn ensure(services: &Services, id: TimelineId) -> Result<(), Ca
         SnapshotState::Completed => is_base(snapshot, &timeline, window, now),
         SnapshotState::Deleted => false,
     });
-    if serves {
+    // What a restore has loaded under staging names is in no snapshot: a base amid one has nothing that a later rename brings.
+    if serves || catalog.restores().is_target(timeline.deployment_id).await? {
         return Ok(());
     }
     let new = NewSnapshot {

@@ -9,7 +9,7 @@
 //! 2. [`look_ahead`], still before the fence: what changed documents were is looked up, so that nobody waits for it.
 //! 3. [`undo`], behind the fence, in rounds: the record is followed up to a time after the fence, and what every touched
 //!    document is now is computed from it. The target has to agree, document by document, before the first write; then
-//!    indexes go that were made since, documents are removed and inserted, missing indexes are built, and
+//!    indexes go that were made since, documents are replaced, or removed and inserted, missing indexes are built, and
 //!    everything that was touched is read back.
 //!
 //! Nothing of it has to be remembered from one attempt to the next: our own writes are in the record as well, so whoever

@@ -73,9 +73,9 @@ impl Catalog {
             "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
              requested_at, completed_at, expires_at, cluster_seconds, cluster_increment, manifest, mongod_version, fcv, \
              replica_set_name, collections, documents, logical_bytes, stored_bytes, added_bytes, notes, \
-             last_as_of_seconds, last_as_of_increment) \
+             last_as_of_seconds, last_as_of_increment, amid_restore) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-             $24) \
+             $24, $25) \
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(snapshot.id.to_string())
@@ -102,6 +102,7 @@ impl Catalog {
         .bind(to_json(&snapshot.notes))
         .bind(snapshot.last_as_of.map(|t| i64::from(t.seconds)))
         .bind(snapshot.last_as_of.map(|t| i64::from(t.increment)))
+        .bind(i64::from(snapshot.amid_restore))
         .execute(self.database.writer())
         .await?;
         Ok(done.rows_affected() > 0)

@@ -28,7 +28,7 @@ const IDS_MAX: usize = 500;
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
     requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, \
     last_as_of_seconds, last_as_of_increment, manifest, mongod_version, fcv, replica_set_name, collections, documents, \
-    logical_bytes, stored_bytes, added_bytes, error, notes";
+    logical_bytes, stored_bytes, added_bytes, error, notes, amid_restore";
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +91,9 @@ pub struct Snapshot {
     /// The latest time that any of its collections is as of: capped ones are read later than the rest. Not known of
     /// snapshots of older versions.
     pub last_as_of: Option<ClusterTime>,
+    /// Whether a restore had staged collections in the deployment at that time: they are in no snapshot, so nothing can be
+    /// folded from this one.
+    pub amid_restore: bool,
     /// Name of the manifest in the vault; forgotten once a deleted snapshot's manifest is collected.
     pub manifest: Option<String>,
     /// Version of mongod that it was read from.
@@ -390,6 +393,7 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         deleted_at: row.maybe_time("deleted_at")?,
         cluster_time: row.maybe_cluster_time("cluster_seconds", "cluster_increment")?,
         last_as_of: row.maybe_cluster_time("last_as_of_seconds", "last_as_of_increment")?,
+        amid_restore: row.flag("amid_restore")?,
         manifest: row.maybe_text("manifest")?,
         mongod_version: row.maybe_text("mongod_version")?,
         fcv: row.maybe_text("fcv")?,

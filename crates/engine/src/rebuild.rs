@@ -178,6 +178,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         deleted_at: None,
         cluster_time: Some(header.cluster_time),
         last_as_of: Some(last_as_of),
+        amid_restore: header.amid_restore,
         manifest: Some(name.to_string()),
         mongod_version: Some(header.mongod_version.clone()),
         fcv: Some(header.fcv.clone()),

@@ -14,7 +14,8 @@ use std::{
 
 use bson::{Bson, Document, doc};
 use catalog::{Page, SnapshotFilter};
-use model::{ClusterTime, restore::RestoreState, timeline::PointInTime};
+use ebbtide_engine::engine::Probe;
+use model::{ClusterTime, restore::RestoreState, snapshot::SnapshotState, timeline::PointInTime};
 use restore_support::{
     assert_no_staging,
     captured::{Captured, pause},
@@ -140,12 +141,21 @@ async fn the_operation_that_is_named_is_in_the_state_and_the_next_one_is_not() {
 }
 
 /// What it has loaded under staging names is in no snapshot, so nothing after its renames could be folded from one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_base_is_taken_amid_a_restore() {
-    let bench = Bench::start(Options::version("6.0.5")).await;
-    bench.fill("app", "things", documents(200, 100, |n| Bson::Int64(n as i64))).await;
-    let snapshot = bench.snapshot().await;
-    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+/// A snapshot that the running engine takes.
+async fn taken(captured: &Captured) -> catalog::Snapshot {
+    let (id, begun) = (captured.bench.request().await, Instant::now());
+    loop {
+        let snapshot = captured.bench.catalog.snapshots().get(id).await.unwrap().unwrap();
+        if !matches!(snapshot.state, SnapshotState::Queued | SnapshotState::InProgress) {
+            assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+            break snapshot;
+        }
+        pause(begun).await;
+    }
+}
+
+/// Holds the first restore that has staged something until the gate gets a permit; tells when it has.
+fn held_when_staged() -> (Probe, Arc<Semaphore>, Arc<AtomicBool>) {
     let (gate, staged) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
     let held = {
         let (gate, staged) = (Arc::clone(&gate), Arc::clone(&staged));
@@ -158,6 +168,16 @@ async fn no_base_is_taken_amid_a_restore() {
             }
         })
     };
+    (held, gate, staged)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_base_is_taken_amid_a_restore() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "things", documents(200, 100, |n| Bson::Int64(n as i64))).await;
+    let snapshot = bench.snapshot().await;
+    let id = request(&bench, &snapshot, bench.deployment, json!({})).await;
+    let (held, gate, staged) = held_when_staged();
     let settings = bench.settings();
     let captured = Captured::begin(bench, settings, Some(held)).await;
     let (catalog, deployment, begun) = (&captured.bench.catalog, captured.bench.deployment, Instant::now());
@@ -184,5 +204,38 @@ async fn no_base_is_taken_amid_a_restore() {
     let at = captured.now().await;
     let job = captured.restore(at, deployment, json!({ "rewind": "off" })).await;
     assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    captured.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_asked_for_amid_a_restore_is_no_base() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "things", documents(200, 100, |n| Bson::Int64(n as i64))).await;
+    let (held, gate, staged) = held_when_staged();
+    let captured = Captured::over(bench, Some(held)).await;
+    let (catalog, deployment, begun) = (&captured.bench.catalog, captured.bench.deployment, Instant::now());
+    let base = catalog.snapshots().list(SnapshotFilter::of(deployment), Page::default()).await.unwrap().items;
+    let id = request(&captured.bench, &base[0], deployment, json!({ "rewind": "off" })).await;
+    while !staged.load(Ordering::SeqCst) {
+        pause(begun).await;
+    }
+    let amid = taken(&captured).await;
+    assert!(amid.amid_restore, "{}", amid.notes);
+    gate.add_permits(1);
+    let job = captured.ended(id).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+
+    let things =
+        captured.bench.server.client().await.unwrap().database("app").collection::<Document>("things");
+    things.insert_one(doc! { "_id": "later" }).await.unwrap();
+    let at = captured.now().await;
+    things.delete_many(doc! {}).await.unwrap();
+    let job = captured.restore(at, deployment, json!({ "rewind": "off" })).await;
+    assert_eq!(job.state, RestoreState::Finished, "{:?}", job.error);
+    assert_eq!(job.snapshot_id, base[0].id);
+    assert_eq!(things.count_documents(doc! {}).await.unwrap(), 201);
+
+    let after = taken(&captured).await;
+    assert!(!after.amid_restore, "what an ended restore left is in nobody's way");
     captured.stop().await;
 }

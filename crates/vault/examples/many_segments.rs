@@ -63,6 +63,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         replica_set_name: "rs".to_owned(),
         description: None,
         expires_at: None,
+        amid_restore: false,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: env!("CARGO_PKG_VERSION").to_owned(),
     };

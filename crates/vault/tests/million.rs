@@ -63,6 +63,7 @@ async fn a_million_segments_stream_through_little_memory() {
         replica_set_name: "rs0".to_owned(),
         description: None,
         expires_at: None,
+        amid_restore: false,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     };

@@ -317,6 +317,7 @@ impl App {
             manifest: format!("m-{}", lease.job_id),
             cluster_time,
             last_as_of: None,
+            amid_restore: false,
             mongod_version: "6.0.5".into(),
             fcv: Some("6.0".into()),
             replica_set_name: Some("rs0".into()),

@@ -89,6 +89,8 @@ pub struct Completion {
     pub cluster_time: ClusterTime,
     /// The latest time that any of its collections is as of, where it is known.
     pub last_as_of: Option<ClusterTime>,
+    /// Whether a restore had staged collections in the deployment at the time of the data.
+    pub amid_restore: bool,
     /// Version of mongod.
     pub mongod_version: String,
     /// Feature compatibility version.
@@ -183,6 +185,19 @@ impl Jobs<'_> {
         .fetch_all(self.0.database.reader())
         .await?;
         rows.iter().map(job).collect()
+    }
+
+    /// The items that restore into deployments and had not ended at `time`.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn restores_unfinished_at(&self, time: WallTime) -> Result<Vec<JobId>> {
+        let rows =
+            query("SELECT id FROM jobs WHERE kind = 'restore' AND (ended_at IS NULL OR ended_at >= $1)")
+                .bind(time.0)
+                .fetch_all(self.0.database.reader())
+                .await?;
+        rows.iter().map(|row| row.parsed("id")).collect()
     }
 
     /// When the next item of these kinds can be claimed, as things stand: now or earlier when one waits.

@@ -107,7 +107,7 @@ async fn complete_snapshot(transaction: &mut Tx, work: Work, done: &Completion, 
     let sets = "completed_at = $2, expires_at = $2 + retention_days * $3, manifest = $4, cluster_seconds = $5, \
                 cluster_increment = $6, mongod_version = $7, fcv = $8, replica_set_name = $9, collections = $10, \
                 documents = $11, logical_bytes = $12, stored_bytes = $13, added_bytes = $14, notes = $15, \
-                last_as_of_seconds = $16, last_as_of_increment = $17";
+                last_as_of_seconds = $16, last_as_of_increment = $17, amid_restore = $18";
     let rows = statement(update("snapshots", &moves, sets))
         .bind(subject(work))
         .bind(now.0)
@@ -126,6 +126,7 @@ async fn complete_snapshot(transaction: &mut Tx, work: Work, done: &Completion, 
         .bind(to_json(&done.notes))
         .bind(done.last_as_of.map(|t| i64::from(t.seconds)))
         .bind(done.last_as_of.map(|t| i64::from(t.increment)))
+        .bind(i64::from(done.amid_restore))
         .execute(&mut **transaction)
         .await?
         .rows_affected();

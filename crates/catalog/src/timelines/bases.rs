@@ -140,7 +140,7 @@ impl Branch {
             "SELECT id, cluster_seconds, cluster_increment, \
              COALESCE(last_as_of_seconds, cluster_seconds) AS complete_seconds, \
              COALESCE(last_as_of_increment, cluster_increment) AS complete_increment \
-             FROM snapshots WHERE deployment_id = $1 AND state = 'completed' \
+             FROM snapshots WHERE deployment_id = $1 AND state = 'completed' AND amid_restore = 0 \
              AND (cluster_seconds, cluster_increment) >= ($2, $3) \
              AND (COALESCE(last_as_of_seconds, cluster_seconds), COALESCE(last_as_of_increment, cluster_increment)) \
              <= ($4, $5) AND requested_at >= $6 AND completed_at <= $7 \

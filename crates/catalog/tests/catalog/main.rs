@@ -107,6 +107,7 @@ suite![
     timelines::slices_are_found_by_time,
     timelines::ranges_begin_with_a_snapshot_that_is_complete,
     timelines::a_fork_keeps_two_histories_apart,
+    timelines::a_snapshot_amid_a_restore_is_no_base,
     timelines::a_timeline_is_imported_once,
     timelines::an_open_timeline_goes_on_after_a_rebuild,
     retention::nothing_goes_while_somebody_may_read_it,

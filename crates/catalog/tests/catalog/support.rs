@@ -91,6 +91,7 @@ pub(crate) fn completion_at(
         manifest: manifest.to_owned(),
         cluster_time,
         last_as_of,
+        amid_restore: false,
         mongod_version: "6.0.5".to_owned(),
         fcv: Some("6.0".to_owned()),
         replica_set_name: Some("rs0".to_owned()),

@@ -183,6 +183,15 @@ pub(crate) async fn slices_are_found_by_time(catalog: Catalog) {
     assert_eq!((last.timeline_id, last.created_at), (timeline.id, at(25)));
 }
 
+async fn taken_amid_a_restore(catalog: &Catalog, timeline: &Timeline, from: i64, now: i64) -> Snapshot {
+    let deployment = catalog.deployments().get(timeline.deployment_id).await.unwrap().unwrap();
+    let Outcome::SnapshotCompleted(mut done) = support::completion_at("m", time(from), None) else {
+        panic!()
+    };
+    done.amid_restore = true;
+    support::snapshot_with(catalog, &deployment, Outcome::SnapshotCompleted(done), at(now)).await
+}
+
 async fn taken(catalog: &Catalog, timeline: &Timeline, from: i64, to: Option<i64>, now: i64) -> Snapshot {
     let deployment = catalog.deployments().get(timeline.deployment_id).await.unwrap().unwrap();
     let done: Outcome = support::completion_at("m", time(from), to.map(time));
@@ -242,6 +251,21 @@ pub(crate) async fn ranges_begin_with_a_snapshot_that_is_complete(catalog: Catal
     assert_eq!((on.id, from.id), (second.id, newest.id));
     catalog.deployments().remove(deployment.id, at(60)).await.unwrap();
     assert_eq!(ranges().await, both, "a removed deployment keeps what it has");
+}
+
+pub(crate) async fn a_snapshot_amid_a_restore_is_no_base(catalog: Catalog) {
+    let (deployment, lease, timeline) = support::recorded(&catalog).await;
+    let timelines = catalog.timelines();
+    let timeline = support::record(&catalog, &lease, &timeline, 30).await;
+    let base = async || timelines.base_for(deployment.id, time(30)).await.unwrap().map(|(_, s)| s.id);
+    let amid = taken_amid_a_restore(&catalog, &timeline, 5, 6).await;
+    assert!(amid.amid_restore);
+    assert_eq!((base().await, timelines.ranges(deployment.id).await.unwrap().len()), (None, 0));
+    let before = taken(&catalog, &timeline, 10, None, 11).await;
+    taken_amid_a_restore(&catalog, &timeline, 15, 16).await;
+    assert_eq!(base().await, Some(before.id), "the one before the restore serves");
+    let after = taken(&catalog, &timeline, 20, None, 21).await;
+    assert_eq!(base().await, Some(after.id));
 }
 
 pub(crate) async fn a_fork_keeps_two_histories_apart(catalog: Catalog) {

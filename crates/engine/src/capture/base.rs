@@ -60,6 +60,7 @@ fn is_base(snapshot: &Snapshot, timeline: &Timeline, window_days: u32, now: Wall
     // By our own clock: the deployment's may be days off, and no base would ever be good enough.
     let needed_until = snapshot.requested_at.plus_ms(i64::from(window_days + 1) * DAY_MS);
     timeline.start.time <= at
+        && !snapshot.amid_restore
         && snapshot.requested_at >= timeline.started_at
         && !is_old(snapshot.requested_at, now)
         && snapshot.expires_at.is_none_or(|expires| expires >= needed_until)
@@ -150,6 +151,7 @@ mod tests {
             deleted_at: None,
             cluster_time: Some(at),
             last_as_of: None,
+            amid_restore: false,
             manifest: None,
             mongod_version: None,
             fcv: None,

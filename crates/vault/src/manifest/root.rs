@@ -49,6 +49,10 @@ pub struct ManifestHeader {
     /// When it may be deleted; the catalog decides, this is what it knew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<WallTime>,
+    /// Whether a restore had staged collections in the deployment at that time. They are in no snapshot, and come into view
+    /// when they are renamed, so no later state can be folded from this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amid_restore: bool,
     /// `onDemand` or `scheduled`.
     pub snapshot_type: String,
     /// Which Ebbtide wrote it.

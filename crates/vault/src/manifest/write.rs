@@ -156,6 +156,11 @@ impl ManifestWriter {
         Err(out_of_turn("its runs of deltas are not in the order of their times"))
     }
 
+    /// Says that a restore had staged collections in the deployment at the time of the snapshot.
+    pub fn mark_amid_restore(&mut self) {
+        self.header.amid_restore = true;
+    }
+
     /// Says by how much the deltas make the documents more, or fewer, than those in the segments.
     pub fn count_beside(&mut self, documents: i64) {
         self.documents_beside = documents;

@@ -86,6 +86,7 @@ pub(super) fn header() -> ManifestHeader {
         replica_set_name: "rs0".to_owned(),
         description: Some("kept for ever".to_owned()),
         expires_at: None,
+        amid_restore: false,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     }

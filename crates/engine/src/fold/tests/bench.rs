@@ -87,6 +87,7 @@ impl Bench {
             replica_set_name: "rs".to_owned(),
             description: None,
             expires_at: None,
+            amid_restore: false,
             snapshot_type: "onDemand".to_owned(),
             ebbtide_version: "test".to_owned(),
         }

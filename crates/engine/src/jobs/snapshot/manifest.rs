@@ -1,7 +1,11 @@
 //! Writing the manifest, once everything that it names is durable.
 
 use catalog::Completion;
-use mongo::{CollectionInfo, Facts};
+use model::WallTime;
+use mongo::{
+    CollectionInfo, Facts, Namespace,
+    write::staging::{is_staging_name, is_staging_name_of},
+};
 use serde_json::json;
 use vault::{CollectionKind, CollectionMeta, Manifest, ManifestHeader, Order};
 
@@ -41,6 +45,7 @@ pub(super) async fn header(
         replica_set_name: facts.replica_set_name.clone(),
         description: snapshot.description.clone(),
         expires_at: snapshot.expires_at,
+        amid_restore: false,
         snapshot_type: snapshot.snapshot_type.as_str().to_owned(),
         ebbtide_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -56,6 +61,10 @@ pub(super) async fn write(
     let Everything { mut manifest, pinner, at, collections, excluded, principals, kept } = everything;
     ctx.progress().phase("manifest");
     crash::point("snapshot.before-manifest");
+    let amid_restore = is_amid_restore(ctx, &excluded, header.created_at).await?;
+    if amid_restore {
+        manifest.mark_amid_restore();
+    }
     let count = collections.len() as u64;
     let capped: Vec<_> =
         collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
@@ -92,6 +101,7 @@ pub(super) async fn write(
         manifest: written.name.to_string(),
         cluster_time: at,
         last_as_of: Some(last_as_of),
+        amid_restore,
         mongod_version: header.mongod_version.clone(),
         fcv: Some(header.fcv.clone()),
         replica_set_name: Some(header.replica_set_name.clone()),
@@ -102,6 +112,23 @@ pub(super) async fn write(
         added_bytes: store.added_bytes(),
         notes: json!({ "capped": capped, "excluded": excluded, "timeSeriesBytes": time_series_bytes }),
     })
+}
+
+/// Whether among what is not taken there is something that a restore will rename into view, or may have by now. What one left
+/// behind that had ended before the snapshot was asked for stays where it is.
+async fn is_amid_restore(
+    ctx: &JobContext,
+    excluded: &[(Namespace, String)],
+    asked_at: WallTime,
+) -> Result<bool, JobError> {
+    let mut staged = excluded.iter().map(|(ns, _)| ns.collection.as_str()).collect::<Vec<_>>();
+    staged.retain(|name| is_staging_name(name));
+    if staged.is_empty() {
+        return Ok(false);
+    }
+    let jobs = ctx.catalog().jobs().restores_unfinished_at(asked_at).await?;
+    let is_of = |job: &str| staged.iter().any(|name| is_staging_name_of(job, name));
+    Ok(jobs.iter().any(|job| is_of(&job.to_string())))
 }
 
 /// A capped collection's own time, for whoever asks what the snapshot is worth.

@@ -230,17 +230,21 @@ async fn a_download_survives_a_crash_at_every_point() {
     for point in points("download.") {
         ebbtide.stop();
         ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        let body = format!(r#"{{"deliveryType":"download","snapshotId":"{snapshot}"}}"#);
-        let path = format!("/api/ebbtide/v1/groups/{}/clusters/main/restoreJobs", ebbtide.project);
-        let answer =
-            curl(&ebbtide, &["-X", "POST", "-H", "Content-Type: application/json", "-d", &body], &path);
-        let job = text(&answer, "id");
+        let job = ask_for_download(&ebbtide, &snapshot);
         ebbtide.wait_for_death();
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
         assert_eq!(ended["state"], "ready", "after a crash at {point}: {ended}");
         ebbtide.cli(&["restore", "cancel", "main", &job]);
     }
+}
+
+/// Asks for an archive, and waits for nothing.
+fn ask_for_download(ebbtide: &Ebbtide, snapshot: &str) -> String {
+    let body = format!(r#"{{"deliveryType":"download","snapshotId":"{snapshot}"}}"#);
+    let path = format!("/api/ebbtide/v1/groups/{}/clusters/main/restoreJobs", ebbtide.project);
+    let answer = curl(ebbtide, &["-X", "POST", "-H", "Content-Type: application/json", "-d", &body], &path);
+    text(&answer, "id")
 }
 
 fn curl(ebbtide: &Ebbtide, arguments: &[&str], path: &str) -> serde_json::Value {
@@ -328,8 +332,8 @@ async fn a_fold_survives_a_crash_at_every_point() {
         let time = client.database("admin").run_command(note).await.unwrap();
         let time = time.get_timestamp("operationTime").unwrap();
         let at = format!("{},{}", time.time, time.increment);
-        // What is kept beside its segments is made whole for who loads it.
-        let kept = (point == "fold.restore-whole").then(|| {
+        // What is kept beside its segments is made whole for an archive.
+        let kept = (point == "fold.download-whole").then(|| {
             let (ended, id) = snapshot(&ebbtide);
             assert_ne!(ended["notes"]["folded"]["documentsKeptBeside"], 0, "{ended}");
             id
@@ -343,13 +347,15 @@ async fn a_fold_survives_a_crash_at_every_point() {
             ebbtide.serve(&[]);
             let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
             assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
+        } else if let Some(id) = &kept {
+            let job = ask_for_download(&ebbtide, id);
+            ebbtide.wait_for_death();
+            ebbtide.serve(&[]);
+            let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
+            assert_eq!(ended["state"], "ready", "after a crash at {point}: {ended}");
         } else {
-            let what = match &kept {
-                Some(id) => ["--snapshot", id, "--rewind", "off"].to_vec(),
-                None => ["--at", &at].to_vec(),
-            };
-            let start = ["restore", "start", "main", "--target", "main"];
-            let job = text(&ebbtide.cli(&[&start[..], &what].concat()), "id");
+            let start = ["restore", "start", "main", "--target", "main", "--at", &at];
+            let job = text(&ebbtide.cli(&start), "id");
             ebbtide.wait_for_death();
             ebbtide.serve(&[]);
             let ended = ebbtide.cli(&["restore", "watch", "main", &job]);

@@ -35,6 +35,13 @@ async fn start(version: &str) -> Captured {
     let bench = Bench::over(server, &uri).await;
     bench.fill("app", "things", documents(THINGS, 300, |n| Bson::Int64(10 * n as i64))).await;
     bench.fill("app", "others", documents(500, 300, |n| Bson::String(format!("{n:03}")))).await;
+    let functions = documents(200, 300, |n| Bson::String(format!("f{n:03}")));
+    bench.fill("app", "system.js", functions).await;
+    let series = doc! { "create": "series", "timeseries": { "timeField": "t", "metaField": "m" } };
+    bench.client.database("app").run_command(series).await.unwrap();
+    let points =
+        (0..400).map(|n| doc! { "t": bson::DateTime::from_millis(n), "m": n, "text": "x".repeat(200) });
+    bench.client.database("app").collection::<Document>("series").insert_many(points).await.unwrap();
     let index = doc! { "createIndexes": "things", "indexes": [{ "key": { "n": 1 }, "name": "n_1" }] };
     bench.client.database("app").run_command(index).await.unwrap();
     Captured::over(bench, None).await
@@ -57,6 +64,13 @@ async fn little(client: &mongodb::Client, round: i64) {
     things.delete_one(doc! { "_id": 15 + 500 * (round - 1) }).await.unwrap();
     let whole = doc! { "replaced": round };
     things.replace_one(doc! { "_id": 50_000 + 10 * round }, whole).await.unwrap();
+    let functions = app.collection::<Document>("system.js");
+    functions
+        .update_one(doc! { "_id": format!("f{round:03}") }, doc! { "$set": { "n": -round } })
+        .await
+        .unwrap();
+    let point = doc! { "t": bson::DateTime::from_millis(round), "m": 7 * round, "text": "another" };
+    app.collection::<Document>("series").insert_one(point).await.unwrap();
     let others = app.collection::<Document>("others");
     others
         .update_one(doc! { "_id": format!("{:03}", 7 * round) }, doc! { "$unset": { "n": 1 } })
@@ -218,8 +232,10 @@ async fn is_as_good(version: &str) {
         let told = &snapshot.notes["folded"];
         assert!(told["documentsKeptBeside"].as_u64().unwrap() > 50, "{told}");
         assert!(!bench.manifest(&snapshot).await.delta_runs().is_empty());
-        for namespace in ["app.things", "app.others"] {
+        for namespace in ["app.things", "app.others", "app.system.js", "app.system.buckets.series"] {
             bench.assert_exact(&snapshot, namespace).await;
+            let (segments, at) = (bench.segments(&snapshot, namespace).await, snapshot.cluster_time.unwrap());
+            assert!(segments.iter().any(|segment| segment.as_of < at), "{namespace} was folded");
         }
         bench.assert_verifies(&snapshot).await;
         last = Some(snapshot);

@@ -278,7 +278,7 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime, only: Only<'_>) -> Result<P
         .extend(hindered.into_iter().filter(|hindered| only.is_hindered(hindered, collections.values())));
     let principals = match only {
         Only::Everything => principals::fold(base, delta)?,
-        Only::Selected(_) | Only::Named(_) => Ok(None),
+        Only::Selected(_) => Ok(None),
     };
     let principals = principals.unwrap_or_else(|hindered| {
         obstacles.extend(hindered);

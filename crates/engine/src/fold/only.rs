@@ -1,9 +1,7 @@
 //! Which part of a state is folded.
 
-use std::collections::BTreeSet;
-
 use model::{Selection, selection::Name};
-use mongo::{Namespace, namespace::BUCKETS_PREFIX};
+use mongo::namespace::BUCKETS_PREFIX;
 use vault::CollectionMeta;
 
 use super::{Unfoldable, delta::overlay::VIEWS};
@@ -15,8 +13,6 @@ pub enum Only<'a> {
     Everything,
     /// What was selected. Users and roles never are.
     Selected(&'a Selection),
-    /// Collections of these names, and no views.
-    Named(&'a BTreeSet<Namespace>),
 }
 
 impl Only<'_> {
@@ -24,7 +20,6 @@ impl Only<'_> {
     pub(super) fn wants(self, db: &str, name: &str) -> bool {
         match self {
             Self::Everything => true,
-            Self::Named(names) => names.contains(&Namespace::new(db, name)),
             Self::Selected(_) if name == VIEWS => false,
             Self::Selected(selection) => {
                 selection.selects(&Name::new(db, name.strip_prefix(BUCKETS_PREFIX).unwrap_or(name)))
@@ -42,8 +37,6 @@ impl Only<'_> {
         let selection = match self {
             Self::Everything => return true,
             Self::Selected(selection) => selection,
-            // These were there when the base was made: none is a view.
-            Self::Named(_) => return false,
         };
         let Some((db, name)) = hindered.namespace.as_deref().and_then(|name| name.split_once('.')) else {
             return true;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
 use history::{
-    ClusterTime, CollectionId, SortKey,
+    ClusterTime, CollectionId, ContentSum, SortKey,
     change::{Coalesced, Defect, Outcome},
+    fold::{Documents, FoldError, fold},
+    raw,
 };
 use vault::{Delta, DeltaEntry, Manifest, Vault};
 
@@ -86,6 +88,31 @@ impl Beside {
 }
 
 impl Pending {
+    /// Whether nothing has changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What the changes make of all documents of a segment, back to back, and the sum of that.
+    ///
+    /// # Errors
+    /// [`FoldError`]: why they do not fit.
+    pub(crate) fn onto_all(
+        self,
+        documents: &[u8],
+    ) -> Result<(Vec<u8>, ContentSum), FoldError<history::Malformed>> {
+        let changes = self.changes.into_iter().map(|(key, change)| Ok((SortKey::from_bytes(key), change)));
+        let (mut out, mut content) = (Vec::with_capacity(documents.len()), ContentSum::default());
+        fold(&mut InSegment(raw::documents(documents)), &mut { changes }, |_, folded| {
+            if let Some(after) = folded.after() {
+                out.extend_from_slice(after);
+                content.add(after);
+            }
+            Ok(())
+        })?;
+        Ok((out, content))
+    }
+
     /// The changes, by key.
     pub(crate) fn into_changes(self) -> BTreeMap<Vec<u8>, Coalesced> {
         self.changes
@@ -102,6 +129,17 @@ impl Pending {
             Outcome::Document => Ok(Some(out)),
             Outcome::Absent => Ok(None),
         }
+    }
+}
+
+/// The documents of a segment.
+struct InSegment<'a>(raw::Documents<'a>);
+
+impl Documents for InSegment<'_> {
+    type Error = history::Malformed;
+
+    fn next(&mut self) -> Result<Option<&[u8]>, history::Malformed> {
+        self.0.next().transpose()
     }
 }
 

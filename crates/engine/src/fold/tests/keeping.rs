@@ -1,11 +1,11 @@
 //! What is kept beside segments: whatever comes of it when it is applied is what a fresh snapshot of the same documents has,
 //! round after round, and so is what single documents are looked up as.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bson::{Binary, Timestamp, rawdoc, spec::BinarySubtype};
 use futures::TryStreamExt as _;
-use history::{ClusterTime, SortKey};
+use history::{ClusterTime, ContentSum, SortKey, raw};
 use proptest::prelude::*;
 use vault::{CollectionKind, Manifest, SegmentEntry};
 
@@ -15,6 +15,7 @@ use crate::{
         Counters, Record, Sparse, Wish, fold_manifest,
         runs::{Beside, SHARE, behind},
     },
+    jobs::restore::segments::{Segment, read as read_segments},
     progress,
     verify::verify,
 };
@@ -168,6 +169,32 @@ async fn assert_found(bench: &Bench, manifest: &Manifest, documents: &BTreeMap<i
     }
 }
 
+/// Every document that is there, read segment by segment, from the first on and from a later one.
+async fn assert_read(bench: &Bench, manifest: &Manifest, documents: &BTreeMap<i32, Vec<u8>>) {
+    let entry = manifest.collections().try_next().await.unwrap().unwrap();
+    let beside = Arc::new(Beside::of(&bench.vault, manifest).await.unwrap());
+    let read = async |done| -> Vec<Segment> {
+        let segments = read_segments(bench.store.ctx(), manifest, &entry, Some(&beside), done);
+        segments.try_collect().await.unwrap()
+    };
+    let all = read(0).await;
+    let (mut found, mut content) = (Vec::new(), ContentSum::default());
+    for segment in &all {
+        let here = raw::documents(&segment.documents).map(|document| document.unwrap().to_vec());
+        let here: Vec<_> = here.collect();
+        assert_eq!(here.len() as u64, segment.content.documents);
+        found.extend(here);
+        content.merge(&segment.content);
+    }
+    assert_eq!(found, documents.values().cloned().collect::<Vec<_>>());
+    let mut wanted = ContentSum::default();
+    documents.values().for_each(|document| wanted.add(document));
+    assert_eq!(content, wanted);
+    let later = read(1).await;
+    assert_eq!(later.len(), all.len().saturating_sub(1));
+    assert!(later.iter().zip(all.iter().skip(1)).all(|(later, all)| later.documents == all.documents));
+}
+
 async fn rounds(lengths: &[usize], rounds: &[Vec<Act>]) -> usize {
     let bench = Bench::start().await;
     let documents: Vec<Vec<u8>> =
@@ -199,6 +226,7 @@ async fn rounds(lengths: &[usize], rounds: &[Vec<Act>]) -> usize {
         let gone: Vec<i32> =
             before.into_iter().filter(|id| !model.documents.contains_key(id)).take(20).collect();
         assert_found(&bench, &manifest, &model.documents, &gone).await;
+        assert_read(&bench, &manifest, &model.documents).await;
     }
     most
 }
@@ -322,6 +350,7 @@ fn what_a_segment_has_outlived_is_not_applied_to_it() {
         let report = verify(&bench.vault, &kept.name(), &progress::Counters::default()).await.unwrap();
         assert!(report.is_good(), "{report:?}");
         assert_found(&bench, &kept, &model.documents, &[STEP]).await;
+        assert_read(&bench, &kept, &model.documents).await;
         let (whole, _) = fold(&bench, &kept, vec![], at(second), Wish::WHOLE).await;
         assert_eq!(names(&segments(&whole).await), names(&bench.named(model.documents.values())));
     });

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use vault::{CollectionEntry, CollectionKind, Manifest};
 
 use super::{layout, metadata::Metadata, tarball::Piece};
-use crate::jobs::restore::segments;
+use crate::jobs::restore::segments::{self, Segment};
 use crate::lease::{JobContext, JobError};
 
 /// The version of the schema of users that servers since 3.0 have; mongorestore asks for it before it restores users.
@@ -88,11 +88,11 @@ impl Out<'_> {
             bytes: entry.bytes,
         })
         .await?;
-        let mut segments = std::pin::pin!(segments::read(self.ctx, manifest, entry));
+        let mut segments = std::pin::pin!(segments::read(self.ctx, manifest, entry, None, 0));
         while let Some(segment) = self.ctx.or_stop(segments.next()).await? {
-            let (segment, documents) = segment?;
+            let Segment { entry, documents, .. } = segment?;
             self.send(Piece::Data(documents)).await?;
-            self.ctx.progress().add(segment.documents, segment.bytes);
+            self.ctx.progress().add(entry.documents, entry.bytes);
         }
         Ok(())
     }

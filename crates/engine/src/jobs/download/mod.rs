@@ -8,6 +8,7 @@ mod content;
 mod layout;
 mod metadata;
 mod tarball;
+mod whole;
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -21,7 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use vault::{ArchiveInfo, ArchiveWriter, ObjectKind};
 
-use super::restore::{of_everything, open_manifest};
+use super::restore::open_manifest;
 use crate::{
     crash,
     engine::Services,
@@ -96,7 +97,7 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     let row =
         row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
     // An archive tells the length of what it holds before it holds it.
-    let manifest = of_everything(ctx, open_manifest(ctx, &row).await?).await?;
+    let manifest = whole::of_everything(ctx, open_manifest(ctx, &row).await?).await?;
     let totals = manifest.totals();
     ctx.progress().totals(totals.documents, totals.bytes, totals.collections);
     let writer = ArchiveWriter::new(ctx.vault(), id);

@@ -6,34 +6,55 @@
 use futures::StreamExt as _;
 
 use super::{
+    checkpoint::Checkpoint,
     plan::Way,
     segments,
     source::{Item, Restore},
 };
 use crate::lease::{JobContext, JobError};
 
-/// Reads and checks all documents that are loaded inside the cut-over.
+/// Reads and checks all documents that are loaded inside the cut-over. What has changed beside segments is applied by then, so
+/// there have to be as many documents as the manifest says.
 ///
 /// # Errors
 /// [`JobError::Failed`] names what is damaged.
-pub(crate) async fn read(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
-    let loaded = job.items.iter().filter(|item| is_loaded_in_cut_over(item, job.options.in_place));
-    read_items(ctx, job, &loaded.cloned().collect::<Vec<_>>()).await
+pub(crate) async fn read(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Result<(), JobError> {
+    // What the server makes itself is read to be counted.
+    let is_read = |item: &Item| {
+        is_loaded_in_cut_over(item, job.options.in_place)
+            || (item.way == Way::Server && item.beside.is_some())
+    };
+    let read: Vec<Item> = job.items.iter().filter(|item| is_read(item)).cloned().collect();
+    let mut documents = read_items(ctx, job, &read).await?;
+    if job.options.selection.is_some() || job.going(Way::Kept).next().is_some() {
+        return Ok(());
+    }
+    let staged = state.as_loaded(&job.items).zip(&job.items).filter(|(_, item)| !is_read(item));
+    documents += staged.map(|(told, _)| told.entry.documents).sum::<u64>();
+    let wanted = job.manifest.documents();
+    if documents != wanted {
+        return Err(JobError::failed(format!(
+            "what is loaded is {documents} documents, and the snapshot has {wanted}; verify it, and restore another one"
+        )));
+    }
+    Ok(())
 }
 
-/// The same for these items.
+/// Reads and checks the documents of these items, and counts them.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) async fn read_items(ctx: &JobContext, job: &Restore, items: &[Item]) -> Result<(), JobError> {
+pub(crate) async fn read_items(ctx: &JobContext, job: &Restore, items: &[Item]) -> Result<u64, JobError> {
+    let mut documents = 0;
     for item in items {
         ctx.progress().message(format!("checking {} in the vault", item.ns));
-        let mut segments = std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry));
+        let segments = segments::read(ctx, &job.manifest, &item.entry, item.beside.as_ref(), 0);
+        let mut segments = std::pin::pin!(segments);
         while let Some(segment) = ctx.or_stop(segments.next()).await? {
-            segment?;
+            documents += segment?.content.documents;
         }
     }
-    Ok(())
+    Ok(documents)
 }
 
 fn is_loaded_in_cut_over(item: &Item, in_place: bool) -> bool {

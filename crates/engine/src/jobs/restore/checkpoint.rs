@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use history::ContentSum;
 use mongo::{Namespace, write::ParkedTtl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vault::DetachedManifest;
 
-use super::rewind::Decision;
+use super::{rewind::Decision, source::Item};
 
 /// What the fold of a state took, for the receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +36,6 @@ pub(crate) struct Checkpoint {
     /// What that took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fold: Option<FoldTold>,
-    /// What of the state is loaded and had changes beside its segments, whole.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) whole: Vec<DetachedManifest>,
     /// Whether it is a rewind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rewind: Option<Decision>,
@@ -101,9 +99,56 @@ pub(crate) struct Switched {
 pub(crate) struct Staged {
     /// The UUID that the target gave it, as hex.
     pub(crate) uuid: String,
+    /// What was loaded, where the manifest does not tell it: there were changes beside the segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<Content>,
     /// TTL settings taken away for the time being: index name (empty for the collection's own) and seconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) parked: Vec<Parked>,
+}
+
+/// A [`ContentSum`] in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    documents: u64,
+    bytes: u64,
+    hash: String,
+}
+
+impl Content {
+    /// To be written down.
+    pub(crate) fn of(sum: &ContentSum) -> Self {
+        Self { documents: sum.documents, bytes: sum.bytes, hash: sum.to_hex() }
+    }
+}
+
+impl Staged {
+    /// Whether it is known with it what was loaded.
+    pub(crate) fn tells(&self, item: &Item) -> bool {
+        item.beside.is_none() || self.content.is_some()
+    }
+
+    /// What the manifest says of the item, with the content that was loaded.
+    pub(crate) fn tell(&self, item: &mut Item) {
+        let Some(Content { documents, bytes, hash }) = &self.content else { return };
+        let Some(sum) = ContentSum::from_hex(hash, *documents, *bytes) else { return };
+        let entry = &mut item.entry;
+        (entry.documents, entry.bytes, entry.content) = (sum.documents, sum.bytes, sum);
+        item.beside = None;
+    }
+}
+
+impl Checkpoint {
+    /// The items of the job, each with the content that was loaded.
+    pub(crate) fn as_loaded<'a>(&'a self, items: &'a [Item]) -> impl Iterator<Item = Item> + 'a {
+        items.iter().map(|item| {
+            let (name, mut item) = (item.ns.to_string(), item.clone());
+            if let Some(staged) = self.loaded.get(&name).or_else(|| self.staged.get(&name)) {
+                staged.tell(&mut item);
+            }
+            item
+        })
+    }
 }
 
 /// A TTL setting that was taken away.
@@ -150,7 +195,8 @@ mod tests {
             field: Some("t".to_owned()),
             expire_after_seconds: 60,
         }];
-        checkpoint.staged.insert("a.b".to_owned(), Staged { uuid: "00".to_owned(), parked });
+        let content = Some(Content { documents: 1, bytes: u64::MAX, hash: "0".repeat(32) });
+        checkpoint.staged.insert("a.b".to_owned(), Staged { uuid: "00".to_owned(), parked, content });
         let text = serde_json::to_string(&checkpoint).unwrap();
         assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), checkpoint);
         assert_eq!(serde_json::from_str::<Checkpoint>("{}").unwrap(), Checkpoint::default());

@@ -9,13 +9,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
+use history::ContentSum;
 use mongo::{
     CollectionInfo, Deployment, Error, Namespace, listing, time,
     write::{collections, system_js, views},
 };
 
 use super::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Content, Staged},
     errors::job_error,
     plan::Way,
     segments,
@@ -54,7 +55,7 @@ pub(crate) async fn run(
     let buckets = job.going(Way::Buckets).cloned().collect();
     stage::load_in_place(ctx, job, buckets, state).await?;
     crash::point("restore.cutover.after-time-series");
-    replace_functions(ctx, job).await?;
+    replace_functions(ctx, job, state).await?;
     crash::point("restore.cutover.after-functions");
     make_views(ctx, job).await?;
     crash::point("restore.cutover.after-views");
@@ -147,13 +148,19 @@ pub(crate) async fn list(deployment: &Deployment) -> mongo::Result<Vec<Collectio
 }
 
 /// Stored functions are few and small; they are replaced as a whole.
-async fn replace_functions(ctx: &JobContext, job: &Restore) -> Result<(), JobError> {
+async fn replace_functions(ctx: &JobContext, job: &Restore, state: &mut Checkpoint) -> Result<(), JobError> {
     for item in job.going(Way::Functions) {
         ctx.check()?;
-        let mut documents = BytesMut::new();
-        let mut segments = std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry));
-        while let Some((_, segment)) = segments.try_next().await? {
-            documents.extend_from_slice(&segment);
+        let (mut documents, mut content) = (BytesMut::new(), ContentSum::default());
+        let segments = segments::read(ctx, &job.manifest, &item.entry, item.beside.as_ref(), 0);
+        let mut segments = std::pin::pin!(segments);
+        while let Some(segment) = segments.try_next().await? {
+            documents.extend_from_slice(&segment.documents);
+            content.merge(&segment.content);
+        }
+        if item.beside.is_some() {
+            let loaded = Staged { content: Some(Content::of(&content)), ..Staged::default() };
+            state.loaded.insert(item.ns.to_string(), loaded);
         }
         system_js::replace(&job.deployment, &item.ns.db, documents.freeze(), Some(job.job.clone()))
             .await

@@ -20,10 +20,10 @@ use vault::{Order, SegmentEntry};
 
 use super::{
     CommitQuorum,
-    checkpoint::{Parked, Staged},
+    checkpoint::{Content, Parked, Staged},
     errors,
     plan::Way,
-    segments,
+    segments::{self, Segment},
     source::{Item, Restore},
     specs,
 };
@@ -176,8 +176,8 @@ impl Loads {
         };
         let mut loader = Loader::open_on(&self.pool, into, options).await.map_err(target(LOADING))?;
         let mut counted = Counted::new(&self.ctx);
-        match self.feed(item, &mut loader, &mut counted).await {
-            Ok(()) => {}
+        let content = match self.feed(item, &mut loader, &mut counted).await {
+            Ok(content) => content,
             // Whoever has the lease now must find nobody writing; what is under way ends with its connection.
             Err(Trouble::Stopped(JobError::Lost)) => {
                 loader.abort().await;
@@ -188,13 +188,19 @@ impl Loads {
                 loader.close().await.ok();
                 return Err(trouble);
             }
-        }
+        };
         loader.finish().await.map_err(target(LOADING))?;
         crash::point("restore.load.after-load");
         self.ctx.check()?;
+        let mut staged = Staged::default();
+        if item.beside.is_some() {
+            staged.content = Some(Content::of(&content));
+        } else if content != item.entry.content {
+            return Err(Trouble::Differs(differing(&item.entry.content, &content)));
+        }
         if mark {
             // Under staging names everything is proved together, when all is there.
-            if let Some(how) = self.difference(item, into).await? {
+            if let Some(how) = self.difference(&content, into).await? {
                 return Err(Trouble::Differs(how));
             }
         }
@@ -202,7 +208,7 @@ impl Loads {
         let uuid = collections::uuid_of(&self.job.deployment, into).await.map_err(target(PROVING))?;
         let uuid =
             uuid.ok_or_else(|| Trouble::Target(PROVING, Error::NamespaceNotFound(into.to_string())))?;
-        Ok(Staged { uuid: hex::encode(uuid), parked: parked.into_iter().collect() })
+        Ok(Staged { uuid: hex::encode(uuid), parked: parked.into_iter().collect(), ..staged })
     }
 
     /// Makes the empty collection; gives back the lifetime that was taken out of its options.
@@ -227,16 +233,22 @@ impl Loads {
         Ok(parked.map(Parked::of))
     }
 
-    async fn feed(&self, item: &Item, loader: &mut Loader, counted: &mut Counted<'_>) -> Result<(), Trouble> {
-        let mut fed = Fed::UpTo(0);
+    /// Feeds everything, and tells the sum of it.
+    async fn feed(
+        &self,
+        item: &Item,
+        loader: &mut Loader,
+        counted: &mut Counted<'_>,
+    ) -> Result<ContentSum, Trouble> {
+        let (mut fed, mut content) = (Fed::UpTo(0), ContentSum::default());
         while let Fed::UpTo(done) = fed {
             tokio::select! {
                 () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
                 passed = self.job.pace.pass(&self.ctx) => passed?,
             }
-            fed = self.feed_some(item, done, loader, counted).await?;
+            fed = self.feed_some(item, done, loader, counted, &mut content).await?;
         }
-        Ok(())
+        Ok(content)
     }
 
     /// Feeds the segments after the first `done`, as long as nothing has to be waited for. What was read ahead is let go
@@ -247,8 +259,9 @@ impl Loads {
         mut done: usize,
         loader: &mut Loader,
         counted: &mut Counted<'_>,
+        content: &mut ContentSum,
     ) -> Result<Fed, Trouble> {
-        let segments = segments::read_after(&self.ctx, &self.job.manifest, &item.entry, done);
+        let segments = segments::read(&self.ctx, &self.job.manifest, &item.entry, item.beside.as_ref(), done);
         let mut segments = std::pin::pin!(segments);
         loop {
             let next = tokio::select! {
@@ -258,7 +271,7 @@ impl Loads {
                 next = segments.next() => next,
             };
             let Some(segment) = next else { return Ok(Fed::All) };
-            let (entry, documents) = segment?;
+            let Segment { entry, documents, content: of_segment } = segment?;
             for piece in self.job.pace.pieces(documents)? {
                 tokio::select! {
                     () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
@@ -271,6 +284,7 @@ impl Loads {
                 }
             }
             counted.add(&entry);
+            content.merge(&of_segment);
             done += 1;
             self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;
             if self.job.pace.is_used_up() {
@@ -280,7 +294,7 @@ impl Loads {
     }
 
     /// Reads a loaded collection back at majority, and tells how it differs from what was to be loaded.
-    async fn difference(&self, item: &Item, into: &Namespace) -> Result<Option<String>, Trouble> {
+    async fn difference(&self, wanted: &ContentSum, into: &Namespace) -> Result<Option<String>, Trouble> {
         let read = async {
             let mut connection = self.pool.take().await?;
             let found = verify::content_on(&mut connection, into, None).await?;
@@ -288,7 +302,7 @@ impl Loads {
             Ok(found)
         };
         let found = self.ctx.or_stop(read).await?.map_err(target(PROVING))?;
-        Ok((found != item.entry.content).then(|| differing(&item.entry.content, &found)))
+        Ok((found != *wanted).then(|| differing(wanted, &found)))
     }
 
     /// The time at which reading back begins.
@@ -300,9 +314,9 @@ impl Loads {
         self.patiently(&self.job.target.name, now).await
     }
 
-    /// Reads a loaded collection back, and tells how it differs.
+    /// Reads a loaded collection back, and tells how it differs from what the item tells by then.
     pub(crate) async fn prove(&self, item: &Item, into: &Namespace) -> Result<Option<String>, JobError> {
-        self.patiently(&item.ns, || self.difference(item, into)).await
+        self.patiently(&item.ns, || self.difference(&item.entry.content, into)).await
     }
 
     /// Does what changes nothing, again when it fails for a reason that passes, such as an election.

@@ -11,6 +11,7 @@
 //! cut-over are decided by one conditional update in the catalog; from there on there is only forward.
 
 mod ahead;
+mod beside;
 mod checkpoint;
 mod cutover;
 mod errors;
@@ -34,7 +35,6 @@ mod stage;
 mod standing;
 mod torn;
 mod users;
-mod whole;
 
 use std::sync::Arc;
 
@@ -54,7 +54,6 @@ use crate::{
 pub use options::{CommitQuorum, FenceMode, RestoreOptions, RewindMode};
 
 pub(crate) use source::open_manifest;
-pub(crate) use whole::of_everything;
 
 use checkpoint::{Checkpoint, Switched};
 use errors::job_error;
@@ -100,7 +99,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
         let plan = rewind::plan_only(ctx, &job, &state).await?;
         return end(ctx, catalog::Outcome::RestorePlanned { plan }).await;
     }
-    whole::make(ctx, &job.manifest, &mut job.items, &mut state).await?;
+    beside::attach(ctx, &job.manifest, &mut job.items).await?;
     let job = Arc::new(job);
     preflight::count(ctx, &job);
 
@@ -118,7 +117,7 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
             stage::stage_all(ctx, &job, &mut state).await?;
             order::prove_staged(ctx, &job, &mut state).await?;
         }
-        ahead::read(ctx, &job).await?;
+        ahead::read(ctx, &job, &state).await?;
         job.pace.pass_with_room(ctx).await?;
         known = rewind::look_ahead(ctx, &job, &state).await?;
         crash::point("restore.after-stage");

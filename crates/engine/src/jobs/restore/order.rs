@@ -74,9 +74,10 @@ async fn differs(
 ) -> Result<Option<String>, JobError> {
     ctx.progress().message(format!("comparing the order of {}", item.ns));
     let mut wanted = SequenceHash::default();
-    let mut segments = std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry));
-    while let Some((_, documents)) = ctx.or_stop(segments.try_next()).await?? {
-        wanted.add(&documents);
+    let mut segments =
+        std::pin::pin!(segments::read(ctx, &job.manifest, &item.entry, item.beside.as_ref(), 0));
+    while let Some(segment) = ctx.or_stop(segments.try_next()).await?? {
+        wanted.add(&segment.documents);
     }
     let wanted = wanted.finish();
     let found = ctx.or_stop(verify::sequence(&job.deployment, at)).await?;

@@ -22,8 +22,8 @@ use crate::{
     timeline,
 };
 
-/// The state at `at`, or what is selected of it: folded, or found in the checkpoint of an earlier attempt. Where changes are kept
-/// beside segments, [`whole`](super::whole) has to see to what is loaded.
+/// The state at `at`, or what is selected of it: folded, or found in the checkpoint of an earlier attempt. What little has changed
+/// is kept beside segments, for [`segments`](super::segments) to apply.
 ///
 /// # Errors
 /// [`JobError`]: why the state cannot be had, and what to do.
@@ -32,7 +32,6 @@ pub(super) async fn manifest(
     row: &RestoreJob,
     options: &RestoreOptions,
     at: ClusterTime,
-    sparse: Sparse,
     state: &mut Checkpoint,
 ) -> Result<Manifest, JobError> {
     if let Some(folded) = &state.folded {
@@ -50,7 +49,7 @@ pub(super) async fn manifest(
     let store = SegmentStore::new(ctx);
     let record = timeline::record(ctx.services(), &timeline, &snapshot).await?;
     let only = options.selection.as_ref().map_or(Only::Everything, Only::Selected);
-    let wish = Wish { only, hindered: Hindered::Fail, sparse };
+    let wish = Wish { only, hindered: Hindered::Fail, sparse: Sparse::Keep };
     let folded = fold_manifest(&store, &base, record, at, base.header().clone(), wish).await?;
     let Folded { mut manifest, pinner, collections, principals, kept, counters, .. } = folded;
     tracing::info!(job.id = %ctx.lease().job_id, entries = counters.entries, writes = counters.writes, segments_kept = counters.segments_kept, segments_new = counters.segments_new, "the state at {at} is folded");

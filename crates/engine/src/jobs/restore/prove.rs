@@ -76,7 +76,7 @@ pub(crate) async fn prove(
             "{} collections were proved before the cut-over, and are as they were",
             unchanged.len()
         );
-        let mut differing = contents(ctx, job, &unchanged).await?;
+        let mut differing = contents(ctx, job, &unchanged, state).await?;
         differing.extend(order::differing_in_place(ctx, job, &unchanged, state).await?);
         sort_out(job, state, differing, &mut proof).await?;
         // From here on expired documents may go, and a later attempt must not miss them.
@@ -186,11 +186,12 @@ async fn contents(
     ctx: &JobContext,
     job: &Arc<Restore>,
     unchanged: &BTreeSet<Namespace>,
+    state: &Checkpoint,
 ) -> Result<Vec<(Namespace, String)>, JobError> {
     let budget = Arc::new(Semaphore::new(READERS_MAX));
     let pool = ConnectionPool::new(&job.deployment);
     let wanted = |item: &&Item| holds_documents(item.way) && !unchanged.contains(&item.ns);
-    let mut items: Vec<Item> = job.items.iter().filter(wanted).cloned().collect();
+    let mut items: Vec<Item> = state.as_loaded(&job.items).filter(|item| wanted(&item)).collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.entry.bytes));
     let mut running = JoinSet::new();
     for item in items {

@@ -12,15 +12,15 @@ use super::{
     plan::Way,
     prove::Proof,
     rewind::Decision,
-    source::Restore,
+    source::{Item, Restore},
 };
 use crate::lease::JobContext;
 
 /// Writes the receipt.
 pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: &Proof) -> Value {
     let rewind = state.rewind.as_ref().and_then(Decision::rewind);
-    let per_collection: Vec<Value> = job
-        .items
+    let items: Vec<Item> = state.as_loaded(&job.items).collect();
+    let per_collection: Vec<Value> = items
         .iter()
         .filter(|item| item.way != Way::Server)
         .map(|item| {
@@ -34,7 +34,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
                 "ok": !changed,
             });
             // Nobody has counted what is not loaded and was never read as a whole.
-            if item.is_whole {
+            if item.beside.is_none() {
                 line["documents"] = item.entry.documents.into();
                 line["bytes"] = item.entry.bytes.into();
                 line["contentHash"] = item.entry.content.to_hex().into();
@@ -56,7 +56,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         })
         .collect();
     let switched = state.switched.clone().unwrap_or_default();
-    let totals = job.totals();
+    let totals = job.totals_of(&items);
     let began = state.began_ms.unwrap_or(ctx.now().0);
     let mut receipt = json!({
         "snapshotId": job.row.snapshot_id,
@@ -77,7 +77,7 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
         "users": switched.users,
         "clusterTimeOfCutover": state.cut_over_since.map(|since| model::ClusterTime::from_u64(since).to_string()),
         "outageMs": state.cut_over_ended_ms.zip(state.cut_over_began_ms).map(|(ended, began)| ended.saturating_sub(began)),
-        "timeSeriesBytes": job.going(Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
+        "timeSeriesBytes": items.iter().filter(|item| item.way == Way::Buckets).map(|item| item.entry.bytes).sum::<u64>(),
         "durationMs": ctx.now().0.saturating_sub(began),
     });
     if let Some(selection) = &job.options.selection {

@@ -1,53 +1,133 @@
-//! The segments of a collection out of the vault, a few of them ahead, within the process's budget of memory.
+//! The documents of a collection out of the vault, segment by segment, a few of them ahead, within the process's budget of
+//! memory. What the manifest keeps beside a segment is applied.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream, Peekable},
+};
+use history::{CollectionId, ContentSum};
 use tokio::sync::OwnedSemaphorePermit;
 use vault::{CollectionEntry, Manifest, SegmentEntry};
 
 use crate::{
     damage,
+    fold::runs::{Beside, Pending},
     lease::{JobContext, JobError},
+    pipeline::on_processor,
 };
 
 /// Segments that are fetched while one is worked on.
 const SEGMENTS_AHEAD: usize = 2;
 
-/// The segments in the collection's order, checked; each with its documents back to back.
-///
-/// Each holds a permit of the budget until the last of its bytes is let go, wherever slices of them went.
+/// The documents between the first key of a segment and that of the next one.
+pub(crate) struct Segment {
+    /// The segment that they come from; without what is beside it.
+    pub(crate) entry: SegmentEntry,
+    /// The documents, back to back. They hold a permit of the budget until the last of their bytes is let go, wherever
+    /// slices of them went.
+    pub(crate) documents: Bytes,
+    /// Their sum.
+    pub(crate) content: ContentSum,
+}
+
+/// The documents of a collection in its order, checked, but for those of the first `done` segments; with what is kept `beside`
+/// its segments.
 pub(crate) fn read<'a>(
     ctx: &'a JobContext,
     manifest: &Manifest,
     collection: &CollectionEntry,
-) -> impl Stream<Item = Result<(SegmentEntry, Bytes), JobError>> + Send + 'a {
-    read_after(ctx, manifest, collection, 0)
+    beside: Option<&Arc<Beside>>,
+    done: usize,
+) -> impl Stream<Item = Result<Segment, JobError>> + Send + 'a {
+    let beside = beside.cloned().zip(collection.meta.uuid);
+    let read = move |stretch: vault::Result<Stretch>| {
+        let beside = beside.clone();
+        async move {
+            let stretch = match stretch {
+                Ok(stretch) => stretch,
+                Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
+            };
+            let pending = match &beside {
+                Some((beside, id)) => stretch.pending(ctx, beside, CollectionId(*id)).await?,
+                None => Pending::default(),
+            };
+            let permit = Arc::clone(&ctx.services().budget.segments).acquire_owned().await;
+            let permit = permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?;
+            let documents = match ctx.vault().read_segment(&stretch.entry).await {
+                Ok(segment) => segment.into_bytes(),
+                Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
+            };
+            let entry = stretch.entry;
+            let (documents, content) = if pending.is_empty() {
+                (documents, entry.content)
+            } else {
+                let name = entry.name;
+                let processors = &ctx.services().budget.processors;
+                let applied = on_processor(processors, move || pending.onto_all(&documents)).await?;
+                let (documents, content) = applied.map_err(|e| {
+                    JobError::failed_by(
+                        format!("what the snapshot keeps beside {name} does not fit it; restore another one"),
+                        e,
+                    )
+                })?;
+                (Bytes::from(documents), content)
+            };
+            let documents = Bytes::from_owner(Held { documents, _permit: permit });
+            Ok(Segment { entry, documents, content })
+        }
+    };
+    stretches(manifest.segments(collection)).skip(done).map(read).buffered(SEGMENTS_AHEAD)
 }
 
-/// [`read`] without the first so many, which were read before.
-pub(crate) fn read_after<'a>(
-    ctx: &'a JobContext,
-    manifest: &Manifest,
-    collection: &CollectionEntry,
-    done: usize,
-) -> impl Stream<Item = Result<(SegmentEntry, Bytes), JobError>> + Send + 'a {
-    let read = move |entry: Result<SegmentEntry, vault::Error>| async move {
-        let catalog = ctx.catalog();
-        let entry = match entry {
+/// A segment, and the keys that it stands for: all up to the first one of the next segment, and in front of the first one.
+struct Stretch {
+    entry: SegmentEntry,
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+}
+
+impl Stretch {
+    /// What is kept beside the segment.
+    async fn pending(
+        &self,
+        ctx: &JobContext,
+        beside: &Beside,
+        id: CollectionId,
+    ) -> Result<Pending, JobError> {
+        let (from, to) = (self.from.as_slice(), self.to.as_deref());
+        if !beside.may_touch(id, from, to) {
+            return Ok(Pending::default());
+        }
+        match ctx.or_stop(beside.pending(id, from, to, self.entry.as_of)).await? {
+            Ok(pending) => Ok(pending),
+            Err(error) => Err(damage::noted(ctx.catalog(), error).await),
+        }
+    }
+}
+
+type Segments = Pin<Box<Peekable<BoxStream<'static, vault::Result<SegmentEntry>>>>>;
+
+fn stretches(
+    segments: impl Stream<Item = vault::Result<SegmentEntry>> + Send + 'static,
+) -> impl Stream<Item = vault::Result<Stretch>> + Send {
+    let segments: Segments = Box::pin(segments.boxed().peekable());
+    stream::unfold((segments, true), |(mut segments, is_first)| async move {
+        let entry = match segments.next().await? {
             Ok(entry) => entry,
-            Err(error) => return Err(damage::noted(catalog, error).await),
+            Err(error) => return Some((Err(error), (segments, false))),
         };
-        let permit = Arc::clone(&ctx.services().budget.segments).acquire_owned().await;
-        let permit = permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?;
-        let documents = match ctx.vault().read_segment(&entry).await {
-            Ok(segment) => segment.into_bytes(),
-            Err(error) => return Err(damage::noted(catalog, error).await),
+        let to = match segments.as_mut().peek().await {
+            Some(Ok(following)) => Some(following.first_key.clone()),
+            None => None,
+            // Where the segment ends is not known then.
+            Some(Err(_)) => return Some((Err(segments.next().await?.err()?), (segments, false))),
         };
-        Ok((entry, Bytes::from_owner(Held { documents, _permit: permit })))
-    };
-    manifest.segments(collection).skip(done).map(read).buffered(SEGMENTS_AHEAD)
+        let from = if is_first { Vec::new() } else { entry.first_key.clone() };
+        Some((Ok(Stretch { entry, from, to }), (segments, false)))
+    })
 }
 
 /// Bytes of a segment with the permit for them.

@@ -159,7 +159,7 @@ mod tests {
             stored_bytes: 0,
             segment_pages: vec![],
         };
-        Item { ns: ns(text), from: ns(text), way, ordinal: 0, entry, is_whole: true }
+        Item { ns: ns(text), from: ns(text), way, ordinal: 0, entry, beside: None }
     }
 
     fn found(text: &str) -> CollectionInfo {

@@ -1,6 +1,6 @@
 //! What a restore job works with: its row, the snapshot's manifest, the target.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::RestoreJob;
 use futures::TryStreamExt as _;
@@ -13,12 +13,12 @@ use super::{
     checkpoint::Checkpoint,
     pace::Pace,
     plan::{self, Removals, Wanted, Way},
-    point_in_time, rewind,
+    point_in_time,
     selected::{self, Picked},
 };
 use crate::{
     connect::{Connected, connect},
-    fold::Sparse,
+    fold::runs::Beside,
     lease::{JobContext, JobError},
     observed,
 };
@@ -58,8 +58,8 @@ pub(crate) struct Item {
     pub(crate) ordinal: u64,
     /// What the manifest says of it.
     pub(crate) entry: CollectionEntry,
-    /// Whether its segments are all of it: else they are older, and the manifest has changes beside them.
-    pub(crate) is_whole: bool,
+    /// What has to be applied to its segments, where they are older than the manifest.
+    pub(crate) beside: Option<Arc<Beside>>,
 }
 
 impl Restore {
@@ -77,11 +77,7 @@ impl Restore {
             row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
         let options = RestoreOptions::read(Some(&row.options))?;
         let manifest = match row.point_in_time {
-            Some(point) => {
-                // What is going to be loaded needs whole segments; a rewind looks for documents.
-                let sparse = if rewind::is_thinkable(&row, &options) { Sparse::Keep } else { Sparse::Apply };
-                point_in_time::manifest(ctx, &row, &options, point.time(), sparse, state).await?
-            }
+            Some(point) => point_in_time::manifest(ctx, &row, &options, point.time(), state).await?,
             None => open_manifest(ctx, &row).await?,
         };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
@@ -109,12 +105,17 @@ impl Restore {
         self.items.iter().filter(move |item| item.way == way)
     }
 
-    /// What is restored, in numbers.
+    /// What is restored, in numbers; without what is kept beside segments.
     pub(crate) fn totals(&self) -> Totals {
+        self.totals_of(&self.items)
+    }
+
+    /// The same, with what `items` tell of themselves by now.
+    pub(crate) fn totals_of(&self, items: &[Item]) -> Totals {
         if self.options.selection.is_none() && self.manifest.delta_runs().is_empty() {
             return self.manifest.totals();
         }
-        self.items.iter().map(|item| &item.entry).fold(Totals::default(), |sum, entry| Totals {
+        items.iter().map(|item| &item.entry).fold(Totals::default(), |sum, entry| Totals {
             collections: sum.collections + 1,
             segments: sum.segments + entry.segments,
             documents: sum.documents + entry.documents,
@@ -141,7 +142,7 @@ impl Restore {
 impl Item {
     fn new(ordinal: u64, entry: CollectionEntry) -> Self {
         let ns = Namespace::new(&entry.meta.db, &entry.meta.name);
-        Self { from: ns.clone(), ns, way: way_of(entry.meta.kind), ordinal, entry, is_whole: true }
+        Self { from: ns.clone(), ns, way: way_of(entry.meta.kind), ordinal, entry, beside: None }
     }
 
     /// How it gets there when it does not stay.

@@ -148,7 +148,9 @@ async fn load(
     };
     let mut running = JoinSet::new();
     let (mut loading, mut begun) = (0, 0);
-    let mut unproved = if destination == Destination::Staging { all } else { vec![] };
+    // With the content that an earlier attempt has loaded; of the others it is told once they are.
+    let mut unproved =
+        if destination == Destination::Staging { state.as_loaded(&all).collect() } else { vec![] };
     let mut proof = Proof::default();
     let mut saved = Instant::now();
     let mut failure: Option<JobError> = None;
@@ -184,6 +186,7 @@ async fn load(
         let step = match done {
             Ok(Step::Loaded(item, staged)) => {
                 loading -= 1;
+                unproved.iter_mut().filter(|other| other.ns == item.ns).for_each(|other| staged.tell(other));
                 if !has_indexes(&item) {
                     begun -= 1;
                     note(ctx, state, &item, staged, destination, &mut saved).await
@@ -269,7 +272,8 @@ async fn still_to_do(
             }
             None => None,
         };
-        if known.is_some() && known == there {
+        let told = destination.done(state).get(&name).is_some_and(|staged| staged.tells(&item));
+        if known.is_some() && known == there && told {
             ctx.progress().add(item.entry.documents, item.entry.bytes);
             ctx.progress().collection_done();
         } else {

@@ -168,7 +168,7 @@ mod tests {
             segment_pages: vec![],
         };
         let ns = Namespace::new("app", "x");
-        Item { from: ns.clone(), ns, way, ordinal: 0, entry, is_whole: true }
+        Item { from: ns.clone(), ns, way, ordinal: 0, entry, beside: None }
     }
 
     fn found(uuid: u8, options: &[u8], collation: bool) -> CollectionInfo {

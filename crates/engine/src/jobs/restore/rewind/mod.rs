@@ -41,10 +41,10 @@ use super::{
     checkpoint::Checkpoint,
     cutover,
     errors::job_error,
-    options::{RestoreOptions, RewindMode},
+    options::RewindMode,
     plan::Way,
     source::{Item, Restore},
-    stage, whole,
+    stage,
 };
 use crate::{
     connect::to_model,
@@ -149,14 +149,6 @@ pub(crate) async fn plan_only(
             "collections": removals.collections.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
     }))
-}
-
-/// Whether a rewind may come of a job, as far as its request tells.
-pub(crate) fn is_thinkable(row: &catalog::RestoreJob, options: &RestoreOptions) -> bool {
-    row.target.as_ref().is_some_and(|target| target.deployment_id == row.deployment_id)
-        && options.selection.is_none()
-        && !options.in_place
-        && options.rewind != RewindMode::Off
 }
 
 /// The timeline that has everything from the time that is restored up to now, all of it in the vault, or why there is none.
@@ -389,8 +381,7 @@ pub(crate) async fn look_for_others(
 async fn load_given_up(ctx: &JobContext, job: &Arc<Restore>, state: &mut Checkpoint) -> Result<(), JobError> {
     let Some(Decision::Rewind(plan)) = &state.rewind else { return Ok(()) };
     let given_up = job.items.iter().filter(|item| plan.given_up.contains_key(&item.ns.to_string()));
-    let mut given_up: Vec<_> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
-    whole::make(ctx, &job.manifest, &mut given_up, state).await?;
+    let given_up: Vec<_> = given_up.map(|item| Item { way: item.own_way(), ..item.clone() }).collect();
     let (mut renamed, mut in_place) = (vec![], vec![]);
     for item in given_up {
         if item.way != Way::Renamed {

@@ -79,26 +79,32 @@ impl<'a> Keeping<'a> {
             *self.documents.entry(id).or_default() += net(&coalesced);
             // What came and went again leaves nothing, unless a run that stays has that it came.
             let is_nothing = coalesced.is_new && matches!(coalesced.pending, change::Pending::Delete);
-            if is_nothing && coalesced.first.time > self.standing_through {
+            let came = coalesced.first.time;
+            if is_nothing && came > self.standing_through {
                 continue;
+            }
+            // Whoever finds a later change of it has to find that it came: as long as a run that stays tells that, it is not
+            // let go.
+            if coalesced.is_new {
+                self.account(came, 1);
             }
             for change in changes_of(id, &key, coalesced) {
                 if change.position.time > self.standing_through {
                     self.write(&change).await?;
                 } else {
-                    self.account(&change);
+                    self.account(change.position.time, record_bytes(&change) as u64);
                 }
             }
         }
         Ok(())
     }
 
-    fn account(&mut self, change: &Change<'_>) {
-        let time = change.position.time;
+    /// So many bytes of what a run that stays has of that time are needed.
+    fn account(&mut self, time: ClusterTime, bytes: u64) {
         let run =
             self.standing.iter_mut().find(|standing| crate::fold::of_model(standing.run.through) >= time);
         if let Some(standing) = run {
-            standing.live += record_bytes(change) as u64;
+            standing.live += bytes;
         }
     }
 

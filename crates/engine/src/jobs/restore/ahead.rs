@@ -32,7 +32,11 @@ pub(crate) async fn read(ctx: &JobContext, job: &Restore, state: &Checkpoint) ->
     let staged = state.as_loaded(&job.items).zip(&job.items).filter(|(_, item)| !is_read(item));
     documents += staged.map(|(told, _)| told.entry.documents).sum::<u64>();
     let wanted = job.manifest.documents();
-    if documents != wanted {
+    // A version before this one counted what came and went again as one document too few.
+    if documents > wanted {
+        tracing::warn!("the snapshot says that it has {wanted} documents, and has {documents}");
+    }
+    if documents < wanted {
         return Err(JobError::failed(format!(
             "what is loaded is {documents} documents, and the snapshot has {wanted}; verify it, and restore another one"
         )));

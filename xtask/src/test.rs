@@ -1,139 +1,134 @@
 //! `cargo xtask test`: everything, on real servers (what needs Go or PostgreSQL says so when it is skipped).
+//!
+//! Most test programs have few tests, and those mostly wait for servers: run one after another, as `cargo test` does it, they
+//! leave processors idle. So cargo only builds them, and they are run here, several at a time.
+
+mod build;
+mod lanes;
+mod order;
+mod program;
+mod totals;
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use crate::{cache, mongod, tools};
+use lanes::Width;
+use order::{Known, Plan};
+use program::Environment;
+use totals::Totals;
 
 const MONGODS_VARIABLE: &str = "EBBTIDE_TEST_MONGODS";
-/// Each test may run a replica set of three, so more threads than this would only swap.
-const THREADS_MAX: usize = 4;
-const THREADS_MIN: usize = 2;
 
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
-    let (flags, filters): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|word| word.starts_with('-'));
-    let quick = match flags.as_slice() {
-        [] => false,
-        ["--quick"] => true,
-        _ => bail!("unknown flags: {}; there is --quick", flags.join(" ")),
-    };
-    let mongods = servers()?;
+    let wanted = Wanted::read(arguments)?;
+    let environment = environment(wanted.width.threads)?;
     let started = Instant::now();
+    let known = Known::recorded()?;
+    let programs = build::programs(wanted.quick)?;
+    let built = started.elapsed().as_secs();
+    if !wanted.quick {
+        for stranger in known.strangers(&programs) {
+            println!("xtask/src/test/known.txt names {stranger}, which is no test program");
+        }
+    }
+    let plan = Plan::new(programs, &wanted.filters, &known);
+    println!("built in {built} s; {} programs, {}", plan.len(), wanted.width);
     let mut totals = Totals::default();
-    let passed = cargo_test(&mongods, quick, &filters, &mut totals)?;
-    println!(
-        "\nall tests: {} passed, {} failed, {} ignored in {} programs, {} s",
-        totals.passed,
-        totals.failed,
-        totals.ignored,
-        totals.programs,
-        started.elapsed().as_secs()
-    );
+    lanes::run(plan, wanted.width, &environment, |outcome| {
+        totals.add(&outcome);
+        // With a filter most programs have nothing to do.
+        if outcome.ran_something() || wanted.filters.is_empty() {
+            outcome.show();
+        }
+    });
+    println!("\nall tests: {totals}, {} s ({built} s of them to build)", started.elapsed().as_secs());
     for name in &totals.failures {
         println!("failed: {name}");
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if totals.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was asked for.
+struct Wanted<'a> {
+    quick: bool,
+    width: Width,
+    filters: Vec<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn read(arguments: &[&'a str]) -> anyhow::Result<Self> {
+        let mut wanted = Self { quick: false, width: Width::of_this_machine(), filters: Vec::new() };
+        for &word in arguments {
+            match word.split_once('=') {
+                _ if word == "--quick" => wanted.quick = true,
+                Some(("--lanes", number)) => wanted.width.lanes = positive(number)?,
+                Some(("--threads", number)) => wanted.width.threads = positive(number)?,
+                _ if word.starts_with('-') => {
+                    bail!("unknown flag {word}; there are --quick, --lanes=N and --threads=N")
+                }
+                _ => wanted.filters.push(word),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn positive(number: &str) -> anyhow::Result<usize> {
+    match number.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => bail!("{number:?} is no number above 0"),
+    }
+}
+
+/// What all programs get: the servers, and the tools on PATH.
+fn environment(threads: usize) -> anyhow::Result<Environment> {
+    let mut variables = vec![(OsString::from(MONGODS_VARIABLE), servers()?.into_os_string())];
+    match tools::directory() {
+        Ok(directory) => variables.push((OsString::from("PATH"), tools::path_with(&directory)?)),
+        Err(error) => println!("tests with mongorestore are skipped: {error:#}"),
+    }
+    Ok(Environment { variables, threads })
 }
 
 /// The directory of the servers: the one that is named, or ours, filled.
 fn servers() -> anyhow::Result<PathBuf> {
-    if let Some(named) = std::env::var_os(MONGODS_VARIABLE).filter(|value| !value.is_empty()) {
-        return Ok(PathBuf::from(named));
+    match std::env::var_os(MONGODS_VARIABLE).filter(|value| !value.is_empty()) {
+        // Programs do not run where this one does.
+        Some(named) => std::path::absolute(named).context("name the directory of the servers"),
+        None => mongod::fetch(&mongod::all_versions()),
     }
-    mongod::fetch(&mongod::all_versions())
 }
 
-fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+fn cargo() -> std::process::Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = std::process::Command::new(cargo);
+    command.current_dir(cache::workspace());
+    command
 }
 
-fn cargo_test(mongods: &PathBuf, quick: bool, filters: &[&str], totals: &mut Totals) -> anyhow::Result<bool> {
-    let processors = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
-    let threads = processors.clamp(THREADS_MIN, THREADS_MAX).to_string();
-    let mut command = Command::new(cargo());
-    command.current_dir(cache::workspace()).args(["test", "--workspace", "--no-fail-fast"]);
-    if std::env::var_os("CI").is_some() {
-        command.arg("--locked");
-    }
-    if quick {
-        command.args(["--lib", "--bins"]);
-    }
-    command.args(["--", "--test-threads", &threads]).args(filters);
-    match tools::directory() {
-        Ok(directory) => drop(command.env("PATH", tools::path_with(&directory)?)),
-        Err(error) => println!("tests with mongorestore are skipped: {error:#}"),
-    }
-    command.env(MONGODS_VARIABLE, mongods).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().context("run cargo test")?;
-    if let Some(output) = child.stdout.take() {
-        // Shown as it comes and counted on the way.
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.context("read what cargo test prints")?;
-            let mut terminal = std::io::stdout().lock();
-            terminal.write_all(&line)?;
-            terminal.write_all(b"\n")?;
-            totals.count(&String::from_utf8_lossy(&line));
-        }
-    }
-    Ok(child.wait().context("wait for cargo test")?.success())
-}
-
-/// What cargo's summaries add up to.
-#[derive(Default)]
-struct Totals {
-    programs: u64,
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-    failures: Vec<String>,
-}
-
-impl Totals {
-    fn count(&mut self, line: &str) {
-        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.to_owned());
-        }
-        let Some(summary) = line.strip_prefix("test result: ") else { return };
-        self.programs += 1;
-        for part in summary.split(['.', ';']) {
-            let mut words = part.split_whitespace();
-            let (Some(number), Some(what)) =
-                (words.next().and_then(|word| word.parse::<u64>().ok()), words.next())
-            else {
-                continue;
-            };
-            match what {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.ignored += number,
-                _ => {}
-            }
-        }
-    }
+/// What makes cargo refuse to change Cargo.lock, where nobody could commit it.
+fn locked() -> Option<&'static str> {
+    std::env::var_os("CI").map(|_| "--locked")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Totals;
+    use super::Wanted;
 
     #[test]
-    fn summaries_add_up() {
-        let mut totals = Totals::default();
-        for line in [
-            "running 3 tests",
-            "test a::b ... ok",
-            "test a::c ... FAILED",
-            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.09s",
-            "test result: ok. 40 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 12.30s",
-        ] {
-            totals.count(line);
+    fn flags_and_filters_are_told_apart() {
+        let wanted =
+            Wanted::read(&["--quick", "a::b", "--lanes=3", "--threads=1", "x=y"]).expect("it is right");
+        assert!(wanted.quick);
+        assert_eq!((wanted.width.lanes, wanted.width.threads), (3, 1));
+        assert_eq!(wanted.filters, ["a::b", "x=y"]);
+        for wrong in ["--slow", "--lanes=0", "--lanes", "--threads=two", "--nocapture"] {
+            assert!(Wanted::read(&[wrong]).is_err(), "{wrong} is taken");
         }
-        assert_eq!((totals.passed, totals.failed, totals.ignored, totals.programs), (42, 1, 2, 2));
-        assert_eq!(totals.failures, ["a::c"]);
     }
 }

@@ -427,6 +427,12 @@ async fn fetched_once(world: &World, url: &str) {
     let whole = checker.plain(&get(target)).await;
     assert_eq!(head.header("content-length"), Some(whole.body.len().to_string().as_str()));
     assert!(whole.status == 200 && whole.body.starts_with(&[0x1f, 0x8b]));
+    // It is used up when its last byte was given to the kernel, and that is noted a moment after; a HEAD delivers nothing.
+    let taken = std::time::Instant::now();
+    while checker.plain(&Ask::new(Method::HEAD, target)).await.status == 200 {
+        assert!(taken.elapsed() < crate::support::PATIENCE, "the link is not used up");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let again = checker.plain(&get(target)).await;
     assert_eq!((again.status, again.header("x-error-code")), (410, Some("CANNOT_DOWNLOAD_EXPIRED_JOB")));
     let forged = checker.plain(&get(&target.replace(|c: char| c.is_ascii_uppercase(), "x"))).await;

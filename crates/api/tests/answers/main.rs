@@ -1,0 +1,20 @@
+//! What the API answers, over the routes and the catalog of a server.
+//!
+//! One program, since each would be built and linked for itself.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod authentication;
+mod connection_strings;
+mod contract;
+mod download;
+mod hostile;
+mod pasts;
+mod points_in_time;
+mod restore_shapes;
+mod restores;
+mod serving;
+mod snapshots;
+mod timelines;

@@ -1,0 +1,17 @@
+//! Continuous backup: what is recorded, and what ends a record.
+//!
+//! One program, since each would be built and linked for itself, with the engine and the driver in it.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../capture_support/mod.rs"]
+mod capture_support;
+#[path = "../restore_support/mod.rs"]
+mod restore_support;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod capture;
+mod capture_accounts;
+mod capture_clocks;
+mod capture_disks;
+mod capture_elections;

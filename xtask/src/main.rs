@@ -18,7 +18,7 @@ cargo xtask COMMAND
   test [--quick] [--lanes=N] [--threads=N] [FILTER…]
                      run all tests, on real MongoDB servers; --quick: the unit tests only
                      FILTER: a part of the names of tests, or one program, such as ebbtide-engine/capture
-                     N programs at a time (as many as there are processors, 2 to 4) with N threads each (2)
+                     N programs at a time (processors and one, 2 to 4) with N threads each (2)
   bench [--help] …   measure Ebbtide beside mongodump and mongorestore
   mongod [VERSION…]  fetch MongoDB servers for the tests
 

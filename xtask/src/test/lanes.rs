@@ -23,7 +23,8 @@ pub(super) struct Width {
 impl Width {
     pub(super) fn of_this_machine() -> Self {
         let processors = std::thread::available_parallelism().map_or(LANES_MIN, usize::from);
-        Self { lanes: processors.clamp(LANES_MIN, LANES_MAX), threads: THREADS }
+        // One more than there are processors: a program with two tests at a time uses half of one.
+        Self { lanes: (processors + 1).clamp(LANES_MIN, LANES_MAX), threads: THREADS }
     }
 }
 

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["demo", rest @ ..] => demo::run(rest),
         ["test", rest @ ..] => test::run(rest),
+        [test::guard::COMMAND, rest @ ..] => test::guard::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["mongod", rest @ ..] => mongod::run(rest).map(|()| ExitCode::SUCCESS),
         [] | ["help" | "--help" | "-h"] => {

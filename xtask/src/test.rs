@@ -4,6 +4,7 @@
 //! leave processors idle. So cargo only builds them, and they are run here, several at a time.
 
 mod build;
+pub(crate) mod guard;
 mod lanes;
 mod order;
 mod program;

@@ -29,6 +29,10 @@ pub mod kind {
     pub enum Credential {}
     /// A timeline.
     pub enum Timeline {}
+    /// The backup policy of a deployment.
+    pub enum Policy {}
+    /// An item of a backup policy.
+    pub enum PolicyItem {}
 }
 
 /// Id of a project.
@@ -46,6 +50,10 @@ pub type CredentialId = Id<kind::Credential>;
 
 /// Id of a timeline.
 pub type TimelineId = Id<kind::Timeline>;
+/// Id of a backup policy.
+pub type PolicyId = Id<kind::Policy>;
+/// Id of an item of a backup policy.
+pub type PolicyItemId = Id<kind::PolicyItem>;
 
 /// The text is not 24 hexadecimal digits in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

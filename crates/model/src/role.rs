@@ -40,7 +40,7 @@ pub enum Action {
     ReadRestores,
     /// Take a snapshot.
     TakeSnapshot,
-    /// Change a snapshot's retention, delete a snapshot.
+    /// Change a snapshot's retention, delete a snapshot; change the schedule that takes them.
     ManageSnapshots,
     /// Restore into a deployment, cancel such a job.
     Restore,

@@ -1,0 +1,57 @@
+//! Schedules: when snapshots are taken by themselves, and how long they are kept.
+//!
+//! A schedule is a time of day and a policy; the policy has items, each with a frequency and a retention. Every item that
+//! is not hourly is due at that time of day, and hourly ones are due at it too, so the times of several items often fall
+//! together: then one snapshot is taken, kept as long as the longest of them and counted as the rarest, as Atlas does it.
+
+mod due;
+mod frequency;
+mod policy;
+
+use serde::{Deserialize, Serialize};
+
+pub use due::{Due, Step};
+pub use frequency::{BadInterval, BadReferenceTime, Frequency, FrequencyType, ReferenceTime};
+pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
+
+use crate::{Retention, RetentionUnit, id::PolicyItemId};
+
+/// When snapshots of a deployment are taken by themselves, and how long they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The time of day.
+    pub reference: ReferenceTime,
+    /// What is taken; nothing, when it has no items.
+    pub policy: Policy,
+}
+
+impl Schedule {
+    /// What Atlas begins with, which here somebody has to ask for: every 6 hours, kept for 7 days; daily, 7 days; on
+    /// Saturdays, 4 weeks; on the last day of a month, 12 months; on December 1st, a year.
+    pub const DEFAULT_ITEMS: [(FrequencyType, u8, RetentionUnit, u32); 5] = [
+        (FrequencyType::Hourly, 6, RetentionUnit::Days, 7),
+        (FrequencyType::Daily, 1, RetentionUnit::Days, 7),
+        (FrequencyType::Weekly, 6, RetentionUnit::Weeks, 4),
+        (FrequencyType::Monthly, Frequency::LAST_DAY, RetentionUnit::Months, 12),
+        (FrequencyType::Yearly, 12, RetentionUnit::Years, 1),
+    ];
+
+    /// The schedule that Atlas begins with, its items under ids of the caller's making.
+    pub fn default_of_atlas(mut new_id: impl FnMut() -> PolicyItemId) -> Self {
+        let items = Self::DEFAULT_ITEMS.into_iter().filter_map(|(kind, interval, unit, value)| {
+            let frequency = Frequency::new(kind, interval.into()).ok()?;
+            let retention = Retention::new(unit, value).ok()?;
+            Some(PolicyItem { id: new_id(), frequency, retention })
+        });
+        let policy = Policy::new(items.collect()).unwrap_or_default();
+        Self { reference: ReferenceTime::DEFAULT, policy }
+    }
+
+    /// Whether both take snapshots at the same times.
+    pub fn is_as_often_as(&self, other: &Self) -> bool {
+        self.reference == other.reference && self.policy.is_as_often_as(&other.policy)
+    }
+}
+
+#[cfg(test)]
+mod tests;

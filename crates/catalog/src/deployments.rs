@@ -12,7 +12,7 @@ use crate::{
     error::{is_duplicate, is_orphan},
     new_id, obligations,
     row::{Columns, statement, to_json},
-    timelines,
+    schedules, timelines,
 };
 
 const COLUMNS: &str = "id, project_id, name, kind, uri_sealed, options, replica_set_name, replica_set_id, \
@@ -236,8 +236,8 @@ impl Deployments<'_> {
         }
     }
 
-    /// Removes a deployment: its connection string is forgotten, its snapshots stay. Its timeline ends, and it is not
-    /// recorded any more.
+    /// Removes a deployment: its connection string and its schedule are forgotten, its snapshots stay. Its timeline ends,
+    /// and it is not recorded any more.
     ///
     /// # Errors
     /// [`crate::Conflict::DeploymentBusy`] while a snapshot or restore of it is queued or running,
@@ -286,6 +286,7 @@ impl Deployments<'_> {
             return Err(Conflict::DeploymentBusy.into());
         }
         timelines::end_of_removed(&mut transaction, id, now).await?;
+        schedules::forget(&mut transaction, id).await?;
         // Of ended jobs, since no other is left.
         let left = obligations::take_all(&mut transaction, id).await?;
         may_forget(&left)?;

@@ -84,6 +84,9 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// Somebody else has changed the schedule since it was read.
+    #[error("the schedule was changed in the same moment; look at it, and try again")]
+    ScheduleChanged,
     /// A connection string leads to another replica set than the one that is registered.
     #[error(
         "the connection string leads to another replica set than the registered one, whose id is {registered}: register \

@@ -30,6 +30,7 @@ mod page;
 mod projects;
 mod restores;
 mod row;
+mod schedules;
 mod sealed;
 mod settings;
 mod snapshots;
@@ -56,9 +57,10 @@ pub use projects::{Project, Projects};
 pub use restores::{
     Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreFilter, RestoreJob, Restores, Target,
 };
+pub use schedules::{Applied, DeploymentSchedule, ScheduleChange, Schedules, Taken};
 pub use sealed::{Sealed, SealedKind, SealedValue};
 pub use settings::Settings;
-pub use snapshots::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotType, Snapshots};
+pub use snapshots::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotPolicy, SnapshotType, Snapshots};
 pub use timelines::{
     Capture, CaptureLease, Ended, ImportedTimeline, NewSlice, NewTimeline, Renewal, Slice, SliceState,
     Timeline, Timelines,
@@ -140,6 +142,11 @@ impl Catalog {
     /// Timelines: what is recorded, and which times can be restored.
     pub const fn timelines(&self) -> Timelines<'_> {
         Timelines(self)
+    }
+
+    /// Schedules: which snapshots are taken by themselves.
+    pub const fn schedules(&self) -> Schedules<'_> {
+        Schedules(self)
     }
 
     /// How far deployments are compared with what is recorded of them.

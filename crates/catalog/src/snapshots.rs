@@ -5,18 +5,19 @@ use std::{collections::HashMap, str::FromStr};
 use model::{
     ClusterTime, WallTime,
     chain::Base,
-    id::{DeploymentId, ProjectId, SnapshotId},
+    id::{DeploymentId, PolicyItemId, ProjectId, SnapshotId},
     job::Work,
+    schedule::Frequency,
     snapshot::{SnapshotEvent, SnapshotState},
 };
 use serde_json::Value;
-use sqlx::{any::AnyRow, query};
+use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
     Catalog, Conflict, Error, Listing, Page, Result, deployments,
     error::is_duplicate,
     jobs, new_id,
-    row::{Columns, bulk, placeholders, plain, statement},
+    row::{Columns, bulk, placeholders, plain, statement, to_json},
     transition,
 };
 
@@ -28,7 +29,8 @@ const IDS_MAX: usize = 500;
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
     requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, \
     last_as_of_seconds, last_as_of_increment, manifest, mongod_version, fcv, replica_set_name, collections, documents, \
-    logical_bytes, stored_bytes, added_bytes, error, notes, amid_restore";
+    logical_bytes, stored_bytes, added_bytes, error, notes, amid_restore, \
+    frequency, policy_items, due_at";
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +80,8 @@ pub struct Snapshot {
     pub description: Option<String>,
     /// How long it was asked to be kept.
     pub retention_days: Option<u32>,
+    /// Which schedule's times it stands for; nothing of those on demand and of bases of timelines.
+    pub policy: Option<SnapshotPolicy>,
     /// When it was asked for.
     pub requested_at: WallTime,
     /// When it was completed; the API's `createdAt`.
@@ -126,6 +130,17 @@ impl Snapshot {
     }
 }
 
+/// What a snapshot is to the schedule that took it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// The frequency of the item that decided how long it is kept.
+    pub frequency: Frequency,
+    /// The items that wanted it, that one first.
+    pub items: Vec<PolicyItemId>,
+    /// When it was due.
+    pub due_at: WallTime,
+}
+
 /// What is needed to ask for a snapshot.
 #[derive(Debug, Clone)]
 pub struct NewSnapshot {
@@ -169,28 +184,7 @@ impl Snapshots<'_> {
     pub async fn request(&self, new: NewSnapshot, now: WallTime) -> Result<Snapshot> {
         let mut transaction = self.0.database.begin().await?;
         let project = deployments::lock(&mut transaction, new.deployment_id).await?.project_id;
-        let id: SnapshotId = new_id(now);
-        let row = statement(format!(
-            "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
-             requested_at, expires_at, collections, documents, logical_bytes, stored_bytes, added_bytes, notes) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, 'null') RETURNING {COLUMNS}"
-        ))
-        .bind(id.to_string())
-        .bind(project.to_string())
-        .bind(new.deployment_id.to_string())
-        .bind(SnapshotState::Queued.as_str())
-        .bind(new.snapshot_type.as_str())
-        .bind(new.description.as_deref().map(plain))
-        .bind(new.retention_days.map(i64::from))
-        .bind(now.0)
-        .bind(new.retention_days.map(|days| now.plus_ms(i64::from(days) * DAY_MS).0))
-        .fetch_one(&mut *transaction)
-        .await;
-        let snapshot = match row {
-            Err(error) if is_duplicate(&error) => return Err(Conflict::OnDemandUnfinished.into()),
-            other => snapshot(&other?)?,
-        };
-        jobs::insert(&mut transaction, Work::Snapshot { snapshot_id: id }, &id.to_string(), now).await?;
+        let snapshot = insert(&mut transaction, project, new, None, now).await?;
         transaction.commit().await?;
         Ok(snapshot)
     }
@@ -300,14 +294,15 @@ impl Snapshots<'_> {
         if done.rows_affected() == 0 { Err(self.illegal(id, "its deletion").await?) } else { Ok(()) }
     }
 
-    /// Completed snapshots whose time is over, a bounded number, oldest expiry first.
+    /// Snapshots whose time is over, a bounded number, oldest expiry first: completed ones, and failed ones of a schedule,
+    /// which nobody asked for by name and would pile up while a deployment is away.
     ///
     /// # Errors
     /// When the database cannot be used.
     pub async fn expired(&self, now: WallTime) -> Result<Vec<Snapshot>> {
         let rows = statement(format!(
-            "SELECT {COLUMNS} FROM snapshots WHERE state = 'completed' AND expires_at <= $1 \
-             ORDER BY expires_at, id LIMIT $2"
+            "SELECT {COLUMNS} FROM snapshots WHERE (state = 'completed' AND expires_at <= $1) \
+             OR (state = 'failed' AND due_at IS NOT NULL AND expires_at <= $1) ORDER BY expires_at, id LIMIT $2"
         ))
         .bind(now.0)
         .bind(BATCH)
@@ -378,6 +373,49 @@ pub(crate) const DAY_MS: i64 = 86_400_000;
 const READ: &str = "EXISTS (SELECT 1 FROM restore_jobs r WHERE r.snapshot_id = snapshots.id \
                     AND r.state IN ('queued', 'running', 'cancelling', 'cutOver'))";
 
+/// Enters a snapshot of a deployment that is locked, and its work item.
+pub(crate) async fn insert(
+    transaction: &mut Transaction<'static, Any>,
+    project: ProjectId,
+    new: NewSnapshot,
+    policy: Option<&SnapshotPolicy>,
+    now: WallTime,
+) -> Result<Snapshot> {
+    let id: SnapshotId = new_id(now);
+    let row = statement(format!(
+        "INSERT INTO snapshots (id, project_id, deployment_id, state, snapshot_type, description, retention_days, \
+         requested_at, expires_at, frequency, policy_items, due_at, collections, documents, logical_bytes, stored_bytes, \
+         added_bytes, notes) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, 0, 'null') RETURNING {COLUMNS}"
+    ))
+    .bind(id.to_string())
+    .bind(project.to_string())
+    .bind(new.deployment_id.to_string())
+    .bind(SnapshotState::Queued.as_str())
+    .bind(new.snapshot_type.as_str())
+    .bind(new.description.as_deref().map(plain))
+    .bind(new.retention_days.map(i64::from))
+    .bind(now.0)
+    .bind(new.retention_days.map(|days| now.plus_ms(i64::from(days) * DAY_MS).0))
+    .bind(policy.map(|policy| policy.frequency.to_string()))
+    .bind(policy.map(|policy| to_json(&policy.items)))
+    .bind(policy.map(|policy| policy.due_at.0))
+    .fetch_one(&mut **transaction)
+    .await;
+    let snapshot = match row {
+        Err(error) if is_duplicate(&error) => return Err(Conflict::OnDemandUnfinished.into()),
+        other => snapshot(&other?)?,
+    };
+    jobs::insert(transaction, Work::Snapshot { snapshot_id: id }, &id.to_string(), now).await?;
+    Ok(snapshot)
+}
+
+fn policy(row: &AnyRow) -> Result<Option<SnapshotPolicy>> {
+    let Some(due_at) = row.maybe_time("due_at")? else { return Ok(None) };
+    let (frequency, items) = (row.parsed("frequency")?, row.json("policy_items")?);
+    Ok(Some(SnapshotPolicy { frequency, items, due_at }))
+}
+
 fn snapshot(row: &AnyRow) -> Result<Snapshot> {
     Ok(Snapshot {
         id: row.parsed("id")?,
@@ -387,6 +425,7 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         snapshot_type: row.parsed("snapshot_type")?,
         description: row.maybe_text("description")?,
         retention_days: row.maybe_int("retention_days")?.and_then(|days| u32::try_from(days).ok()),
+        policy: policy(row)?,
         requested_at: row.time("requested_at")?,
         completed_at: row.maybe_time("completed_at")?,
         expires_at: row.maybe_time("expires_at")?,

@@ -172,6 +172,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         snapshot_type: header.snapshot_type.parse().unwrap_or(SnapshotType::OnDemand),
         description: header.description.clone(),
         retention_days: None,
+        policy: None,
         requested_at: header.created_at,
         completed_at: Some(manifest.completed_at()),
         expires_at: header.expires_at,

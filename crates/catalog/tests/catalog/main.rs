@@ -20,6 +20,7 @@ mod races;
 mod rest;
 mod restores;
 mod retention;
+mod schedules;
 mod snapshots;
 mod support;
 mod timelines;
@@ -113,6 +114,12 @@ suite![
     retention::nothing_goes_while_somebody_may_read_it,
     retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
+    schedules::a_schedule_is_kept_changed_and_deleted,
+    schedules::what_is_due_is_taken_with_its_retention,
+    schedules::many_servers_take_each_time_once,
+    schedules::who_was_away_takes_one_and_a_clock_that_jumps_none_twice,
+    schedules::one_of_a_schedule_at_a_time,
+    schedules::snapshots_follow_a_change_when_they_are_asked_to,
     live_checks::one_holder_compares_and_the_next_goes_on,
     live_checks::a_defect_stays_until_it_is_mended,
     rest::settings_are_decided_once,

@@ -145,6 +145,7 @@ mod tests {
             snapshot_type: SnapshotType::Scheduled,
             description: Some(DESCRIPTION.to_owned()),
             retention_days: Some(days),
+            policy: None,
             requested_at: now,
             completed_at: Some(now),
             expires_at: Some(now.plus_ms(i64::from(days) * DAY_MS)),

@@ -1,0 +1,199 @@
+//! Setting and deleting schedules, and what that does to the snapshots that they took.
+
+use model::{
+    RestoreWindowDays, WallTime,
+    id::{DeploymentId, PolicyItemId, SnapshotId},
+    schedule::{RetentionChange, Schedule, TakenBy},
+    snapshot::SnapshotEvent,
+};
+use sqlx::{Any, Transaction, query};
+
+use super::{COLUMNS, DeploymentSchedule, Schedules, schedule};
+use crate::{
+    Conflict, Result, deployments,
+    row::{Columns, statement, to_json},
+    snapshots::DAY_MS,
+    transition,
+};
+
+type Tx = Transaction<'static, Any>;
+
+/// A change of a deployment's schedule.
+#[derive(Debug, Clone)]
+pub struct ScheduleChange {
+    /// The revision that it was made of; none when there was no schedule. Another one by now refuses the change.
+    pub of_revision: Option<i64>,
+    /// The schedule from now on.
+    pub schedule: Schedule,
+    /// The restore window from now on, when it changes too.
+    pub restore_window: Option<RestoreWindowDays>,
+    /// Snapshots that were taken already and are kept for another time.
+    pub retention: Vec<RetentionChange>,
+    /// Items whose snapshots are deleted, but for those that are not done.
+    pub delete_of: Vec<TakenBy>,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The schedule as it is now.
+    pub schedule: DeploymentSchedule,
+    /// Snapshots whose retention was changed.
+    pub snapshots_kept_anew: u64,
+    /// Snapshots that were deleted.
+    pub snapshots_deleted: u64,
+}
+
+impl Schedules<'_> {
+    /// Changes the schedule of a deployment, all or nothing. What it takes begins with the next time after `now`, unless it
+    /// takes snapshots at the same times as before.
+    ///
+    /// # Errors
+    /// [`Conflict::ScheduleChanged`] when it is not of that revision any more; [`crate::Error::NotFound`] when the
+    /// deployment is not there or removed.
+    pub async fn change(
+        &self,
+        deployment: DeploymentId,
+        change: &ScheduleChange,
+        now: WallTime,
+    ) -> Result<Applied> {
+        let mut transaction = self.0.database.begin().await?;
+        deployments::lock(&mut transaction, deployment).await?;
+        let before = locked(&mut transaction, deployment).await?;
+        if before.as_ref().map(|before| before.revision) != change.of_revision {
+            return Err(Conflict::ScheduleChanged.into());
+        }
+        let same_times = before.as_ref().filter(|before| before.schedule.is_as_often_as(&change.schedule));
+        let handled_until = same_times.map_or(now, |before| before.handled_until);
+        let written = write(&mut transaction, deployment, &change.schedule, handled_until, now).await?;
+        if let Some(window) = change.restore_window {
+            query("UPDATE deployments SET restore_window_days = $2 WHERE id = $1")
+                .bind(deployment.to_string())
+                .bind(i64::from(window.days()))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let mut snapshots_kept_anew = 0;
+        for retention in &change.retention {
+            snapshots_kept_anew += keep_anew(&mut transaction, deployment, retention).await?;
+        }
+        let mut snapshots_deleted = 0;
+        for taken_by in &change.delete_of {
+            snapshots_deleted += delete_of(&mut transaction, deployment, *taken_by, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(Applied { schedule: written, snapshots_kept_anew, snapshots_deleted })
+    }
+
+    /// Deletes the schedule of a deployment; its snapshots stay until they expire. `false` when it had none.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`] when the deployment is not there or removed.
+    pub async fn delete(&self, deployment: DeploymentId) -> Result<bool> {
+        let mut transaction = self.0.database.begin().await?;
+        deployments::lock(&mut transaction, deployment).await?;
+        let was_there = forget(&mut transaction, deployment).await?;
+        transaction.commit().await?;
+        Ok(was_there)
+    }
+}
+
+/// Forgets the schedule of a deployment that is locked.
+pub(crate) async fn forget(transaction: &mut Tx, deployment: DeploymentId) -> Result<bool> {
+    let done = query("DELETE FROM schedules WHERE deployment_id = $1")
+        .bind(deployment.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The schedule of a deployment that is locked, so that it stays as it is.
+async fn locked(transaction: &mut Tx, deployment: DeploymentId) -> Result<Option<DeploymentSchedule>> {
+    let row = statement(format!("SELECT {COLUMNS} FROM schedules WHERE deployment_id = $1"))
+        .bind(deployment.to_string())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    row.as_ref().map(schedule).transpose()
+}
+
+async fn write(
+    transaction: &mut Tx,
+    deployment: DeploymentId,
+    wanted: &Schedule,
+    handled_until: WallTime,
+    now: WallTime,
+) -> Result<DeploymentSchedule> {
+    // A deleted one that comes back must not have a revision that somebody has seen: the time makes it another.
+    let row = statement(format!(
+        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6) \
+         ON CONFLICT (deployment_id) DO UPDATE SET reference_hour = excluded.reference_hour, \
+         reference_minute = excluded.reference_minute, items = excluded.items, \
+         handled_until = excluded.handled_until, revision = schedules.revision + 1, updated_at = excluded.updated_at \
+         RETURNING {COLUMNS}"
+    ))
+    .bind(deployment.to_string())
+    .bind(i64::from(wanted.reference.hour()))
+    .bind(i64::from(wanted.reference.minute()))
+    .bind(to_json(&wanted.policy))
+    .bind(handled_until.0)
+    .bind(now.0)
+    .fetch_one(&mut **transaction)
+    .await?;
+    schedule(&row)
+}
+
+/// The snapshots that an item decided on: those of its frequency, and those that it took when it had another interval.
+const TAKEN_BY: &str = "deployment_id = $1 AND due_at IS NOT NULL AND (frequency = $2 OR \
+                        (frequency LIKE $3 AND policy_items LIKE $4))";
+
+/// The values of [`TAKEN_BY`].
+fn taken_by(deployment: DeploymentId, item: TakenBy) -> [String; 4] {
+    let id: PolicyItemId = item.id;
+    [
+        deployment.to_string(),
+        item.frequency.to_string(),
+        format!("{}/%", item.frequency.kind().as_str()),
+        format!("%\"{id}\"%"),
+    ]
+}
+
+/// Months have different lengths, so each snapshot has its own number of days.
+async fn keep_anew(transaction: &mut Tx, deployment: DeploymentId, change: &RetentionChange) -> Result<u64> {
+    let mut asked = statement(format!(
+        "SELECT id, due_at, completed_at FROM snapshots WHERE {TAKEN_BY} \
+         AND state IN ('queued', 'inProgress', 'completed') ORDER BY id"
+    ));
+    for value in taken_by(deployment, change.taken_by) {
+        asked = asked.bind(value);
+    }
+    let rows = asked.fetch_all(&mut **transaction).await?;
+    for row in &rows {
+        let due_at = row.time("due_at")?;
+        let days = i64::from(change.retention.days_from(due_at));
+        let from = row.maybe_time("completed_at")?.unwrap_or(due_at);
+        query("UPDATE snapshots SET retention_days = $2, expires_at = $3 WHERE id = $1")
+            .bind(row.parsed::<SnapshotId>("id")?.to_string())
+            .bind(days)
+            .bind(from.plus_ms(days * DAY_MS).0)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(rows.len() as u64)
+}
+
+async fn delete_of(
+    transaction: &mut Tx,
+    deployment: DeploymentId,
+    item: TakenBy,
+    now: WallTime,
+) -> Result<u64> {
+    let moves = transition::snapshot(SnapshotEvent::Deleted);
+    let mut update = statement(format!(
+        "UPDATE snapshots SET state = {}, deleted_at = $5 WHERE {TAKEN_BY} AND state IN {}",
+        moves.next, moves.from
+    ));
+    for value in taken_by(deployment, item) {
+        update = update.bind(value);
+    }
+    Ok(update.bind(now.0).execute(&mut **transaction).await?.rows_affected())
+}

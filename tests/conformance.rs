@@ -8,6 +8,7 @@ mod conformance {
     pub mod client;
     pub mod life;
     pub mod refusals;
+    pub mod schedule;
     pub mod specification;
     pub mod world;
 }

@@ -35,6 +35,7 @@ func main() {
 	}
 	must(err, "make the client")
 	d.surroundings()
+	d.schedule()
 	snapshot := d.snapshot()
 	d.automated(snapshot)
 	d.download(snapshot)
@@ -57,6 +58,31 @@ func (d drive) surroundings() {
 	check(cluster.GetStateName() == "IDLE", "the cluster is idle, not "+cluster.GetStateName())
 	_, response, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, "0123456789abcdef01234567").Execute()
 	refused(response, err, http.StatusNotFound, "RESTORE_JOB_NOT_FOUND")
+}
+
+func (d drive) schedule() {
+	shown, _, err := d.sdk.CloudBackupsApi.GetBackupSchedule(d.ctx, d.group, d.cluster).Execute()
+	must(err, "get the schedule")
+	policies := shown.GetPolicies()
+	check(len(policies) == 1 && len(policies[0].GetPolicyItems()) == 0, "one policy, and nothing in it by itself")
+	policies[0].SetPolicyItems([]admin.DiskBackupApiPolicyItem{
+		{FrequencyType: "daily", FrequencyInterval: 1, RetentionUnit: "days", RetentionValue: 7},
+		{FrequencyType: "monthly", FrequencyInterval: 40, RetentionUnit: "months", RetentionValue: 12},
+	})
+	wanted := admin.DiskBackupSnapshotSchedule20240805{Policies: &policies, ReferenceHourOfDay: admin.PtrInt(3), UpdateSnapshots: admin.PtrBool(true)}
+	set, _, err := d.sdk.CloudBackupsApi.UpdateBackupSchedule(d.ctx, d.group, d.cluster, &wanted).Execute()
+	must(err, "set the schedule")
+	items := set.GetPolicies()[0].GetPolicyItems()
+	check(len(items) == 2 && items[0].GetId() != "" && set.NextSnapshot != nil, "the items have ids, and the next snapshot a time")
+	_, _, err = d.sdk.CloudBackupsApi.UpdateBackupSchedule(d.ctx, d.group, d.cluster, set).Execute()
+	must(err, "send back what was shown")
+	unknown := "0123456789abcdef01234567"
+	wanted.Policies = &[]admin.AdvancedDiskBackupSnapshotSchedulePolicy{{Id: &unknown, PolicyItems: &items}}
+	_, response, err := d.sdk.CloudBackupsApi.UpdateBackupSchedule(d.ctx, d.group, d.cluster, &wanted).Execute()
+	refused(response, err, http.StatusBadRequest, "INVALID_POLICY_ID")
+	deleted, _, err := d.sdk.CloudBackupsApi.DeleteAllBackupSchedules(d.ctx, d.group, d.cluster).Execute()
+	must(err, "delete the schedule")
+	check(len(deleted.GetPolicies()[0].GetPolicyItems()) == 0 && deleted.NextSnapshot == nil, "nothing is left of it")
 }
 
 func (d drive) snapshot() string {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
+    schedule,
     world::World,
 };
 use crate::support::text;
@@ -28,6 +29,7 @@ fn delete(target: &str) -> Ask {
 /// Drives everything that changes something, by one way of authentication.
 pub async fn from_snapshot_to_restore(world: &mut World, way: &str) {
     nouns(world, way).await;
+    schedule::of_a_deployment(world, way).await;
     let taken = snapshots_asked_for(world, way).await;
     snapshots_completed(world, way, &taken).await;
     let jobs = restores_asked_for(world, way, &taken).await;

@@ -91,13 +91,28 @@ impl Fields {
         self.map.remove(name)
     }
 
+    /// A list of anything.
+    pub(crate) fn list(&mut self, name: &'static str) -> Answer<Option<Vec<Value>>> {
+        match self.map.remove(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(wrong_type(name)),
+        }
+    }
+
+    /// A list of objects, each read as strictly as the body itself.
+    pub(crate) fn objects(&mut self, name: &'static str, known: &[&str]) -> Answer<Option<Vec<Self>>> {
+        let Some(items) = self.list(name)? else { return Ok(None) };
+        let object = |item| match item {
+            Value::Object(map) => Self::of(map, known),
+            _ => Err(wrong_type(name)),
+        };
+        items.into_iter().map(object).collect::<Answer<Vec<_>>>().map(Some)
+    }
+
     /// A list of strings.
     pub(crate) fn texts(&mut self, name: &'static str) -> Answer<Option<Vec<String>>> {
-        let items = match self.map.remove(name) {
-            None => return Ok(None),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(wrong_type(name)),
-        };
+        let Some(items) = self.list(name)? else { return Ok(None) };
         let text = |item| match item {
             Value::String(text) => Ok(text),
             _ => Err(wrong_type(name)),
@@ -175,6 +190,17 @@ mod tests {
         assert!(object("{}").unwrap().is_none() && object(r#"{"a":null}"#).unwrap().is_none());
         let mut inner = object(r#"{"a":{"b":null}}"#).unwrap().unwrap();
         assert_eq!(inner.flag("b").unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_in_a_body_is_one_of_objects_that_are_known() {
+        let objects = |body: &str| parse(body).unwrap().objects("a", &["b"]);
+        assert_eq!(code(objects(r#"{"a":{}}"#)), Code::InvalidJsonAttribute);
+        assert_eq!(code(objects(r#"{"a":[{},1]}"#)), Code::InvalidJsonAttribute);
+        assert_eq!(code(objects(r#"{"a":[{"c":1}]}"#)), Code::InvalidAttribute);
+        assert!(objects("{}").unwrap().is_none());
+        assert_eq!(objects(r#"{"a":[{"b":true},{}]}"#).unwrap().unwrap().len(), 2);
+        assert_eq!(parse(r#"{"a":[1,null]}"#).unwrap().list("a").unwrap().unwrap().len(), 2);
     }
 
     #[test]

@@ -5,7 +5,6 @@ mod audit;
 mod checkup;
 mod cluster_details;
 mod clusters;
-mod dates;
 mod ebbtide;
 mod flex_probe;
 mod groups;
@@ -18,6 +17,9 @@ mod restore_input;
 mod restore_jobs;
 mod restore_view;
 mod root;
+mod schedule;
+mod schedule_input;
+mod schedule_view;
 mod serverless;
 mod snapshot_view;
 mod snapshots;
@@ -54,6 +56,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         cluster_details::OPERATIONS,
         flex_probe::OPERATIONS,
         snapshots::OPERATIONS,
+        schedule::OPERATIONS,
         restore_jobs::OPERATIONS,
         legacy::OPERATIONS,
         serverless::OPERATIONS,

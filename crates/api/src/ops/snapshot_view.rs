@@ -11,7 +11,8 @@ use crate::{gate::Call, json};
 pub(super) fn replica_set(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
     let mut object = common(call, deployment, snapshot);
     object["copyRegions"] = json!([]);
-    object["policyItems"] = json!([]);
+    let items = snapshot.policy.iter().flat_map(|policy| &policy.items);
+    object["policyItems"] = items.map(ToString::to_string).collect::<Vec<_>>().into();
     object["replicaSetName"] = replica_set_name(deployment, snapshot).into();
     object["type"] = "replicaSet".into();
     if let Some(description) = &snapshot.description {
@@ -44,6 +45,9 @@ fn common(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
     }
     if let Some(version) = &snapshot.mongod_version {
         object["mongodVersion"] = version.as_str().into();
+    }
+    if let Some(policy) = &snapshot.policy {
+        object["frequencyType"] = policy.frequency.kind().as_str().into();
     }
     // The specification's enum lacks the word that Atlas sends (D9).
     let on_demand = snapshot.snapshot_type == catalog::SnapshotType::OnDemand;
@@ -91,6 +95,10 @@ pub(super) fn own(
         if let Some(text) = text {
             object[name] = text.into();
         }
+    }
+    if let Some(policy) = &snapshot.policy {
+        object["dueAt"] = policy.due_at.to_rfc3339().into();
+        object["frequencyType"] = policy.frequency.kind().as_str().into();
     }
     if let Some(time) = snapshot.cluster_time {
         object["clusterTime"] = json!({"increment": time.increment, "seconds": time.seconds});

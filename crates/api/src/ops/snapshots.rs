@@ -2,10 +2,10 @@
 
 use catalog::{Deployment, NewSnapshot, Snapshot, SnapshotFilter, SnapshotType};
 use http::Method;
-use model::{ClusterTime, role::Action};
+use model::{ClusterTime, Retention, RetentionUnit, role::Action};
 use serde_json::json;
 
-use super::{Operation, SINCE_2023, audit, clusters::cluster, dates, groups::catalog_page, snapshot_view};
+use super::{Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, snapshot_view};
 use crate::{
     access::Scope,
     body::{Fields, invalid},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest retention in days: a hundred years.
-const RETENTION_DAYS_MAX: i32 = 36_500;
+const RETENTION_DAYS_MAX: i32 = Retention::DAYS_MAX as i32;
 /// Longest description.
 const DESCRIPTION_CHARACTERS_MAX: usize = 1_024;
 
@@ -207,7 +207,9 @@ async fn update(call: Call) -> Answer<Reply> {
     let mut fields = Fields::parse(&call.headers, &call.body, &["links", "retentionUnit", "retentionValue"])?;
     let unit = fields.required_text("retentionUnit")?;
     let unit =
-        dates::Unit::parse(&unit).ok_or_else(|| Problem::new(Code::InvalidEnumValue).with(unit.as_str()))?;
+        RetentionUnit::ALL.into_iter().find(|known| known.as_upper_str() == unit).ok_or_else(|| {
+            Problem::new(Code::InvalidEnumValue).with(unit.chars().take(64).collect::<String>())
+        })?;
     let value = fields.int32("retentionValue")?.ok_or_else(|| crate::body::missing("retentionValue"))?;
     if value < 1 {
         return Err(Problem::new(Code::AttributeNegativeOrZero).with("retentionValue"));
@@ -215,8 +217,8 @@ async fn update(call: Call) -> Answer<Reply> {
     let unfinished = || Problem::new(Code::CannotModifyInProgressSnapshotRetention);
     let created = snapshot.completed_at.ok_or_else(unfinished)?;
     let wrong = || Problem::new(Code::BackupSnapshotRetentionValueInvalid);
-    let expires = dates::later(created, i64::from(value), unit).ok_or_else(wrong)?;
-    let last = dates::later(created, i64::from(RETENTION_DAYS_MAX), dates::Unit::Days);
+    let expires = unit.later(created, i64::from(value)).ok_or_else(wrong)?;
+    let last = RetentionUnit::Days.later(created, i64::from(RETENTION_DAYS_MAX));
     // An expiry in the past would be a deletion in disguise.
     if expires <= call.server.now() || last.is_some_and(|last| expires > last) {
         return Err(wrong());

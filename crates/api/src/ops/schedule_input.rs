@@ -1,0 +1,245 @@
+//! The body of a change of a schedule: what is given is changed, what is left out stays. What cannot be done here is
+//! refused, and never taken and forgotten.
+
+use catalog::Deployment;
+use model::{
+    RestoreWindowDays, Retention, RetentionUnit,
+    id::PolicyItemId,
+    retention::BadRetention,
+    schedule::{
+        BadPolicy, BadReferenceTime, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule,
+        policy_id,
+    },
+};
+use serde_json::Value;
+
+use crate::{
+    body::{Fields, missing},
+    error::{Answer, Code, Problem},
+    gate::Call,
+    version::Date,
+};
+
+/// The fields of both versions, read-only ones included: clients send back what they were shown.
+const KNOWN: [&str; 19] = [
+    "autoExportEnabled",
+    "clusterId",
+    "clusterName",
+    "copyPolicyItemsEnabled",
+    "copySettings",
+    "deleteCopiedBackups",
+    "deleteCopySnapshots",
+    "deleteSnapshots",
+    "export",
+    "extraRetentionSettings",
+    "links",
+    "nextSnapshot",
+    "policies",
+    "referenceHourOfDay",
+    "referenceMinuteOfHour",
+    "restoreWindowDays",
+    "updateCopySnapshots",
+    "updateSnapshots",
+    "useOrgAndGroupNamesInExportPrefix",
+];
+/// What the newer version has besides.
+const AUTO_COPY: &str = "autoCopySettingsEnabled";
+const SINCE_AUTO_COPY: Date = Date::new(2024, 8, 5);
+
+/// Flags that ask for what is not done here, and why not.
+const FLAGS_REFUSED: [(&str, &str); 6] = [
+    ("autoExportEnabled", NO_EXPORT),
+    ("useOrgAndGroupNamesInExportPrefix", NO_EXPORT),
+    ("copyPolicyItemsEnabled", NO_COPIES),
+    ("deleteCopySnapshots", NO_COPIES),
+    ("updateCopySnapshots", NO_COPIES),
+    (AUTO_COPY, NO_COPIES),
+];
+/// Lists that ask for it.
+const LISTS_REFUSED: [(&str, &str); 3] = [
+    ("copySettings", NO_COPIES),
+    ("deleteCopiedBackups", NO_COPIES),
+    (
+        "extraRetentionSettings",
+        "Nothing is kept beyond its retention: give the policy items a longer one instead.",
+    ),
+];
+const NO_EXPORT: &str =
+    "Snapshots are not exported to buckets: they can be downloaded, or the vault itself lies in a bucket.";
+const NO_COPIES: &str =
+    "Snapshots are not copied to other regions: replicate the bucket of the vault instead.";
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    policy: Option<WantedPolicy>,
+    hour: Option<i32>,
+    minute: Option<i32>,
+    pub(super) restore_window: Option<RestoreWindowDays>,
+    pub(super) update_snapshots: bool,
+    pub(super) delete_snapshots: bool,
+}
+
+#[derive(Debug)]
+struct WantedPolicy {
+    id: String,
+    items: Vec<WantedItem>,
+}
+
+#[derive(Debug)]
+struct WantedItem {
+    id: Option<String>,
+    frequency: Frequency,
+    retention: Retention,
+}
+
+impl Wanted {
+    /// Reads the body of a request.
+    pub(super) fn read(call: &Call) -> Answer<Self> {
+        let mut known = KNOWN.to_vec();
+        if call.selected.date() >= SINCE_AUTO_COPY {
+            known.push(AUTO_COPY);
+        }
+        let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
+        refuse_what_is_not_done(&mut fields)?;
+        let wanted = Self {
+            policy: policy(&mut fields)?,
+            hour: fields.int32("referenceHourOfDay")?,
+            minute: fields.int32("referenceMinuteOfHour")?,
+            restore_window: fields.int32("restoreWindowDays")?.map(window).transpose()?,
+            update_snapshots: fields.flag("updateSnapshots")?.unwrap_or(false),
+            delete_snapshots: fields.flag("deleteSnapshots")?.unwrap_or(false),
+        };
+        wanted.reference(ReferenceTime::DEFAULT)?;
+        Ok(wanted)
+    }
+
+    /// The schedule that comes of it.
+    pub(super) fn apply(
+        &self,
+        deployment: &Deployment,
+        before: &Schedule,
+        new_id: impl FnMut() -> PolicyItemId,
+    ) -> Answer<Schedule> {
+        let policy = match &self.policy {
+            Some(wanted) => wanted.apply(deployment, &before.policy, new_id)?,
+            None => before.policy.clone(),
+        };
+        Ok(Schedule { reference: self.reference(before.reference)?, policy })
+    }
+
+    fn reference(&self, before: ReferenceTime) -> Answer<ReferenceTime> {
+        let hour = self.hour.map_or(before.hour().into(), i64::from);
+        let minute = self.minute.map_or(before.minute().into(), i64::from);
+        ReferenceTime::new(hour, minute).map_err(|bad| match bad {
+            BadReferenceTime::Hour(_) => Problem::new(Code::InvalidReferenceHourOfDay),
+            BadReferenceTime::Minute(_) => Problem::new(Code::InvalidReferenceMinuteOfHour),
+        })
+    }
+}
+
+impl WantedPolicy {
+    fn apply(
+        &self,
+        deployment: &Deployment,
+        before: &Policy,
+        mut new_id: impl FnMut() -> PolicyItemId,
+    ) -> Answer<Policy> {
+        if self.id != policy_id(deployment.id).to_string() {
+            return Err(Problem::new(Code::InvalidPolicyId).with(shown(&self.id)));
+        }
+        let mut items = Vec::with_capacity(self.items.len());
+        for wanted in &self.items {
+            let id = match &wanted.id {
+                Some(id) => known(id, wanted.frequency.kind(), before)?,
+                None => new_id(),
+            };
+            items.push(PolicyItem { id, frequency: wanted.frequency, retention: wanted.retention });
+        }
+        Policy::new(items).map_err(|bad| match bad {
+            BadPolicy::Empty => Problem::new(Code::InvalidNumOfPolicyItems),
+            bad => Problem::new(Code::InvalidBackupPolicy).with(bad.to_string()),
+        })
+    }
+}
+
+/// The id of an item that is there already, of the same type.
+fn known(id: &str, kind: FrequencyType, before: &Policy) -> Answer<PolicyItemId> {
+    let found = id.parse().ok().and_then(|id| before.item(id));
+    let found = found.ok_or_else(|| Problem::new(Code::InvalidPolicyItemId).with(shown(id)))?;
+    if found.frequency.kind() == kind {
+        Ok(found.id)
+    } else {
+        Err(Problem::new(Code::InvalidFrequencyTypeChange))
+    }
+}
+
+fn policy(fields: &mut Fields) -> Answer<Option<WantedPolicy>> {
+    let Some(mut policies) = fields.objects("policies", &["id", "policyItems"])? else { return Ok(None) };
+    let (Some(mut policy), true) = (policies.pop(), policies.is_empty()) else {
+        return Err(Problem::new(Code::InvalidNumOfPolicies));
+    };
+    let id = policy.required_text("id")?;
+    let known = ["frequencyInterval", "frequencyType", "id", "retentionUnit", "retentionValue"];
+    let items = policy.objects("policyItems", &known)?.ok_or_else(|| missing("policyItems"))?;
+    if items.is_empty() {
+        return Err(Problem::new(Code::InvalidNumOfPolicyItems));
+    }
+    Ok(Some(WantedPolicy { id, items: items.into_iter().map(item).collect::<Answer<_>>()? }))
+}
+
+fn item(mut fields: Fields) -> Answer<WantedItem> {
+    let incomplete = || Problem::new(Code::MissingPolicyItemParameters);
+    let unknown = |word: &str| Problem::new(Code::InvalidEnumValue).with(shown(word));
+    let kind = fields.text("frequencyType")?.ok_or_else(incomplete)?;
+    let interval = fields.int32("frequencyInterval")?.ok_or_else(incomplete)?;
+    let unit = fields.text("retentionUnit")?.ok_or_else(incomplete)?;
+    let value = fields.int32("retentionValue")?.ok_or_else(incomplete)?;
+    let kind: FrequencyType = kind.parse().map_err(|_| unknown(&kind))?;
+    let unit: RetentionUnit = unit.parse().map_err(|_| unknown(&unit))?;
+    let frequency = Frequency::new(kind, interval.into())
+        .map_err(|bad| Problem::new(Code::InvalidBackupPolicy).with(bad.to_string()))?;
+    let value = u32::try_from(value).unwrap_or(0);
+    let retention = Retention::new(unit, value).map_err(|bad| match bad {
+        BadRetention::Nothing => Problem::new(Code::AttributeNegativeOrZero).with("retentionValue"),
+        bad @ BadRetention::TooLong { .. } => {
+            Problem::new(Code::BackupSnapshotRetentionValueInvalid).because(format!("It cannot be: {bad}."))
+        }
+    })?;
+    Ok(WantedItem { id: fields.text("id")?, frequency, retention })
+}
+
+fn window(days: i32) -> Answer<RestoreWindowDays> {
+    let days = u32::try_from(days).unwrap_or(0);
+    RestoreWindowDays::new(days)
+        .map_err(|bad| Problem::new(Code::InvalidRestoreWindow).because(format!("It cannot be: {bad}.")))
+}
+
+/// Refuses what asks for copies, exports and extra retention, unless it says that none are wanted.
+fn refuse_what_is_not_done(fields: &mut Fields) -> Answer<()> {
+    let not_done =
+        |name: &str, why: &str| Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(name, why);
+    if let Some(mut export) = fields.object("export", &["exportBucketId", "frequencyType"])? {
+        // No bucket is registered, so none of that id is.
+        return Err(match export.text("exportBucketId")? {
+            Some(id) => Problem::new(Code::ExportBucketNotFound).with(shown(&id)),
+            None => not_done("export", NO_EXPORT),
+        });
+    }
+    for (name, why) in FLAGS_REFUSED {
+        if fields.flag(name)? == Some(true) {
+            return Err(not_done(name, why));
+        }
+    }
+    for (name, why) in LISTS_REFUSED {
+        if fields.list(name)?.is_some_and(|items: Vec<Value>| !items.is_empty()) {
+            return Err(not_done(name, why));
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a text that is told back.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,65 @@
+//! A schedule as the API shows it.
+
+use catalog::Deployment;
+use model::{
+    RestoreWindowDays,
+    schedule::{PolicyItem, Schedule, policy_id},
+};
+use serde_json::{Value, json};
+
+use super::links;
+use crate::gate::Call;
+
+/// `DiskBackupSnapshotSchedule20240805`, and the older one alike.
+pub(super) fn schedule(
+    call: &Call,
+    deployment: &Deployment,
+    schedule: &Schedule,
+    window: RestoreWindowDays,
+) -> Value {
+    let path = links::deployment_path(deployment);
+    let mut object = json!({
+        "autoExportEnabled": false,
+        "clusterId": deployment.id.to_string(),
+        "clusterName": deployment.name.as_str(),
+        "copyPolicyItemsEnabled": false,
+        "copySettings": [],
+        "extraRetentionSettings": [],
+        "links": [
+            links::own(call.link(&format!("{path}/backup/schedule"))),
+            links::other("group", call.link(&links::group_path(deployment.project_id))),
+        ],
+        "policies": [{
+            "id": policy_id(deployment.id).to_string(),
+            "policyItems": schedule.policy.items().iter().map(item).collect::<Vec<_>>(),
+        }],
+        "referenceHourOfDay": schedule.reference.hour(),
+        "referenceMinuteOfHour": schedule.reference.minute(),
+        "restoreWindowDays": window.days(),
+        "useOrgAndGroupNamesInExportPrefix": false,
+    });
+    if let Some(next) = schedule.next_after(call.server.now()) {
+        object["nextSnapshot"] = next.to_rfc3339().into();
+    }
+    object
+}
+
+/// `DiskBackupApiPolicyItem`.
+fn item(item: &PolicyItem) -> Value {
+    json!({
+        "frequencyInterval": item.frequency.interval(),
+        "frequencyType": item.frequency.kind().as_str(),
+        "id": item.id.to_string(),
+        "retentionUnit": item.retention.unit().as_str(),
+        "retentionValue": item.retention.value(),
+    })
+}
+
+/// What the audit log keeps of a schedule.
+pub(super) fn as_written_down(schedule: &Schedule) -> Value {
+    json!({
+        "policyItems": schedule.policy.items().iter().map(item).collect::<Vec<_>>(),
+        "referenceHourOfDay": schedule.reference.hour(),
+        "referenceMinuteOfHour": schedule.reference.minute(),
+    })
+}

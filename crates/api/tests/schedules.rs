@@ -1,0 +1,423 @@
+//! Backup schedules: shown, changed in part, refused, deleted; and what becomes of the snapshots that they took.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use catalog::{Snapshot, Taken};
+use common::{ACCEPT, App, Request, Response};
+use model::{DeploymentKind, WallTime, role::Role, schedule::Step};
+use serde_json::{Value, json};
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+struct Schedules {
+    app: App,
+    path: String,
+    /// The id of the policy.
+    policy: String,
+}
+
+impl Schedules {
+    async fn start() -> Self {
+        let app = App::start().await;
+        let path = app.backup("/schedule");
+        let shown = app.get(&path).await.expect(200);
+        let policy = shown["policies"][0]["id"].as_str().unwrap().to_owned();
+        Self { app, path, policy }
+    }
+
+    async fn get(&self) -> Value {
+        self.app.get(&self.path).await.expect(200)
+    }
+
+    async fn patch(&self, body: Value) -> Response {
+        self.app.patch(&self.path, body).await
+    }
+
+    /// Replaces the items.
+    async fn set(&self, items: Value) -> Response {
+        self.patch(json!({"policies": [{"id": self.policy, "policyItems": items}]})).await
+    }
+
+    async fn refused(&self, body: Value, status: u16, code: &str) -> Value {
+        self.patch(body).await.refused(status, code)
+    }
+
+    /// What the engine does now: takes what is due and completes it.
+    async fn take(&self) -> Option<Snapshot> {
+        let (schedules, now) = (self.app.catalog.schedules(), self.app.now());
+        let seen = schedules.get(self.app.cluster.id).await.unwrap()?;
+        let Step::Take(due) = seen.schedule.step(seen.handled_until, now) else { return None };
+        let Taken::Queued(snapshot) = schedules.take(&seen, &due, now).await.unwrap() else { return None };
+        self.app.complete_snapshot().await;
+        self.app.catalog.snapshots().get(snapshot.id).await.unwrap()
+    }
+}
+
+fn item(kind: &str, interval: i32, unit: &str, value: i32) -> Value {
+    json!({"frequencyType": kind, "frequencyInterval": interval, "retentionUnit": unit, "retentionValue": value})
+}
+
+fn with_id(mut item: Value, id: &Value) -> Value {
+    item["id"] = id.clone();
+    item
+}
+
+/// As Atlas begins.
+fn default_items() -> Value {
+    json!([
+        item("hourly", 6, "days", 7),
+        item("daily", 1, "days", 7),
+        item("weekly", 6, "weeks", 4),
+        item("monthly", 40, "months", 12),
+        item("yearly", 12, "years", 1),
+    ])
+}
+
+#[tokio::test]
+async fn a_deployment_begins_without_and_shows_it() {
+    let s = Schedules::start().await;
+    let path = format!("http://api.test:8080{}", s.path);
+    let expected = json!({
+        "autoExportEnabled": false, "clusterId": s.app.cluster.id.to_string(), "clusterName": "c1",
+        "copyPolicyItemsEnabled": false, "copySettings": [], "extraRetentionSettings": [],
+        "links": [
+            {"href": path, "rel": "self"},
+            {"href": path.trim_end_matches("/clusters/c1/backup/schedule"), "rel": "https://cloud.mongodb.com/group"},
+        ],
+        "policies": [{"id": s.policy, "policyItems": []}],
+        "referenceHourOfDay": 18, "referenceMinuteOfHour": 0, "restoreWindowDays": 7,
+        "useOrgAndGroupNamesInExportPrefix": false,
+    });
+    assert_eq!(s.get().await, expected);
+    // Deleting what is not there changes nothing and says so in the same words.
+    assert_eq!(s.app.delete(&s.path).await.expect(200), expected);
+    s.app.pass_seconds(400 * DAY);
+    assert_eq!(s.take().await, None, "nothing is taken by itself");
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn the_versions_are_told_apart() {
+    let s = Schedules::start().await;
+    for (date, resource, deprecated) in [
+        ("2023-01-01", "2023-01-01", true),
+        ("2024-05-30", "2023-01-01", true),
+        ("2024-08-05", "2024-08-05", false),
+        ("2025-03-12", "2024-08-05", false),
+    ] {
+        let accept = format!("application/vnd.atlas.{date}+json");
+        for method in ["GET", "PATCH", "DELETE"] {
+            let request = Request::new(method, &s.path).header("Accept", &accept);
+            let request = if method == "PATCH" { request.json(&json!({})) } else { request };
+            let answer = s.app.send(&s.app.owner, request).await;
+            answer.expect(200);
+            let told = format!("application/vnd.atlas.{resource}+json;charset=utf-8");
+            assert_eq!(answer.header("content-type"), Some(told.as_str()));
+            let (since, until) = (answer.header("deprecation"), answer.header("sunset"));
+            let expected = ("Mon, 5 Aug 2024 00:00:00 GMT", "Thu, 1 Jul 2027 00:00:00 GMT");
+            assert_eq!((since, until), (deprecated.then_some(expected.0), deprecated.then_some(expected.1)));
+        }
+        let body = json!({"autoCopySettingsEnabled": false});
+        let request = Request::new("PATCH", &s.path).header("Accept", &accept).json(&body);
+        let answer = s.app.send(&s.app.owner, request).await;
+        if deprecated {
+            answer.refused(400, "INVALID_ATTRIBUTE");
+        } else {
+            answer.expect(200);
+        }
+    }
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_says_only_what_changes() {
+    let s = Schedules::start().await;
+    let made = s.set(default_items()).await.expect(200);
+    assert_eq!(made["nextSnapshot"], "2025-11-22T06:00:00Z");
+    let items = made["policies"][0]["policyItems"].as_array().unwrap().clone();
+    for (made, asked) in items.iter().zip(default_items().as_array().unwrap()) {
+        assert_eq!(made["id"].as_str().unwrap().len(), 24);
+        assert_eq!(made, &with_id(asked.clone(), &made["id"]));
+    }
+    assert_eq!(s.get().await, made);
+
+    let hour = s.patch(json!({"referenceHourOfDay": 3, "referenceMinuteOfHour": 59})).await.expect(200);
+    assert_eq!((&hour["referenceHourOfDay"], &hour["referenceMinuteOfHour"]), (&json!(3), &json!(59)));
+    assert_eq!(
+        (&hour["policies"], &hour["nextSnapshot"]),
+        (&made["policies"], &json!("2025-11-22T03:59:00Z"))
+    );
+    let minute = s.patch(json!({"referenceMinuteOfHour": 0})).await.expect(200);
+    assert_eq!((&minute["referenceHourOfDay"], &minute["referenceMinuteOfHour"]), (&json!(3), &json!(0)));
+    let window = s.patch(json!({"restoreWindowDays": 3})).await.expect(200);
+    assert_eq!((&window["restoreWindowDays"], &window["policies"]), (&json!(3), &made["policies"]));
+    let own = s.app.get(&s.app.own("/clusters/c1")).await.expect(200);
+    assert_eq!(own["continuousBackup"]["restoreWindowDays"], 3, "it is the window of the deployment");
+    // What was shown can be sent back.
+    assert_eq!(s.patch(s.get().await).await.expect(200), s.get().await);
+
+    // An item with its id is the same one; one without is new; one that is not named is gone.
+    let kept = with_id(item("hourly", 12, "days", 8), &items[0]["id"]);
+    let fewer = s.set(json!([kept, item("weekly", 6, "weeks", 5)])).await.expect(200);
+    let now = fewer["policies"][0]["policyItems"].as_array().unwrap();
+    assert_eq!((now.len(), &now[0]), (2, &kept));
+    assert!(items.iter().all(|item| item["id"] != now[1]["id"]), "it has an id of its own");
+
+    let deleted = s.app.delete(&s.path).await.expect(200);
+    assert_eq!(deleted["policies"], json!([{"id": s.policy, "policyItems": []}]));
+    assert!(deleted.get("nextSnapshot").is_none() && deleted["restoreWindowDays"] == 3);
+    assert_eq!(s.get().await, deleted);
+    s.refused(json!({"policies": [{"id": s.policy, "policyItems": [kept]}]}), 400, "INVALID_POLICY_ITEM_ID")
+        .await;
+    // As Terraform makes one: DELETE, GET, PATCH under the policy's id.
+    s.set(default_items()).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_policy_is_told() {
+    let s = Schedules::start().await;
+    let made = s.set(default_items()).await.expect(200);
+    let hourly_id = made["policies"][0]["policyItems"][0]["id"].clone();
+    let of = |items: Value| json!({"policies": [{"id": s.policy, "policyItems": items}]});
+    let without = |name: &str| {
+        let mut item = item("daily", 1, "days", 7);
+        item.as_object_mut().unwrap().remove(name);
+        of(json!([item]))
+    };
+    let good = json!([item("daily", 1, "days", 7)]);
+    let unknown = "0123456789abcdef01234567";
+    for (body, code) in [
+        (json!({"policies": []}), "INVALID_NUM_OF_POLICIES"),
+        (
+            json!({"policies": [{"id": s.policy, "policyItems": good}, {"id": s.policy, "policyItems": good}]}),
+            "INVALID_NUM_OF_POLICIES",
+        ),
+        (json!({"policies": [{"id": unknown, "policyItems": good}]}), "INVALID_POLICY_ID"),
+        (json!({"policies": [{"id": "xyz", "policyItems": good}]}), "INVALID_POLICY_ID"),
+        (json!({"policies": [{"policyItems": good}]}), "MISSING_ATTRIBUTE"),
+        (json!({"policies": [{"id": s.policy}]}), "MISSING_ATTRIBUTE"),
+        (of(json!([])), "INVALID_NUM_OF_POLICY_ITEMS"),
+        (of(json!([with_id(item("daily", 1, "days", 7), &json!(unknown))])), "INVALID_POLICY_ITEM_ID"),
+        (of(json!([with_id(item("daily", 1, "days", 7), &json!("xyz"))])), "INVALID_POLICY_ITEM_ID"),
+        (of(json!([with_id(item("daily", 1, "days", 7), &hourly_id)])), "INVALID_FREQUENCY_TYPE_CHANGE"),
+        (without("frequencyType"), "MISSING_POLICY_ITEM_PARAMETERS"),
+        (without("frequencyInterval"), "MISSING_POLICY_ITEM_PARAMETERS"),
+        (without("retentionUnit"), "MISSING_POLICY_ITEM_PARAMETERS"),
+        (without("retentionValue"), "MISSING_POLICY_ITEM_PARAMETERS"),
+        (of(json!([item("ondemand", 1, "days", 7)])), "INVALID_ENUM_VALUE"),
+        (of(json!([item("DAILY", 1, "days", 7)])), "INVALID_ENUM_VALUE"),
+        (of(json!([item("daily", 1, "DAYS", 7)])), "INVALID_ENUM_VALUE"),
+        (of(json!([item("daily", 1, "days", 0)])), "ATTRIBUTE_NEGATIVE_OR_ZERO"),
+        (of(json!([item("daily", 1, "days", -7)])), "ATTRIBUTE_NEGATIVE_OR_ZERO"),
+        (of(json!([item("daily", 1, "years", 101)])), "BACKUP_SNAPSHOT_RETENTION_VALUE_INVALID"),
+        (of(json!([item("hourly", 3, "days", 7)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([item("monthly", 29, "months", 7)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([item("daily", 1, "days", 7), item("daily", 1, "days", 8)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([item("weekly", 1, "weeks", 7), item("weekly", 1, "weeks", 8)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([item("daily", 1, "days", 30), item("weekly", 6, "weeks", 4)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([item("yearly", 1, "months", 11)])), "INVALID_BACKUP_POLICY"),
+        (of(json!([{"frequency": 1}])), "INVALID_ATTRIBUTE"),
+        (of(json!(["daily"])), "INVALID_JSON_ATTRIBUTE"),
+        (of(json!({})), "INVALID_JSON_ATTRIBUTE"),
+        (json!({"policies": {}}), "INVALID_JSON_ATTRIBUTE"),
+        (json!({"referenceHourOfDay": 24}), "INVALID_REFERENCE_HOUR_OF_DAY"),
+        (json!({"referenceHourOfDay": -1}), "INVALID_REFERENCE_HOUR_OF_DAY"),
+        (json!({"referenceMinuteOfHour": 60}), "INVALID_REFERENCE_MINUTE_OF_HOUR"),
+        (json!({"referenceHourOfDay": "18"}), "INVALID_JSON_ATTRIBUTE"),
+        (json!({"restoreWindowDays": 0}), "INVALID_RESTORE_WINDOW"),
+        (json!({"restoreWindowDays": -1}), "INVALID_RESTORE_WINDOW"),
+        (json!({"restoreWindowDays": 366}), "INVALID_RESTORE_WINDOW"),
+        (json!({"schedule": {}}), "INVALID_ATTRIBUTE"),
+        (json!({"updateSnapshots": "yes"}), "INVALID_JSON_ATTRIBUTE"),
+    ] {
+        let refused = s.patch(body.clone()).await;
+        assert_eq!(refused.json()["errorCode"], code, "{body}");
+        refused.refused(400, code);
+    }
+    let told = s.refused(of(json!([item("hourly", 3, "days", 7)])), 400, "INVALID_BACKUP_POLICY").await;
+    assert_eq!(
+        told["detail"],
+        "Invalid Backup Policy: an hourly frequency has the interval 1, 2, 4, 6, 8 or 12 (hours), not 3."
+    );
+    assert_eq!(s.get().await, made, "a refusal changes nothing");
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_done_is_refused_and_not_forgotten() {
+    let s = Schedules::start().await;
+    let bucket = json!({"exportBucketId": "0123456789abcdef01234567", "frequencyType": "monthly"});
+    s.refused(json!({"export": bucket, "autoExportEnabled": true}), 404, "EXPORT_BUCKET_NOT_FOUND").await;
+    for body in [
+        json!({"autoExportEnabled": true}),
+        json!({"export": {"frequencyType": "monthly"}}),
+        json!({"useOrgAndGroupNamesInExportPrefix": true}),
+        json!({"copyPolicyItemsEnabled": true}),
+        json!({"autoCopySettingsEnabled": true}),
+        json!({"updateCopySnapshots": true}),
+        json!({"deleteCopySnapshots": true}),
+        json!({"copySettings": [{"cloudProvider": "AWS", "regionName": "EU_WEST_1", "zoneId": "0123456789abcdef01234567"}]}),
+        json!({"deleteCopiedBackups": [{}]}),
+        json!({"extraRetentionSettings": [{"frequencyType": "DAILY", "retentionDays": 3}]}),
+    ] {
+        let refused = s.refused(body.clone(), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG").await;
+        let name = body.as_object().unwrap().keys().next().unwrap();
+        assert_eq!(&refused["badRequestDetail"]["fields"][0]["field"], name, "{refused}");
+    }
+    let copies = json!({"copySettings": [{"replicationSpecId": "0123456789abcdef01234567"}]});
+    let old = Request::new("PATCH", &s.path).header("Accept", "application/vnd.atlas.2023-01-01+json");
+    s.app.send(&s.app.owner, old.json(&copies)).await.refused(403, "UNSUPPORTED_FOR_CURRENT_CONFIG");
+    // To say that none of it is wanted is no request for it.
+    let nothing = json!({
+        "autoExportEnabled": false, "copySettings": [], "copyPolicyItemsEnabled": false, "extraRetentionSettings": [],
+        "deleteCopiedBackups": [], "deleteCopySnapshots": false, "updateCopySnapshots": false,
+        "autoCopySettingsEnabled": false, "useOrgAndGroupNamesInExportPrefix": false,
+    });
+    s.patch(nothing).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_change_it_and_for_what() {
+    let s = Schedules::start().await;
+    let body = json!({"referenceHourOfDay": 4});
+    for (role, may) in [
+        (Role::GroupBackupManager, true),
+        (Role::GroupReadOnly, false),
+        (Role::GroupBackupCreator, false),
+        (Role::GroupBackupRecoveryOperator, false),
+        (Role::GroupBackupExportOperator, false),
+    ] {
+        let key = s.app.key(&[role]).await;
+        s.app.send(&key, Request::new("GET", &s.path)).await.expect(200);
+        let changes = [Request::new("PATCH", &s.path).json(&body), Request::new("DELETE", &s.path)];
+        for request in changes {
+            let answer = s.app.send(&key, request).await;
+            if may {
+                answer.expect(200);
+            } else {
+                answer.refused(403, "ACCESS_FORBIDDEN");
+            }
+        }
+    }
+    s.app.add("s1", DeploymentKind::Serverless).await;
+    let tenant = s.app.group("/clusters/s1/backup/schedule");
+    s.app.get(&tenant).await.refused(400, "CANNOT_USE_SERVERLESS_INSTANCE_IN_CLUSTER_API");
+    let nobody = s.app.group("/clusters/nobody/backup/schedule");
+    s.app.get(&nobody).await.refused(404, "CLUSTER_NOT_FOUND");
+    s.app.catalog.deployments().remove(s.app.cluster.id, s.app.now()).await.unwrap();
+    // It is remembered for a moment; what is written finds out at once.
+    s.patch(json!({"restoreWindowDays": 2})).await.refused(404, "CLUSTER_NOT_FOUND");
+    s.app.delete(&s.path).await.refused(404, "CLUSTER_NOT_FOUND");
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn every_change_is_written_down() {
+    let s = Schedules::start().await;
+    s.app.pass_seconds(1);
+    s.set(json!([item("daily", 1, "days", 7)])).await.expect(200);
+    s.app.pass_seconds(1);
+    s.patch(json!({"restoreWindowDays": 2, "updateSnapshots": true})).await.expect(200);
+    s.app.pass_seconds(1);
+    s.app.delete(&s.path).await.expect(200);
+    s.app.pass_seconds(1);
+    s.app.delete(&s.path).await.expect(200);
+    let log = s.app.catalog.audit().list(catalog::Page::default()).await.unwrap().items;
+    let told: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(told, ["schedule.delete", "schedule.update", "schedule.update"], "newest first, and no more");
+    assert!(log.iter().all(|entry| entry.who == s.app.owner.public && entry.detail["cluster"] == "c1"));
+    assert_eq!(log[2].detail["policyItems"][0]["frequencyType"], "daily");
+    assert_eq!(
+        (&log[1].detail["restoreWindowDays"], &log[1].detail["snapshotsKeptAnew"]),
+        (&json!(2), &json!(0))
+    );
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn snapshots_say_what_took_them_and_follow_when_they_are_asked_to() {
+    let s = Schedules::start().await;
+    let made = s.set(json!([item("hourly", 6, "days", 2), item("daily", 1, "days", 7)])).await.expect(200);
+    let ids = made["policies"][0]["policyItems"].as_array().unwrap();
+    let (hourly_id, daily_id) = (ids[0]["id"].clone(), ids[1]["id"].clone());
+    s.app.pass_seconds(6 * HOUR);
+    let hourly = s.take().await.unwrap();
+    s.app.pass_seconds(12 * HOUR);
+    let daily = s.take().await.unwrap();
+    assert_eq!(s.take().await, None);
+    let show =
+        async |snapshot: &Snapshot| s.app.get(&s.app.backup(&format!("/snapshots/{}", snapshot.id))).await;
+    let shown = show(&hourly).await.expect(200);
+    assert_eq!((&shown["snapshotType"], &shown["frequencyType"]), (&json!("scheduled"), &json!("hourly")));
+    assert_eq!(
+        (&shown["policyItems"], &shown["expiresAt"]),
+        (&json!([hourly_id]), &json!("2025-11-24T06:00:00Z"))
+    );
+    let shown = show(&daily).await.expect(200);
+    assert_eq!(
+        (&shown["frequencyType"], &shown["policyItems"]),
+        (&json!("daily"), &json!([daily_id, hourly_id]))
+    );
+    assert_eq!(shown["expiresAt"], "2025-11-29T18:00:00Z");
+    let own = s.app.get(&s.app.own(&format!("/clusters/c1/snapshots/{}", daily.id))).await.expect(200);
+    assert_eq!((&own["frequencyType"], &own["dueAt"]), (&json!("daily"), &json!("2025-11-22T18:00:00Z")));
+    // Taken for a timeline or by somebody: of no schedule, whatever becomes of it.
+    let base = catalog::NewSnapshot {
+        deployment_id: s.app.cluster.id,
+        snapshot_type: catalog::SnapshotType::Scheduled,
+        description: Some("Base of a timeline".to_owned()),
+        retention_days: Some(9),
+    };
+    let base = s.app.catalog.snapshots().request(base, s.app.now()).await.unwrap();
+    s.app.complete_snapshot().await;
+    let before = show(&base).await.expect(200);
+    assert!(before.get("frequencyType").is_none() && before["policyItems"] == json!([]));
+
+    // Without the flag a change is for what comes.
+    let kept = |value| with_id(item("daily", 1, "weeks", value), &daily_id);
+    s.set(json!([with_id(item("hourly", 6, "days", 2), &hourly_id), kept(2)])).await.expect(200);
+    assert_eq!(show(&daily).await.expect(200)["expiresAt"], "2025-11-29T18:00:00Z");
+    let of = |items: Value| json!([{"id": s.policy, "policyItems": items}]);
+    let items = of(json!([with_id(item("hourly", 6, "days", 2), &hourly_id), kept(3)]));
+    s.patch(json!({"policies": items, "updateSnapshots": true})).await.expect(200);
+    assert_eq!(show(&daily).await.expect(200)["expiresAt"], "2025-12-13T18:00:00Z");
+    assert_eq!(
+        show(&hourly).await.expect(200)["expiresAt"],
+        "2025-11-24T06:00:00Z",
+        "its item has not changed"
+    );
+
+    // Without the flag those of an item that is gone stay until they expire.
+    s.set(json!([with_id(item("hourly", 6, "days", 2), &hourly_id)])).await.expect(200);
+    show(&daily).await.expect(200);
+    let items = of(json!([item("weekly", 6, "weeks", 1)]));
+    s.patch(json!({"policies": items, "deleteSnapshots": true})).await.expect(200);
+    show(&hourly).await.refused(404, "SNAPSHOT_NOT_FOUND");
+    show(&daily).await.expect(200);
+    assert_eq!(show(&base).await.expect(200), before);
+    s.app.delete(&s.path).await.expect(200);
+    show(&daily).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_are_all_made() {
+    let s = Schedules::start().await;
+    s.set(default_items()).await.expect(200);
+    let one = s.patch(json!({"referenceHourOfDay": 5}));
+    let (one, other) = tokio::join!(one, s.patch(json!({"referenceMinuteOfHour": 7})));
+    one.expect(200);
+    other.expect(200);
+    let now = s.get().await;
+    assert_eq!((&now["referenceHourOfDay"], &now["referenceMinuteOfHour"]), (&json!(5), &json!(7)));
+    assert_eq!(s.app.now(), WallTime(common::START));
+    let old = format!("/api/atlas/v1.0{}", s.path.trim_start_matches("/api/atlas/v2"));
+    let shown =
+        s.app.send(&s.app.owner, Request::new("GET", &old).header("Accept", ACCEPT)).await.expect(200);
+    assert_eq!(shown, now, "the path from before versions by date shows the same");
+    s.app.stop().await;
+}

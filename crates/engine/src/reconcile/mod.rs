@@ -10,6 +10,7 @@ mod expiry;
 mod leftovers;
 mod live_check;
 mod reaper;
+mod schedule;
 mod slices;
 mod unaccounted;
 
@@ -68,6 +69,7 @@ impl Reconcilers {
     pub fn new(services: Services) -> Self {
         let all = [
             ("expiry", (|s| Box::pin(expiry::activate(s))) as Activation),
+            ("schedule", |s| Box::pin(schedule::activate(s))),
             ("reaper", |s| Box::pin(reaper::activate(s))),
             ("collector", |s| Box::pin(collect::activate(s))),
             ("leftovers", |s| Box::pin(leftovers::activate(s))),

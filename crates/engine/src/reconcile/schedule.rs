@@ -1,0 +1,85 @@
+//! Asks for the snapshots that schedules want.
+//!
+//! What is due is told by the model, out of the schedule, of up to when everything was seen to, and of the clock; that it is
+//! taken once is decided by the catalog. So it does no harm to run this in several processes, to be away for days, or to
+//! have a clock that jumps: whoever was away takes one snapshot, which stands for all that were due meanwhile.
+
+use catalog::{DeploymentSchedule, Taken};
+use model::{
+    WallTime,
+    schedule::{Due, Step},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{engine::Services, lease::JobError};
+
+/// What one look at all schedules did.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Did {
+    /// Schedules that take anything.
+    schedules: u64,
+    /// Snapshots that were asked for.
+    requested: u64,
+    /// Hourly ones that were left out, since the one before was not done.
+    skipped: u64,
+    /// Ones that wait for the one before to be done.
+    put_off: u64,
+    /// Schedules that began anew, since the clock had been ahead.
+    turned_back: u64,
+}
+
+pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
+    let did = look(services, services.now()).await?;
+    if did.requested > 0 {
+        services.poke.notify_one();
+    }
+    serde_json::to_value(did).map_err(|e| JobError::failed_by("tell what was done about schedules", e))
+}
+
+async fn look(services: &Services, now: WallTime) -> Result<Did, JobError> {
+    let schedules = services.catalog.schedules();
+    let mut did = Did::default();
+    for seen in schedules.active().await? {
+        did.schedules += 1;
+        match seen.schedule.step(seen.handled_until, now) {
+            Step::Wait => {}
+            Step::TurnBack if schedules.turn_back(&seen, now).await? => {
+                let deployment = seen.deployment_id;
+                tracing::warn!(deployment.id = %deployment, ahead = %seen.handled_until.to_rfc3339(), "the clock was ahead when a snapshot of deployment {deployment} was due last; its schedule goes on from now");
+                did.turned_back += 1;
+            }
+            Step::TurnBack => {}
+            Step::Take(due) => take(services, &seen, &due, now, &mut did).await?,
+        }
+    }
+    Ok(did)
+}
+
+async fn take(
+    services: &Services,
+    seen: &DeploymentSchedule,
+    due: &Due,
+    now: WallTime,
+    did: &mut Did,
+) -> Result<(), JobError> {
+    let (deployment, at) = (seen.deployment_id, due.at.to_rfc3339());
+    let kind = due.frequency.kind().as_str();
+    match services.catalog.schedules().take(seen, due, now).await? {
+        Taken::Queued(snapshot) => {
+            tracing::info!(snapshot.id = %snapshot.id, deployment.id = %deployment, due = at, "snapshot {} is the {kind} one of deployment {deployment} that was due at {at}", snapshot.id);
+            did.requested += 1;
+        }
+        Taken::Skipped => {
+            tracing::warn!(deployment.id = %deployment, due = at, "the {kind} snapshot of deployment {deployment} that was due at {at} is left out: the one before it is not done");
+            did.skipped += 1;
+        }
+        Taken::PutOff => {
+            tracing::debug!(deployment.id = %deployment, due = at, "the {kind} snapshot of deployment {deployment} that was due at {at} waits for the one before it");
+            did.put_off += 1;
+        }
+        Taken::NotOurs => {}
+    }
+    Ok(())
+}

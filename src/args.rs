@@ -7,11 +7,13 @@ use model::{RestoreWindowDays, timeline::PointInTime};
 
 mod change;
 mod past;
+mod schedule;
 mod selected;
 mod verify;
 
 pub(crate) use change::Change;
 pub(crate) use past::{Diff, Doc, Document};
+pub(crate) use schedule::{Rule, Schedule};
 
 pub(crate) use selected::Selected;
 pub(crate) use verify::Verify;
@@ -25,6 +27,7 @@ Examples:
   ebbtide admin create-project shop --data-dir /var/lib/ebbtide
   ebbtide cluster add orders --project 68a7… --uri 'mongodb://backup:…@db1,db2/?replicaSet=rs0'
   ebbtide snapshot create orders --project 68a7… --watch
+  ebbtide schedule set orders --project 68a7… --daily 7d --at 02:30
   ebbtide restore start orders --project 68a7… --snapshot 68a8… --target orders --watch
   ebbtide restore start orders --project 68a7… --at 2026-01-02T03:04:05Z --target orders --watch
 
@@ -95,6 +98,9 @@ pub(crate) enum Command {
     /// Take, list, show and delete snapshots.
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Show, set and delete when snapshots are taken by themselves.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Restore snapshots and points in time, download snapshots, watch and cancel such jobs.
     #[command(subcommand)]
     Restore(Restore),
@@ -185,7 +191,7 @@ pub(crate) enum Admin {
     Key(Key),
     /// Make a new catalog out of what the vault says of itself.
     #[command(after_help = "\
-Projects, deployments and snapshots come back. Credentials and connection strings do not: they are not in the
+Projects, deployments and snapshots come back. Credentials, connection strings and schedules do not: they are not in the
 vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
 Nothing that comes back expires within 30 days, since changes of retention are not in the vault either.
 

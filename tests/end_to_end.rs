@@ -428,3 +428,28 @@ async fn exit_codes_and_json_are_what_scripts_rely_on() {
     assert!(unregistered["fields"][0]["description"].as_str().unwrap().contains("connection string"));
     assert!(!stderr(&ebbtide.try_text(&["cluster", "show", "nobody"])).contains('{'));
 }
+
+#[tokio::test]
+async fn a_schedule_is_set_shown_and_deleted() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let ebbtide = Ebbtide::start();
+    ebbtide.add("main", &server.uri());
+    let items = |shown: &serde_json::Value| shown["policies"][0]["policyItems"].as_array().unwrap().clone();
+    let shown = ebbtide.cli(&["schedule", "show", "main"]);
+    assert_eq!(items(&shown), [] as [serde_json::Value; 0], "a deployment has none by itself");
+    let default = ebbtide.cli(&["schedule", "set", "main", "--default"]);
+    assert_eq!(items(&default).len(), 5);
+    let later = ebbtide.cli(&["schedule", "set", "main", "--at", "02:30"]);
+    assert_eq!((items(&later), &later["referenceMinuteOfHour"]), (items(&default), &30.into()));
+    let other = ["schedule", "set", "main", "--daily", "9d", "--weekly", "mon=4w", "--update-snapshots"];
+    let other = ebbtide.cli(&other);
+    assert_eq!(items(&other)[0]["id"], items(&default)[1]["id"], "what is taken as before is the same item");
+    assert_eq!((items(&other).len(), &other["referenceHourOfDay"]), (2, &2.into()));
+    let text = ebbtide.try_text(&["schedule", "show", "main"]);
+    let told = String::from_utf8(text.stdout).unwrap();
+    assert!(told.contains("02:30 UTC") && told.contains("  on Mondays, kept for 4 weeks\n"), "{told}");
+    let refused = ebbtide.try_cli(&["schedule", "set", "main", "--daily", "90d", "--weekly", "mon=4w"]);
+    assert!(!refused.status.success() && stderr(&refused).contains("INVALID_BACKUP_POLICY"));
+    assert_eq!(ebbtide.cli(&["schedule", "delete", "main"])["deleted"], "main");
+    assert_eq!(items(&ebbtide.cli(&["schedule", "show", "main"])), [] as [serde_json::Value; 0]);
+}

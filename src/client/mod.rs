@@ -9,6 +9,7 @@ mod http;
 pub(crate) mod past;
 mod print;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod snapshot;
 pub(crate) mod timeline;
 mod watch;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Client, cluster, print, watch};
 use crate::{
@@ -31,6 +31,7 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
                 &[
                     ("ID", |r| print::field(r, "id")),
                     ("STATE", |r| print::field(r, "state")),
+                    ("TYPE", kind),
                     ("REQUESTED", |r| print::field(r, "requestedAt")),
                     ("EXPIRES", |r| print::field(r, "expiresAt")),
                     ("DATA", |r| print::bytes(r["logicalBytes"].as_u64().unwrap_or(0))),
@@ -60,6 +61,12 @@ fn snapshots(target: &Target) -> String {
 
 fn path(target: &Target, snapshot: &str) -> String {
     format!("{}/{snapshot}", snapshots(target))
+}
+
+/// How often a schedule takes such snapshots, or that none took it.
+fn kind(snapshot: &Value) -> String {
+    let name = if snapshot["frequencyType"].is_string() { "frequencyType" } else { "snapshotType" };
+    print::field(snapshot, name)
 }
 
 fn has_ended(state: &str) -> Option<bool> {

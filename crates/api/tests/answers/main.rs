@@ -15,6 +15,7 @@ mod pasts;
 mod points_in_time;
 mod restore_shapes;
 mod restores;
+mod schedules;
 mod serving;
 mod snapshots;
 mod timelines;

@@ -1,4 +1,4 @@
-//! Continuous backup: what is recorded, and what ends a record.
+//! What is taken without being asked for: what continuous backup records and what ends a record; what schedules want.
 //!
 //! One program, since each would be built and linked for itself, with the engine and the driver in it.
 #![allow(clippy::unwrap_used)]
@@ -15,3 +15,4 @@ mod capture_accounts;
 mod capture_clocks;
 mod capture_disks;
 mod capture_elections;
+mod schedules;

@@ -1,7 +1,7 @@
 //! Backup schedules: shown, changed in part, refused, deleted; and what becomes of the snapshots that they took.
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 
 use catalog::{Snapshot, Taken};
 use common::{ACCEPT, App, Request, Response};

@@ -1,8 +1,8 @@
 //! Schedules on a real deployment: what is due is taken, what was missed is taken once, what is deleted is not taken.
 #![allow(clippy::unwrap_used)]
 
-mod capture_support;
-mod support;
+use crate::capture_support;
+use crate::support;
 
 use bson::Bson;
 use capture_support::{Running, until};

@@ -99,12 +99,10 @@ impl ArchiveWriter {
     /// # Errors
     /// Whatever the store says.
     pub async fn finish(mut self) -> Result<ArchiveInfo> {
-        if !self.part.is_empty() {
-            self.put_part().await?;
-        }
-        while !self.puts.is_empty() {
-            self.settle_one().await?;
-        }
+        let stored = self.put_rest().await;
+        // Whoever hears of a failure may delete what is there, and nothing may come after that.
+        while self.puts.join_next().await.is_some() {}
+        stored?;
         Ok(ArchiveInfo {
             id: self.id,
             bytes: self.bytes,
@@ -112,6 +110,16 @@ impl ArchiveWriter {
             sha1: hex::encode(self.sha1.finish()),
             parts: self.parts,
         })
+    }
+
+    async fn put_rest(&mut self) -> Result<()> {
+        if !self.part.is_empty() {
+            self.put_part().await?;
+        }
+        while !self.puts.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
     }
 
     /// Gives up and deletes what was stored.

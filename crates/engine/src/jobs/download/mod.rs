@@ -120,15 +120,31 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
         }
         return Err(lost);
     }
-    ctx.check()?;
-    match fed {
-        Err(content::Feed::Failed(error)) => return Err(error),
-        Err(content::Feed::NobodyTakesIt) | Ok(()) => {}
+    let fed = match fed {
+        Err(content::Feed::Failed(error)) => Err(error),
+        Err(content::Feed::NobodyTakesIt) | Ok(()) => Ok(()),
+    };
+    let writer = match (ctx.check().and(fed), stored) {
+        (Ok(()), stored) => stored?,
+        (Err(error), Ok(writer)) => return Err(given_up(writer, error).await),
+        (Err(error), Err(_)) => return Err(error),
+    };
+    if let Err(error) = compressed {
+        let error = JobError::failed_by("the archive could not be built", error);
+        return Err(given_up(writer, error).await);
     }
-    let writer = stored?;
-    compressed.map_err(|e| JobError::failed_by("the archive could not be built", e))?;
-    ctx.check()?;
-    Ok(writer.finish().await?)
+    match ctx.check() {
+        Ok(()) => Ok(writer.finish().await?),
+        Err(error) => Err(given_up(writer, error).await),
+    }
+}
+
+/// Waits for what is on its way to the vault: it would come to lie there after everything else was swept.
+async fn given_up(writer: ArchiveWriter, error: JobError) -> JobError {
+    if let Err(failed) = writer.abort().await {
+        tracing::debug!(%failed, "parts of an archive that was given up are left to the sweep");
+    }
+    error
 }
 
 async fn store(

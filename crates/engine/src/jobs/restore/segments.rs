@@ -50,36 +50,46 @@ pub(crate) fn read<'a>(
                 Ok(stretch) => stretch,
                 Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
             };
+            let permit = Arc::clone(&ctx.services().budget.segments).acquire_owned().await;
+            let permit = permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?;
+            // What is kept beside a segment is memory of the same budget.
             let pending = match &beside {
                 Some((beside, id)) => stretch.pending(ctx, beside, CollectionId(*id)).await?,
                 None => Pending::default(),
             };
-            let permit = Arc::clone(&ctx.services().budget.segments).acquire_owned().await;
-            let permit = permit.map_err(|e| JobError::failed_by("the budget of segments is closed", e))?;
             let documents = match ctx.vault().read_segment(&stretch.entry).await {
                 Ok(segment) => segment.into_bytes(),
                 Err(error) => return Err(damage::noted(ctx.catalog(), error).await),
             };
             let entry = stretch.entry;
-            let (documents, content) = if pending.is_empty() {
-                (documents, entry.content)
-            } else {
-                let name = entry.name;
-                let processors = &ctx.services().budget.processors;
-                let applied = on_processor(processors, move || pending.onto_all(&documents)).await?;
-                let (documents, content) = applied.map_err(|e| {
-                    JobError::failed_by(
-                        format!("what the snapshot keeps beside {name} does not fit it; restore another one"),
-                        e,
-                    )
-                })?;
-                (Bytes::from(documents), content)
-            };
+            let (documents, content) = applied(ctx, &entry, documents, pending).await?;
             let documents = Bytes::from_owner(Held { documents, _permit: permit });
             Ok(Segment { entry, documents, content })
         }
     };
     stretches(manifest.segments(collection)).skip(done).map(read).buffered(SEGMENTS_AHEAD)
+}
+
+/// The documents of a segment with what is kept beside it, and their sum.
+async fn applied(
+    ctx: &JobContext,
+    entry: &SegmentEntry,
+    documents: Bytes,
+    pending: Pending,
+) -> Result<(Bytes, ContentSum), JobError> {
+    if pending.is_empty() {
+        return Ok((documents, entry.content));
+    }
+    let processors = &ctx.services().budget.processors;
+    let applied = on_processor(processors, move || pending.onto_all(&documents)).await?;
+    let (documents, content) = applied.map_err(|e| {
+        let name = entry.name;
+        JobError::failed_by(
+            format!("what the snapshot keeps beside {name} does not fit it; restore another one"),
+            e,
+        )
+    })?;
+    Ok((Bytes::from(documents), content))
 }
 
 /// A segment, and the keys that it stands for: all up to the first one of the next segment, and in front of the first one.

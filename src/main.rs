@@ -33,7 +33,7 @@ pub(crate) mod exit {
 }
 
 fn main() -> ExitCode {
-    allocator::give_back_at_once();
+    allocator::hold_little();
     let args = args::Args::parse();
     // The one rustls provider of the process; a second one would make TLS panic when it is first used.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

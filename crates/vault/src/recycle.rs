@@ -59,7 +59,8 @@ impl Recycler {
         self.0.compressors.give(compressor);
     }
 
-    fn give_buffer(&self, mut buffer: Vec<u8>) {
+    /// Takes a buffer back.
+    pub(crate) fn give_buffer(&self, mut buffer: Vec<u8>) {
         if (CAPACITY..=CAPACITY_KEPT_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             self.0.buffers.give(buffer);

@@ -1,8 +1,9 @@
 //! From the vault back to documents, everything checked.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use history::{ContentSum, SortKey, key::push_document_key, raw};
 
 use super::{Order, SEGMENT_BYTES_MAX, SegmentEntry, index::Index};
@@ -102,29 +103,34 @@ impl Vault {
         }
         let name = entry.name;
         let (seal, index) = self.read_index(&name).await?;
-        let (index, seal) = (Arc::new(index), Arc::new(seal));
+        let (index, seal, keys) = (Arc::new(index), Arc::new(seal), Arc::new(keys.to_vec()));
         let ranges: Vec<_> = index.ranges().collect();
         let mut read_bytes = ranges.first().map_or(0, |first| first.start);
         let mut found = vec![None; keys.len()];
-        let mut at = 0;
-        while at < keys.len() {
-            // Keys that may lie in the same blocks are looked for together.
-            let blocks = index.candidates(&keys[at]);
-            let together = keys[at..].iter().take_while(|key| index.candidates(key) == blocks).count();
-            for block in blocks.rev() {
-                let sealed = self.get_range(&name, ranges[block].clone()).await?;
-                read_bytes += ranges[block].end - ranges[block].start;
-                let (vault, index, seal) = (self.clone(), Arc::clone(&index), Arc::clone(&seal));
-                let wanted = keys[at..at + together].to_vec();
-                let in_block = off_the_runtime(move || {
-                    search_block(&vault, &seal, &index, &name, block, &sealed, &wanted)
+        let (index, seal, ranges) = (&index, &seal, &ranges);
+        let search = |stretch: Vec<Look>| {
+            let (vault, index, seal, keys) =
+                (self.clone(), Arc::clone(index), Arc::clone(seal), Arc::clone(&keys));
+            async move {
+                let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else {
+                    return Ok((Vec::new(), 0));
+                };
+                let bytes = ranges[first.block].start..ranges[last.block].end;
+                let sealed = vault.get_range(&name, bytes.clone()).await?;
+                let found = off_the_runtime(move || {
+                    search_blocks(&vault, &seal, &index, &name, &sealed, &stretch, &keys)
                 });
-                for (place, document) in in_block.await? {
-                    found[at + place] = Some(document);
-                }
+                Ok::<_, Error>((found.await?, bytes.end - bytes.start))
             }
-            at += together;
+        };
+        let mut searched = stream::iter(stretches(looks(index, &keys))).map(search).buffered(STRETCHES_AHEAD);
+        while let Some((documents, bytes)) = searched.try_next().await? {
+            read_bytes += bytes;
+            for (place, document) in documents {
+                found[place] = Some(document);
+            }
         }
+        drop(searched);
         Ok((found, read_bytes))
     }
 
@@ -151,34 +157,88 @@ impl Vault {
     }
 }
 
-/// The documents of one block whose keys are among `wanted`, which ascend; each with the place of its key.
-fn search_block(
+/// So many blocks that lie side by side are read and searched in one go.
+const BLOCKS_TOGETHER: usize = 4;
+/// So many of such stretches are under way at a time.
+const STRETCHES_AHEAD: usize = 2;
+
+/// A block that may hold some of the documents that are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    block: usize,
+    /// Places of the keys of these.
+    keys: Range<usize>,
+}
+
+/// The blocks that may hold documents with these keys, which ascend; in their order.
+fn looks(index: &Index, keys: &[Vec<u8>]) -> Vec<Look> {
+    let mut looks: Vec<Look> = Vec::new();
+    for (place, key) in keys.iter().enumerate() {
+        for block in index.candidates(key) {
+            // Of an earlier key the candidates do not lie behind those of a later one.
+            match looks.iter_mut().rev().find(|look| look.block == block) {
+                Some(look) => look.keys.end = place + 1,
+                None => looks.push(Look { block, keys: place..place + 1 }),
+            }
+        }
+    }
+    looks
+}
+
+/// Those of neighbours together.
+fn stretches(looks: Vec<Look>) -> Vec<Vec<Look>> {
+    let mut stretches: Vec<Vec<Look>> = Vec::new();
+    for look in looks {
+        match stretches.last_mut() {
+            Some(last)
+                if last.len() < BLOCKS_TOGETHER
+                    && last.last().is_some_and(|before| before.block + 1 == look.block) =>
+            {
+                last.push(look);
+            }
+            _ => stretches.push(vec![look]),
+        }
+    }
+    stretches
+}
+
+/// The documents of neighbouring blocks that are looked for, each with the place of its key. `sealed` begins with the first of
+/// the blocks.
+fn search_blocks(
     vault: &Vault,
     seal: &ObjectSeal,
     index: &Index,
     name: &ObjectName,
-    block: usize,
     sealed: &[u8],
-    wanted: &[Vec<u8>],
+    stretch: &[Look],
+    keys: &[Vec<u8>],
 ) -> Result<Vec<(usize, Vec<u8>)>> {
     let mut opener = Opener::new(vault.keys(), seal, name)?;
-    let mut plain = vec![0; index.blocks[block].plain_bytes as usize];
-    opener.open(block, index, sealed, &mut plain)?;
-    let (mut found, mut place) = (Vec::new(), 0);
-    let mut key = Vec::new();
-    for document in raw::documents(&plain) {
-        let document = document.map_err(|e| Error::damaged_block(*name, block_number(block), e.0))?;
-        key.clear();
-        push_document_key(&mut key, document).map_err(|e| Error::damaged(*name, e.0))?;
-        while wanted.get(place).is_some_and(|next| *next < key) {
-            place += 1;
-        }
-        match wanted.get(place) {
-            Some(next) if *next == key => found.push((place, document.to_vec())),
-            Some(_) => {}
-            None => break,
+    let (mut found, mut key, mut rest) = (Vec::new(), Vec::new(), sealed);
+    let mut plain = vault.recycler().buffer();
+    for look in stretch {
+        let (name, number) = (*name, block_number(look.block));
+        let block = &index.blocks[look.block];
+        let (sealed, after) = rest
+            .split_at_checked(block.sealed_bytes as usize)
+            .ok_or_else(|| Error::damaged_block(name, number, "the object is cut short"))?;
+        rest = after;
+        plain.resize(block.plain_bytes as usize, 0);
+        opener.open(look.block, index, sealed, &mut plain)?;
+        let mut wanted = look.keys.clone().peekable();
+        for document in raw::documents(&plain) {
+            let document = document.map_err(|e| Error::damaged_block(name, number, e.0))?;
+            key.clear();
+            push_document_key(&mut key, document).map_err(|e| Error::damaged(name, e.0))?;
+            while wanted.next_if(|place| keys[*place] < key).is_some() {}
+            match wanted.peek() {
+                Some(place) if keys[*place] == key => found.push((*place, document.to_vec())),
+                Some(_) => {}
+                None => break,
+            }
         }
     }
+    vault.recycler().give_buffer(plain);
     Ok(found)
 }
 
@@ -233,7 +293,7 @@ fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Se
     Ok(Segment { plain: vault.recycler().lend(plain) })
 }
 
-fn slice<'a>(object: &'a [u8], range: &std::ops::Range<u64>) -> Option<&'a [u8]> {
+fn slice<'a>(object: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {
     object.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 

@@ -47,6 +47,61 @@ proptest! {
     }
 }
 
+/// A document whose `_id` is a text.
+fn named(id: &str, text: &str) -> Vec<u8> {
+    let mut document = vec![0; 4];
+    for (name, value) in [("_id", id), ("d", text)] {
+        document.push(2);
+        document.extend(name.as_bytes());
+        document.push(0);
+        document.extend(u32::try_from(value.len() + 1).unwrap().to_le_bytes());
+        document.extend(value.as_bytes());
+        document.push(0);
+    }
+    document.push(0);
+    let length = u32::try_from(document.len()).unwrap();
+    document[..4].copy_from_slice(&length.to_le_bytes());
+    document
+}
+
+/// Neighbours are read together; what lies between is not read. Long keys are cut in the index, and then several blocks may
+/// hold one of them.
+#[tokio::test]
+async fn documents_of_many_blocks_are_found_together() {
+    let vault = memory().await;
+    let numbered: Vec<_> = (0..900).map(|id| document(2 * id, &noise(id as u64, 12_000))).collect();
+    let common = "k".repeat(700);
+    let long =
+        |id: u64| named(&format!("{}{id:05}", if id < 100 { "a" } else { &common }), &noise(id, 12_000));
+    let long: Vec<_> = (0..900).map(long).collect();
+    for documents in [numbered, long] {
+        let entry = store(&vault, &documents).await;
+        assert!(entry.bytes > 8 * BLOCK_BYTES_TARGET as u64);
+        for (from, step) in [(0, 1), (3, 7), (5, 89), (90, 200), (899, 1)] {
+            let expected: Vec<_> = documents.iter().skip(from).step_by(step).collect();
+            let mut keys: Vec<_> = expected.iter().map(|document| key(document)).collect();
+            // Behind each there is none.
+            for at in (1..=keys.len()).rev() {
+                let mut missing = keys[at - 1].clone();
+                missing.push(1);
+                keys.insert(at, missing);
+            }
+            let (found, read_bytes) = vault.read_documents(&entry, &keys).await.unwrap();
+            assert!(found.iter().skip(1).step_by(2).all(Option::is_none));
+            assert!(
+                found.iter().step_by(2).eq(expected
+                    .iter()
+                    .map(|there| Some((*there).clone()))
+                    .collect::<Vec<_>>()
+                    .iter())
+            );
+            assert!(read_bytes <= entry.stored_bytes, "no block is read twice");
+        }
+        let (_, read_bytes) = vault.read_documents(&entry, &[key(&documents[50])]).await.unwrap();
+        assert!(read_bytes < entry.stored_bytes / 4, "{read_bytes} of {}", entry.stored_bytes);
+    }
+}
+
 #[tokio::test]
 async fn equal_content_has_one_name_and_never_the_same_bytes() {
     let (vault, other) = (memory().await, memory().await);

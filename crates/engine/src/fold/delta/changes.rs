@@ -95,8 +95,11 @@ impl ChangeSorter {
         Ok(())
     }
 
-    /// All of them, sorted.
+    /// All of them, sorted. Where there is more than memory holds nothing stays in it: what folds them needs it.
     pub(in crate::fold) fn finish(mut self) -> Result<SortedChanges, JobError> {
+        if !self.runs.is_empty() {
+            self.spill()?;
+        }
         self.pending.sort_unstable();
         let mut sources: Vec<_> = self.runs.iter().map(Source::spilled).collect();
         sources.push(Source::Memory(self.pending.into_iter()));

@@ -8,8 +8,10 @@ use super::{Client, bar};
 use crate::exit;
 
 /// How soon the server is asked again: short jobs end soon, long ones need no hurry.
-const POLL_MIN: Duration = Duration::from_millis(50);
+const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_millis(200);
+/// By how much it waits longer each time: its end is known a twentieth later than it comes.
+const POLL_GROWTH: f64 = 1.05;
 /// Answers may fail for this long (a restart of the server) before watching gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,7 +68,7 @@ pub(crate) async fn until(
             Err(error) => bar.set_message(format!("waiting for the server: {error}")),
         }
         tokio::select! {
-            () = tokio::time::sleep(poll) => poll = POLL_MAX.min(poll.mul_f64(1.03)),
+            () = tokio::time::sleep(poll) => poll = POLL_MAX.min(poll.mul_f64(POLL_GROWTH)),
             _ = tokio::signal::ctrl_c() => {
                 bar.finish_and_clear();
                 eprintln!("stopped watching; the job goes on");

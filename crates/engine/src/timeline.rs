@@ -19,7 +19,9 @@ use crate::{
 
 /// How long capture may make no headway before it is not waited for any more.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
-/// How often it is looked how far it is.
+/// How soon it is looked how far it is, and how often when that takes longer: it is told what is waited for, and mostly at once
+/// there.
+const LOOK_SOON: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Slices that are opened ahead of their turn: a header each.
 const SLICES_AHEAD: usize = 2;
@@ -130,7 +132,7 @@ pub(crate) async fn reach(
     at: ClusterTime,
 ) -> Result<Result<Timeline, String>, JobError> {
     ctx.services().waiters.want(current.deployment_id, at);
-    let (mut reached, mut moved) = (current.durable, Instant::now());
+    let (mut reached, mut moved, mut look) = (current.durable, Instant::now(), LOOK_SOON);
     loop {
         ctx.check()?;
         let now = ctx.catalog().timelines().get(current.id).await?;
@@ -150,7 +152,8 @@ pub(crate) async fn reach(
                 STANDSTILL_MAX.as_secs()
             )));
         }
-        ctx.or_stop(tokio::time::sleep(LOOK_EVERY)).await?;
+        ctx.or_stop(tokio::time::sleep(look)).await?;
+        look = LOOK_EVERY.min(look * 2);
     }
 }
 

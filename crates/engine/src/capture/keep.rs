@@ -145,6 +145,7 @@ impl<'a> Keeping<'a> {
     /// Seals a slice, makes it durable and records it.
     async fn keep(&mut self, full: Full) -> Result<(), CaptureError> {
         let Full { mut builder, read_from } = full;
+        let begun = Instant::now();
         builder.follow(self.sequence, self.previous);
         let (vault, now) = (self.services.vault.clone(), self.services.now());
         let sealing = on_processor(&self.services.budget.processors, move || {
@@ -159,7 +160,9 @@ impl<'a> Keeping<'a> {
         let stored_bytes = sealed.object.bytes.len() as u64;
         self.services.probe("capture.sealed", &self.timeline.to_string()).await;
         let (name, header) = (sealed.name, sealed.header);
+        let sealed_after = begun.elapsed();
         let in_vault = self.store(sealed.object).await?;
+        let durable_after = begun.elapsed();
         crash::point("capture.durable");
         let slice = timeline::row(&name, &header, stored_bytes);
         let timelines = self.services.catalog.timelines();
@@ -173,6 +176,16 @@ impl<'a> Keeping<'a> {
         } else {
             self.waiting.push_back(name);
         }
+        tracing::debug!(
+            timeline.id = %self.timeline,
+            slice = header.sequence,
+            bytes = header.bytes,
+            last = %header.last,
+            sealed_after_ms = sealed_after.as_millis(),
+            durable_after_ms = durable_after.as_millis(),
+            recorded_after_ms = begun.elapsed().as_millis(),
+            "a slice is recorded"
+        );
         Ok(())
     }
 

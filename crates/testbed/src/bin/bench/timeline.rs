@@ -171,8 +171,9 @@ impl Bench<'_> {
         if !snapshot["notes"]["folded"].is_object() {
             bail!("the snapshot was read: {}", snapshot["notes"]);
         }
-        report
-            .bytes(&format!("{FOLDED}: bytes stored, slices included"), self.ebbtide.vault_bytes()? - before);
+        let added = snapshot["addedBytes"].as_u64().context("the bytes that the snapshot added")?;
+        report.bytes(&format!("{FOLDED}: bytes stored"), added);
+        report.bytes(&format!("{FOLDED}: with the slices since"), self.ebbtide.vault_bytes()? - before);
         if let Some(mongodump) = &self.plan.mongodump {
             let archive = self.plan.directory.join("archive");
             let line = format!(

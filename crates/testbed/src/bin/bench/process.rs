@@ -9,6 +9,11 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use crate::requests::Connection;
+
+/// How often it is asked whether a snapshot is completed.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// A server under measurement; ended when dropped.
 pub(crate) struct Ebbtide {
     child: Child,
@@ -86,6 +91,29 @@ impl Ebbtide {
         command.args(words).args(["--output", "json"]);
         command.envs(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
         json(&mut command)
+    }
+
+    /// Takes a snapshot of a cluster over the API; from the request to the answer that it is completed, and the snapshot as
+    /// the client shows it.
+    pub(crate) fn snapshot(&self, cluster: &str) -> anyhow::Result<(Duration, Value)> {
+        let [project, user, password] = ["EBBTIDE_PROJECT", "EBBTIDE_PUBLIC_KEY", "EBBTIDE_PRIVATE_KEY"]
+            .map(|name| self.environment(name));
+        let path = format!("/api/atlas/v2/groups/{project}/clusters/{cluster}/backup/snapshots");
+        let mut connection = Connection::open(self.url.trim_start_matches("http://"), &path, user, password)?;
+        let started = Instant::now();
+        let body = r#"{"description":"benchmark","retentionInDays":1}"#;
+        let taken: Value = serde_json::from_slice(&connection.request("POST", &path, body)?)?;
+        let id = taken["id"].as_str().context("the id of a snapshot")?;
+        let path = format!("{path}/{id}");
+        let took = loop {
+            let snapshot: Value = serde_json::from_slice(&connection.request("GET", &path, "")?)?;
+            match snapshot["status"].as_str() {
+                Some("completed") => break started.elapsed(),
+                Some("queued" | "inProgress") => std::thread::sleep(LOOK_EVERY),
+                _ => bail!("the snapshot failed: {snapshot}"),
+            }
+        };
+        Ok((took, self.client(&["snapshot", "show", cluster, id])?))
     }
 
     /// A value of the client's environment.

@@ -165,9 +165,8 @@ impl Bench<'_> {
             }
             collection.delete_many(doc! { "_id": { "$in": deleted } }).await?;
         }
-        let started = Instant::now();
-        let snapshot = self.ebbtide.client(&["snapshot", "create", "source", "--watch"])?;
-        report.time(FOLDED, started.elapsed());
+        let (took, snapshot) = self.ebbtide.snapshot("source")?;
+        report.time(FOLDED, took);
         if !snapshot["notes"]["folded"].is_object() {
             bail!("the snapshot was read: {}", snapshot["notes"]);
         }

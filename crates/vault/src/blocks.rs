@@ -5,7 +5,7 @@
 
 use crate::{
     ObjectName, Result, SealedObject, Vault,
-    compress::{append_compressed, compressor},
+    compress::{Hands, append_blocks},
     crypt::TAG_BYTES,
     object::{HEADER_BYTES, Header, compress},
 };
@@ -30,22 +30,17 @@ impl Blocks {
         vault: &Vault,
         plain: &[u8],
         lengths: impl Iterator<Item = u64>,
+        hands: Hands,
     ) -> Result<(Self, Vec<Compressed>)> {
-        let mut blocks = Self { out: vault.recycler().buffer(), lengths: Vec::new() };
-        let mut compressor = compressor(vault.recycler())?;
-        let (mut told, mut rest) = (Vec::new(), plain);
-        for length in lengths {
-            let (plain, after) = rest.split_at(length as usize);
-            rest = after;
-            let start = blocks.out.len();
-            append_compressed(&mut compressor, plain, &mut blocks.out)?;
-            blocks.out.resize(blocks.out.len() + TAG_BYTES, 0);
-            let stored = blocks.out.len() - start;
-            blocks.lengths.push(stored);
-            told.push(Compressed { hash: vault.keys().block_hash(plain), stored_bytes: stored as u64 });
-        }
-        vault.recycler().give_compressor(compressor);
-        Ok((blocks, told))
+        let lengths: Vec<usize> = lengths.map(|length| length as usize).collect();
+        let mut out = vault.recycler().buffer();
+        let told =
+            append_blocks(vault.recycler(), plain, &lengths, hands, &mut out, |_, plain, out, start| {
+                out.resize(out.len() + TAG_BYTES, 0);
+                Compressed { hash: vault.keys().block_hash(plain), stored_bytes: (out.len() - start) as u64 }
+            })?;
+        let lengths = told.iter().map(|told| told.stored_bytes as usize).collect();
+        Ok((Self { out, lengths }, told))
     }
 
     /// The whole object of this name, which is the hash of `header`.

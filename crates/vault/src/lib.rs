@@ -33,6 +33,7 @@ mod tests;
 mod vault;
 
 pub use archive::{ArchiveId, ArchiveInfo, ArchiveReader, ArchiveWriter};
+pub use compress::Hands;
 pub use delta::{Delta, DeltaBlock, DeltaBuilder, DeltaEntry, DeltaKey, SealedDelta};
 pub use error::{Error, Result};
 pub use key::MasterKey;

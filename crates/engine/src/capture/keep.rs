@@ -14,7 +14,7 @@ use tokio::{
 use vault::{ObjectName, SealedObject, Slice, SliceBuilder};
 
 use super::{chain::Standing, error::CaptureError, spool::Spool};
-use crate::{crash, engine::Services, lease::with_causes, pipeline::on_processor, timeline};
+use crate::{crash, engine::Services, lease::with_causes, pipeline::on_processors, timeline};
 
 /// How long the vault is given to take a slice before it goes to the spool instead.
 const PUT_PATIENCE: Duration = Duration::from_secs(10);
@@ -148,8 +148,8 @@ impl<'a> Keeping<'a> {
         let begun = Instant::now();
         builder.follow(self.sequence, self.previous);
         let (vault, now) = (self.services.vault.clone(), self.services.now());
-        let sealing = on_processor(&self.services.budget.processors, move || {
-            let sealed = builder.seal(&vault, read_from, now);
+        let sealing = on_processors(&self.services.budget.processors, move |hands| {
+            let sealed = builder.seal_with(&vault, read_from, now, hands);
             (sealed, builder.into_buffer())
         });
         let (sealed, buffer) = sealing.await?;

@@ -10,10 +10,11 @@
 //! | a reader: one reply of the server and the segment being filled | [`READERS`] | [`REPLY_BYTES_MAX`] + [`SEGMENT_BYTES_MAX`] | 2 × (16 + 20) |
 //! | or a fold, in a reader's place: a segment of the base, sealed and plain, and the one being filled | | 3 × [`SEGMENT_BYTES_MAX`] | |
 //! | a full segment until it is sealed: plain and sealed | [`SEGMENTS_IN_FLIGHT`] | 2 × [`SEGMENT_BYTES_MAX`] | 3 × 40 |
+//! | what the second of two threads that seal one segment has done | 1 | half of [`SEGMENT_BYTES_MAX`] | 10 |
 //! | a sealed segment until it is durable | [`PUTS_IN_FLIGHT`] | [`SEGMENT_BYTES_MAX`] | 3 × 20 |
 //! | one sort, or windows: run buffers, or the open runs of a merge | 1 | [`SORT_BUFFER_BYTES`] | 96 |
 //!
-//! That is 348 MiB when everything is at its worst at once, with documents that no zstd makes smaller. In the usual
+//! That is 358 MiB when everything is at its worst at once, with documents that no zstd makes smaller. In the usual
 //! case a reply is 1 MB and a segment compresses to a half.
 //!
 //! [`READERS`]: crate::engine::READERS
@@ -27,7 +28,7 @@ mod store;
 pub use announce::Pinner;
 pub(crate) use segmenter::OWN_MAPPING_BYTES;
 pub use segmenter::{Buffers, OutOfOrder, Segmenter};
-pub use store::{Pending, SegmentStore, on_processor};
+pub use store::{Pending, SegmentStore, on_processor, on_processors};
 
 /// Segments between full and sealed, all jobs together.
 pub const SEGMENTS_IN_FLIGHT: usize = 3;

@@ -13,7 +13,7 @@ use catalog::StoredObject;
 use model::ClusterTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
-use vault::{DeltaBuilder, DeltaEntry, ObjectName, SegmentBuilder, SegmentEntry};
+use vault::{DeltaBuilder, DeltaEntry, Hands, ObjectName, SegmentBuilder, SegmentEntry};
 
 use crate::{
     crash,
@@ -108,8 +108,8 @@ impl SegmentStore {
         }
         let sealing = vault.clone();
         let reused = Arc::clone(buffers);
-        let sealed = on_processor(processors, move || {
-            let sealed = draft.seal(&sealing);
+        let sealed = on_processors(processors, move |hands| {
+            let sealed = draft.seal_with(&sealing, hands);
             reused.give(draft.into_buffer());
             sealed
         });
@@ -155,7 +155,7 @@ impl SegmentStore {
         let vault = self.ctx.vault();
         let sealing = vault.clone();
         let processors = &self.ctx.services().budget.processors;
-        let sealed = on_processor(processors, move || builder.seal(&sealing)).await??;
+        let sealed = on_processors(processors, move |hands| builder.seal_with(&sealing, hands)).await??;
         let name = sealed.entry.name;
         let is_whole = self.pinned(&[name]).await?.contains(&name)
             && vault.stored_bytes(&name).await? == Some(sealed.entry.stored_bytes);
@@ -206,4 +206,21 @@ pub async fn on_processor<T: Send + 'static>(
         work()
     });
     done.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a computation", e))
+}
+
+/// The same for work that two can share. The second processor is one that nobody wants at that moment: where there is much
+/// to do each has work of its own, and at the end of it nobody waits for one.
+///
+/// # Errors
+/// As [`on_processor`].
+pub async fn on_processors<T: Send + 'static>(
+    processors: &Arc<Semaphore>,
+    work: impl FnOnce(Hands) -> T + Send + 'static,
+) -> Result<T, JobError> {
+    let others = Arc::clone(processors);
+    on_processor(processors, move || {
+        let second = others.try_acquire();
+        work(if second.is_ok() { Hands::Two } else { Hands::One })
+    })
+    .await
 }

@@ -6,7 +6,10 @@ use super::{
     DELTA_BYTES_MAX, DeltaEntry, DeltaKey,
     header::{self, DeltaBlock},
 };
-use crate::{Error, ObjectKind, Result, SealedObject, Vault, blocks::Blocks, segment::BLOCK_BYTES_TARGET};
+use crate::{
+    Error, ObjectKind, Result, SealedObject, Vault, blocks::Blocks, compress::Hands,
+    segment::BLOCK_BYTES_TARGET,
+};
 
 /// Collects the changes of one delta.
 #[derive(Debug, Default)]
@@ -90,10 +93,18 @@ impl DeltaBuilder {
     /// # Errors
     /// [`Error::Refused`] when there is no change, or no memory left.
     pub fn seal(&self, vault: &Vault) -> Result<SealedDelta> {
+        self.seal_with(vault, Hands::One)
+    }
+
+    /// The same with so many threads.
+    ///
+    /// # Errors
+    /// As [`DeltaBuilder::seal`].
+    pub fn seal_with(&self, vault: &Vault, hands: Hands) -> Result<SealedDelta> {
         let Some((first, last)) = self.bounds.clone() else { return Err(refused("it has no changes")) };
         let mut blocks = self.blocks.clone();
         let lengths = self.blocks.iter().map(|block| block.bytes);
-        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths)?;
+        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths, hands)?;
         for (block, told) in blocks.iter_mut().zip(told) {
             (block.hash, block.stored_bytes) = (told.hash, told.stored_bytes);
         }

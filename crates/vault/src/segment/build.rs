@@ -4,12 +4,12 @@ use history::ContentSum;
 use model::ClusterTime;
 
 use super::{
-    BLOCK_BYTES_TARGET, Order, SEGMENT_BYTES_MAX, SegmentEntry,
+    BLOCK_BYTES_TARGET, Order, SEGMENT_BYTES_MAX, SegmentEntry, block_number,
     index::{BlockEntry, INDEX_KEY_BYTES_MAX, Index},
 };
 use crate::{
     Error, Result, SealedObject, Vault,
-    compress::{append_compressed, compressor},
+    compress::{Hands, append_blocks},
     crypt::TAG_BYTES,
     object::Header,
 };
@@ -184,6 +184,14 @@ impl Draft {
     /// # Errors
     /// [`Error::Refused`] when there is no memory left.
     pub fn seal(&self, vault: &Vault) -> Result<SealedObject> {
+        self.seal_with(vault, Hands::One)
+    }
+
+    /// The same with so many threads.
+    ///
+    /// # Errors
+    /// As [`Draft::seal`].
+    pub fn seal_with(&self, vault: &Vault, hands: Hands) -> Result<SealedObject> {
         let name = self.entry.name;
         let salt = vault.keys().salt(&name);
         let seal = vault.keys().object(&name, &salt);
@@ -197,16 +205,14 @@ impl Draft {
         let index_at = out.len();
         out.resize(index_at + index_bytes + TAG_BYTES, 0);
 
-        let mut compressor = compressor(recycler)?;
-        let mut rest = self.plain.as_slice();
-        for (number, block) in (1..).zip(&mut index.blocks) {
-            let (plain, after) = rest.split_at(block.plain_bytes as usize);
-            rest = after;
-            let start = out.len();
-            append_compressed(&mut compressor, plain, &mut out)?;
-            let tag = seal.seal(number, &mut out[start..]);
+        let lengths: Vec<_> = index.blocks.iter().map(|block| block.plain_bytes as usize).collect();
+        let sealed = append_blocks(recycler, &self.plain, &lengths, hands, &mut out, |at, _, out, start| {
+            let tag = seal.seal(block_number(at), &mut out[start..]);
             out.extend(tag);
-            block.sealed_bytes = u32::try_from(out.len() - start).expect("blocks are below 4 GiB");
+            u32::try_from(out.len() - start).expect("blocks are below 4 GiB")
+        })?;
+        for (block, bytes) in index.blocks.iter_mut().zip(sealed) {
+            block.sealed_bytes = bytes;
         }
 
         let mut plain_index = Vec::with_capacity(index_bytes + TAG_BYTES);
@@ -214,7 +220,6 @@ impl Draft {
         let tag = seal.seal(0, &mut plain_index);
         plain_index.extend(tag);
         out[index_at..index_at + plain_index.len()].copy_from_slice(&plain_index);
-        recycler.give_compressor(compressor);
         Ok(SealedObject { name, bytes: recycler.lend(out) })
     }
 

@@ -22,3 +22,8 @@ pub use read::Segment;
 pub const BLOCK_BYTES_TARGET: usize = 1 << 20;
 /// No segment holds more plain bytes than this: the cutter ends them at 20 MiB, or after one document.
 pub const SEGMENT_BYTES_MAX: usize = 40 << 20;
+
+/// The number of a block of documents: the index is block 0.
+fn block_number(at: usize) -> u32 {
+    u32::try_from(at + 1).unwrap_or(u32::MAX)
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use history::{ContentSum, SortKey, key::push_document_key, raw};
 
-use super::{Order, SEGMENT_BYTES_MAX, SegmentEntry, index::Index};
+use super::{Order, SEGMENT_BYTES_MAX, SegmentEntry, block_number, index::Index};
 use crate::{
     Error, ObjectName, Result, Vault,
     crypt::{Keys, ObjectSeal},
@@ -240,11 +240,6 @@ fn search_blocks(
     }
     vault.recycler().give_buffer(plain);
     Ok(found)
-}
-
-/// The number of a block of documents: the index is block 0.
-fn block_number(at: usize) -> u32 {
-    u32::try_from(at + 1).unwrap_or(u32::MAX)
 }
 
 fn open_index(

@@ -8,7 +8,8 @@ use super::{
     header::{FORMAT, HEADER_BYTES_MAX, Root, VERSION},
 };
 use crate::{
-    Error, ObjectKind, ObjectName, Result, SealedObject, Vault, blocks::Blocks, segment::BLOCK_BYTES_TARGET,
+    Error, ObjectKind, ObjectName, Result, SealedObject, Vault, blocks::Blocks, compress::Hands,
+    segment::BLOCK_BYTES_TARGET,
 };
 
 /// Collects the entries of one slice.
@@ -128,6 +129,20 @@ impl SliceBuilder {
     /// [`Error::Refused`] when there is no entry, `read_from` lies behind the last one, the place in the chain is none,
     /// or there is no memory left.
     pub fn seal(&self, vault: &Vault, read_from: ClusterTime, now: WallTime) -> Result<SealedSlice> {
+        self.seal_with(vault, read_from, now, Hands::One)
+    }
+
+    /// The same with so many threads.
+    ///
+    /// # Errors
+    /// As [`SliceBuilder::seal`].
+    pub fn seal_with(
+        &self,
+        vault: &Vault,
+        read_from: ClusterTime,
+        now: WallTime,
+        hands: Hands,
+    ) -> Result<SealedSlice> {
         let Some(first) = self.first else { return Err(refused("it has no entries".to_owned())) };
         let mut root = Root {
             format: FORMAT.to_owned(),
@@ -140,7 +155,7 @@ impl SliceBuilder {
         }
 
         let lengths = self.blocks.iter().map(|block| block.bytes);
-        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths)?;
+        let (compressed, told) = Blocks::compress(vault, &self.plain, lengths, hands)?;
         for (block, told) in root.blocks.iter_mut().zip(told) {
             (block.hash, block.stored_bytes) = (told.hash, told.stored_bytes);
         }

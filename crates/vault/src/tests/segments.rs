@@ -4,7 +4,9 @@ use history::ContentSum;
 use proptest::prelude::*;
 
 use super::{Directory, block_on, builder, document, key, memory, noise, store};
-use crate::{Error, ObjectName, Order, SegmentBuilder, SegmentEntry, Vault, segment::BLOCK_BYTES_TARGET};
+use crate::{
+    Error, Hands, ObjectName, Order, SegmentBuilder, SegmentEntry, Vault, segment::BLOCK_BYTES_TARGET,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -44,6 +46,23 @@ proptest! {
             assert_eq!(found, expected);
             assert!(read_bytes <= entry.stored_bytes);
         });
+    }
+}
+
+/// Two threads make what one makes, but for the salt.
+#[tokio::test]
+async fn two_seal_a_segment_as_one_does() {
+    let vault = memory().await;
+    for count in [1, 2, 90, 180, 900] {
+        let documents: Vec<_> = (0..count).map(|id| document(id, &noise(id as u64, 12_000))).collect();
+        let draft = builder(&documents).finish(&vault).unwrap();
+        let alone = draft.seal(&vault).unwrap();
+        let together = draft.seal_with(&vault, Hands::Two).unwrap();
+        assert_eq!(alone.bytes.len(), together.bytes.len());
+        vault.put(&together).await.unwrap();
+        vault.verify_segment(&draft.entry).await.unwrap();
+        let segment = vault.read_segment(&draft.entry).await.unwrap();
+        assert_eq!(segment.into_bytes(), documents.concat());
     }
 }
 

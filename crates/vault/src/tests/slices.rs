@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Directory, block_on, entry, memory, noise, position, slice_source};
 use crate::{
-    Error, LinkFault, Location, MasterKey, ObjectKind, ObjectName, SealedSlice, Slice, SliceBuilder,
+    Error, Hands, LinkFault, Location, MasterKey, ObjectKind, ObjectName, SealedSlice, Slice, SliceBuilder,
     SliceHeader, SliceLink, Vault,
     faults::Faults,
     segment::BLOCK_BYTES_TARGET,
@@ -70,7 +70,10 @@ proptest! {
             written.iter().for_each(|(position, entry)| builder.push(*position, entry).unwrap());
             let plain: Vec<u8> = written.iter().flat_map(|(_, entry)| entry.clone()).collect();
             assert_eq!((builder.bytes(), builder.last()), (plain.len(), last));
-            let sealed = builder.seal(&vault, at(open_since), NOW).unwrap();
+            // The name is the hash of what the header says of all blocks: two threads make of them what one does.
+            let alone = builder.seal(&vault, at(open_since), NOW).unwrap();
+            let sealed = builder.seal_with(&vault, at(open_since), NOW, Hands::Two).unwrap();
+            assert_eq!((sealed.name, sealed.object.bytes.len()), (alone.name, alone.object.bytes.len()));
             vault.put(&sealed.object).await.unwrap();
 
             let header = &sealed.header;

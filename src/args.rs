@@ -438,6 +438,24 @@ pub(crate) enum Snapshot {
         /// The snapshot.
         snapshot: String,
     },
+    /// List the databases that a snapshot holds.
+    #[command(after_help = "Example:\n  ebbtide snapshot databases orders 68a8… --project 68a7…")]
+    Databases {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// List what a snapshot holds of one database: collections, views and time series.
+    #[command(after_help = "Example:\n  ebbtide snapshot collections orders 68a8… shop --project 68a7…")]
+    Collections {
+        #[command(flatten)]
+        target: Target,
+        /// The snapshot.
+        snapshot: String,
+        /// The database.
+        database: String,
+    },
     /// Wait until a snapshot has ended.
     #[command(after_help = "Example:\n  ebbtide snapshot watch orders 68a8… --project 68a7…")]
     Watch {

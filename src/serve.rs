@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod archives;
+mod contents;
 mod past;
 
 /// Runs until a signal, or until something cannot go on.
@@ -90,6 +91,9 @@ fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api:
     api::State {
         catalog: opened.catalog.clone(),
         archives: Arc::new(archives::VaultArchives(opened.vault.clone())),
+        contents: Arc::new(contents::EngineContents(engine::contents::Contents::new(
+            engine.services().clone(),
+        ))),
         past: Arc::new(past::EnginePast(engine::past::Past::new(engine.services().clone()))),
         secrets: Arc::new(MasterKeySecrets(Arc::clone(&opened.master_key))),
         registrar: Arc::new(LiveRegistrar),

@@ -14,6 +14,18 @@ const ACCEPT: &str = "application/vnd.atlas.2025-03-12+json";
 /// Time to connect; answers themselves may take as long as they take.
 const CONNECT_SECONDS: u64 = 10;
 
+/// A text as one segment of a path, or as a value of a query.
+pub(crate) fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
 /// A server as one API key sees it.
 pub(crate) struct Client {
     http: reqwest::Client,

@@ -8,7 +8,7 @@ use model::timeline::PointInTime;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Client, cluster, print, timeline};
+use super::{Client, cluster, http, print, timeline};
 use crate::args::{Diff, Doc, Document, Output, Server, Target};
 
 /// Documents as they came: a JSON value would lose the order of their fields.
@@ -97,14 +97,7 @@ impl Query {
         self.0.push(if self.0.is_empty() { '?' } else { '&' });
         self.0.push_str(name);
         self.0.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    self.0.push(char::from(byte));
-                }
-                other => self.0.push_str(&format!("%{other:02X}")),
-            }
-        }
+        self.0.push_str(&http::segment(value));
     }
 
     fn flag(&mut self, name: &str, set: bool) {

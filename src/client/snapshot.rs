@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Client, cluster, print, watch};
+use super::{Client, cluster, http, print, watch};
 use crate::{
     args::{Output, Server, Snapshot, Target},
     exit,
@@ -43,6 +43,13 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
         Snapshot::Show { target, snapshot } => {
             print::one(output, &client.get(&path(&target, &snapshot)).await?)
         }
+        Snapshot::Databases { target, snapshot } => {
+            names(&client, &databases(&target, &snapshot), output).await?
+        }
+        Snapshot::Collections { target, snapshot, database } => {
+            let path = format!("{}/{}/collections", databases(&target, &snapshot), http::segment(&database));
+            names(&client, &path, output).await?;
+        }
         Snapshot::Watch { target, snapshot } => {
             return until_ended(&client, &target, &snapshot, output).await;
         }
@@ -57,6 +64,18 @@ pub(crate) async fn run(command: Snapshot, server: &Server, output: Output) -> a
 /// Ebbtide's own path, which serves deployments of every kind.
 fn snapshots(target: &Target) -> String {
     format!("{}/snapshots", cluster::path(target))
+}
+
+/// What it holds is a part of the Atlas API.
+fn databases(target: &Target, snapshot: &str) -> String {
+    let Target { cluster, project } = target;
+    format!("/api/atlas/v2/groups/{project}/clusters/{cluster}/backup/snapshots/{snapshot}/databases")
+}
+
+async fn names(client: &Client, path: &str, output: Output) -> anyhow::Result<()> {
+    let rows = client.list(path).await?;
+    print::list(output, &rows, &[("NAME", |row| print::field(row, "name"))]);
+    Ok(())
 }
 
 fn path(target: &Target, snapshot: &str) -> String {

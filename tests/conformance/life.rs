@@ -221,11 +221,31 @@ async fn snapshots_completed(world: &mut World, way: &str, taken: &Taken) {
     checker.ok(owner, get(&format!("{snapshots}/shardedClusters")), 200).await;
     let sharded = format!("{snapshots}/shardedCluster/{}", taken.main);
     checker.refused(owner, get(&sharded), 404, "SNAPSHOT_NOT_FOUND").await;
+    names_in(world, way, taken).await;
     let serverless = world.group("/serverless/tenant/backup/snapshots");
     checker.ok(owner, get(&serverless), 200).await;
     checker.ok(owner, get(&format!("{serverless}/{}", taken.tenant)), 200).await;
     checker.ok(owner, get(&world.own("/clusters/main/snapshots")), 200).await;
     checker.follow_links(owner).await;
+}
+
+/// What the snapshot holds, as far as names go.
+async fn names_in(world: &World, way: &str, taken: &Taken) {
+    let (owner, checker) = (world.owner(way), &world.checker);
+    let databases = format!("{}/databases", taken.path(world));
+    let list = checker.ok(owner, get(&databases), 200).await;
+    assert_eq!((&list["results"][0]["name"], &list["totalCount"]), (&json!("shop"), &json!(1)));
+    let shop = format!("{databases}/shop");
+    assert_eq!(checker.ok(owner, get(&shop), 200).await["name"], "shop");
+    let list = checker.ok(owner, get(&format!("{shop}/collections?itemsPerPage=1")), 200).await;
+    assert_eq!((&list["results"][0]["name"], &list["totalCount"]), (&json!("orders"), &json!(1)));
+    assert_eq!(checker.ok(owner, get(&format!("{shop}/collections/orders")), 200).await["name"], "orders");
+    let nobody = format!("{databases}/nobody");
+    for target in [nobody.clone(), format!("{nobody}/collections"), format!("{nobody}/collections/orders")] {
+        checker.refused(owner, get(&target), 404, "DATABASE_NOT_FOUND").await;
+    }
+    let nothing = format!("{shop}/collections/nothing");
+    checker.refused(owner, get(&nothing), 404, "COLLECTION_NOT_FOUND").await;
 }
 
 /// Restore jobs that were asked for.

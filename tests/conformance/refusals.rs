@@ -20,7 +20,11 @@ pub const ONLY_REFUSED: [&str; 8] = [
     "getGroupClusterBackupSnapshotShardedCluster",
 ];
 /// Reads that take more than a role to read.
-const NOT_FOR_READERS: [&str; 11] = [
+const NOT_FOR_READERS: [&str; 15] = [
+    "listGroupClusterBackupSnapshotDatabases",
+    "getGroupClusterBackupSnapshotDatabase",
+    "listGroupClusterBackupSnapshotDatabaseCollections",
+    "getGroupClusterBackupSnapshotDatabaseCollection",
     "listGroupClusterBackupRestoreJobs",
     "getGroupClusterBackupRestoreJob",
     "listGroupServerlessBackupRestoreJobs",

@@ -84,6 +84,7 @@ codes! {
     UnsupportedForCurrentConfig = 403 "UNSUPPORTED_FOR_CURRENT_CONFIG" "Operation not supported for current configuration.";
     ClusterNotFound = 404 "CLUSTER_NOT_FOUND" "No cluster named %s exists in group %s.";
     CollectionNotFound = 404 "COLLECTION_NOT_FOUND" "No collection %s existed in cluster %s %s.";
+    DatabaseNotFound = 404 "DATABASE_NOT_FOUND" "No database %s existed in snapshot %s.";
     DocumentNotFound = 404 "DOCUMENT_NOT_FOUND" "No document with the _id %s existed in %s %s.";
     /// Worded as Atlas words it.
     ExportBucketNotFound = 404 "EXPORT_BUCKET_NOT_FOUND" "No export Bucket with ID %s does not exist.";

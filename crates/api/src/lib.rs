@@ -4,7 +4,7 @@
 //! its path well formed, may it do this here. Only then a handler (`ops`) looks at parents, body and meaning. A handler
 //! writes rows that state an intent into the catalog and reads rows that state what was observed; it never
 //! talks to a MongoDB and never runs a job. A download streams an archive out of the vault's read side, and questions about
-//! the past are answered from there; that is all that reaches past the catalog.
+//! the past and about what a snapshot holds are answered from there; that is all that reaches past the catalog.
 //!
 //! Whatever comes from outside is bounded: header bytes, body bytes, connections, cached rows, nonces, buckets.
 
@@ -12,6 +12,7 @@ mod access;
 mod auth;
 mod body;
 mod cache;
+mod contents;
 mod download;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,6 +36,7 @@ pub use auth::{
     digest::{REALM, ha1},
     issue::{Issued, download_token, issue_api_key, issue_service_account},
 };
+pub use contents::{Contents, ContentsError};
 pub use error::{Code, Problem};
 pub use past::{
     DefinitionChange, DifferenceOf, DocumentAt, DocumentChange, DocumentChanges, Past, PastDifference,

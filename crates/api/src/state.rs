@@ -9,7 +9,7 @@ use model::{DeploymentKind, WallTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::{past::Past, rate::RateLimits};
+use crate::{contents::Contents, past::Past, rate::RateLimits};
 
 /// Purpose (associated data) under which the HA1 of an API key is sealed with the master key.
 pub const PURPOSE_HA1: &str = "api-key-ha1";
@@ -223,6 +223,8 @@ pub struct State {
     pub archives: Arc<dyn ArchiveSource>,
     /// What was recorded, to be looked into.
     pub past: Arc<dyn Past>,
+    /// Looks into snapshots.
+    pub contents: Arc<dyn Contents>,
     /// The master key, behind a wall.
     pub secrets: Arc<dyn SecretOpener>,
     /// The check of a new deployment.

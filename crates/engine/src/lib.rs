@@ -6,6 +6,7 @@
 
 pub mod capture;
 pub mod connect;
+pub mod contents;
 pub mod crash;
 mod damage;
 pub mod engine;

@@ -19,6 +19,19 @@ pub(super) fn other(kind: &str, href: String) -> Value {
     json!({"href": href, "rel": format!("https://cloud.mongodb.com/{kind}")})
 }
 
+/// A name as one segment of a path: everything but letters, digits and `-._~` is written as bytes in hexadecimal.
+pub(super) fn segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 /// Path of a project.
 pub(super) fn group_path(project: ProjectId) -> String {
     format!("/groups/{project}")

@@ -5,6 +5,7 @@ mod audit;
 mod checkup;
 mod cluster_details;
 mod clusters;
+mod contents;
 mod ebbtide;
 mod flex_probe;
 mod groups;
@@ -45,6 +46,8 @@ pub(crate) struct Operation {
 
 /// The version that almost everything has had since versions began.
 const SINCE_2023: &[Version] = &[Version::current(2023, 1, 1)];
+/// That of what deals with parts of snapshots.
+const SINCE_MARCH_2025: &[Version] = &[Version::current(2025, 3, 12)];
 
 /// Operations of the Atlas API.
 pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
@@ -56,6 +59,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         cluster_details::OPERATIONS,
         flex_probe::OPERATIONS,
         snapshots::OPERATIONS,
+        contents::OPERATIONS,
         schedule::OPERATIONS,
         restore_jobs::OPERATIONS,
         legacy::OPERATIONS,

@@ -8,6 +8,7 @@ mod common;
 
 mod authentication;
 mod connection_strings;
+mod contents;
 mod contract;
 mod download;
 mod hostile;

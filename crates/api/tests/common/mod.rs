@@ -2,6 +2,7 @@
 //! memory, a clock that tests move. And a client that shows the bytes as they came.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+pub mod contents;
 pub mod http;
 pub mod past;
 pub mod recorder;
@@ -128,6 +129,7 @@ pub struct App {
     pub sealer: Arc<Sealer>,
     pub archives: Arc<MemoryArchives>,
     pub past: Arc<past::PlayedPast>,
+    pub contents: Arc<contents::PlayedContents>,
     pub clock: Arc<AtomicI64>,
     pub state: api::State,
     pub shutdown: CancellationToken,
@@ -157,6 +159,7 @@ impl App {
         let sealer = Arc::new(Sealer(vault::MasterKey::generate()));
         let archives = Arc::new(MemoryArchives::default());
         let past = Arc::new(past::PlayedPast::default());
+        let contents = Arc::new(contents::PlayedContents::default());
         let clock = Arc::new(AtomicI64::new(START));
         let mut settings = api::Settings { rate_limits: None, ..api::Settings::default() };
         change(&mut settings);
@@ -165,6 +168,7 @@ impl App {
             catalog: catalog.clone(),
             archives: Arc::clone(&archives) as Arc<dyn ArchiveSource>,
             past: Arc::clone(&past) as Arc<dyn api::Past>,
+            contents: Arc::clone(&contents) as Arc<dyn api::Contents>,
             secrets: Arc::clone(&sealer) as Arc<dyn SecretOpener>,
             registrar: Arc::new(YesRegistrar),
             poke: Arc::new(Notify::new()),
@@ -190,6 +194,7 @@ impl App {
             sealer,
             archives,
             past,
+            contents,
             clock,
             state,
             shutdown,

@@ -12,6 +12,7 @@ mod support;
 
 mod fold_snapshots;
 mod shapes_change;
+mod snapshot_contents;
 mod snapshot_ddl;
 mod snapshot_exact;
 mod snapshot_folded;

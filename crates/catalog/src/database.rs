@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -36,6 +36,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "live checks", include_str!("../migrations/0006_live_checks.sql")),
     (7, "amid restore", include_str!("../migrations/0007_amid_restore.sql")),
     (8, "schedules", include_str!("../migrations/0008_schedules.sql")),
+    (9, "collection restores", include_str!("../migrations/0009_collection_restores.sql")),
 ];
 
 /// Which database it is.

@@ -55,7 +55,8 @@ pub use obligations::{Obligation, Obligations};
 pub use page::{Listing, PAGE_SIZE_MAX, Page};
 pub use projects::{Project, Projects};
 pub use restores::{
-    Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreFilter, RestoreJob, Restores, Target,
+    CollectionFilter, CollectionSums, Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreFilter, RestoreJob,
+    RestoredCollection, Restores, Target,
 };
 pub use schedules::{Applied, DeploymentSchedule, ScheduleChange, Schedules, Taken};
 pub use sealed::{Sealed, SealedKind, SealedValue};

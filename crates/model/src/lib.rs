@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod collection;
+pub mod collection_restore;
 pub mod continuous;
 pub mod deployment;
 pub mod id;
@@ -20,6 +21,7 @@ pub mod time;
 pub mod timeline;
 
 pub use collection::CollectionUuid;
+pub use collection_restore::{CollectionRestore, IndexStrategy};
 pub use continuous::{ContinuousBackup, RestoreWindowDays};
 pub use deployment::{DeploymentKind, DeploymentName};
 pub use id::Id;

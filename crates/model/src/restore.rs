@@ -40,6 +40,37 @@ impl FromStr for DeliveryType {
     }
 }
 
+/// As which resource of the API a restore was asked for. Each is listed with its own kind only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RestoreResource {
+    /// A restore job.
+    RestoreJob,
+    /// A collection restore job.
+    CollectionRestoreJob,
+}
+
+impl RestoreResource {
+    /// The word in the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RestoreJob => "restoreJob",
+            Self::CollectionRestoreJob => "collectionRestoreJob",
+        }
+    }
+}
+
+impl FromStr for RestoreResource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::RestoreJob, Self::CollectionRestoreJob]
+            .into_iter()
+            .find(|resource| resource.as_str() == text)
+            .ok_or_else(|| format!("unknown resource {text:?}"))
+    }
+}
+
 /// Where a restore job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

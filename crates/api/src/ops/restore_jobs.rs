@@ -78,7 +78,7 @@ pub(super) async fn listed(
     deployment: &Deployment,
     asked: PageRequest,
 ) -> Answer<(Vec<RestoreJob>, u64)> {
-    let filter = RestoreFilter { deployment_id: deployment.id };
+    let filter = RestoreFilter { deployment_id: deployment.id, resource: None };
     let listing = call.server.state.catalog.restores().list(filter, catalog_page(asked)).await;
     let listing = listing.map_err(|e| call.server.catalog_problem("list restore jobs", e))?;
     Ok((listing.items, listing.total.unwrap_or_default()))

@@ -3,7 +3,7 @@
 use model::{
     DeploymentName, WallTime,
     id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
-    restore::{DeliveryType, RestoreState},
+    restore::{DeliveryType, RestoreResource, RestoreState},
     timeline::PointInTime,
 };
 use serde_json::Value;
@@ -15,12 +15,15 @@ use crate::{
 };
 
 mod cancel;
+mod collections;
 mod delivery;
 mod request;
 
+pub use collections::{CollectionFilter, CollectionSums, RestoredCollection};
+
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
     delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, error, receipt, archive, \
-    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at, point_in_time";
+    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at, point_in_time, resource";
 
 /// The most active downloads of one project; Atlas's limit.
 pub const PROJECT_DOWNLOADS_MAX: u32 = 20;
@@ -40,6 +43,8 @@ pub struct RestoreJob {
     pub snapshot_id: SnapshotId,
     /// When the snapshot was completed; the API's `timestamp`.
     pub snapshot_completed_at: WallTime,
+    /// As what it was asked for.
+    pub resource: RestoreResource,
     /// How the data is delivered.
     pub delivery: DeliveryType,
     /// The point in time that is wanted, if it is not the snapshot's own.
@@ -143,6 +148,8 @@ pub struct NewRestore {
 pub struct RestoreFilter {
     /// Whose snapshots are restored.
     pub deployment_id: DeploymentId,
+    /// As what they were asked for; whatever that is when it is absent.
+    pub resource: Option<RestoreResource>,
 }
 
 /// Operations on restore jobs. What their worker writes goes through [`crate::Jobs`].
@@ -184,17 +191,20 @@ impl Restores<'_> {
     /// # Errors
     /// When the database cannot be used.
     pub async fn list(&self, filter: RestoreFilter, page: Page) -> Result<Listing<RestoreJob>> {
-        const WANTED: &str = "FROM restore_jobs WHERE deployment_id = $1";
+        const WANTED: &str =
+            "FROM restore_jobs WHERE deployment_id = $1 AND resource = COALESCE($2, resource)";
         let deployment = filter.deployment_id.to_string();
+        let resource = filter.resource.map(RestoreResource::as_str);
         let rows = statement(format!(
-            "SELECT {COLUMNS} {WANTED} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+            "SELECT {COLUMNS} {WANTED} ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
         ))
         .bind(&deployment)
+        .bind(resource)
         .bind(page.limit())
         .bind(page.offset())
         .fetch_all(self.0.database.reader())
         .await?;
-        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(&deployment);
+        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(&deployment).bind(resource);
         let total = self.0.total(page, count).await?;
         Ok(Listing { items: rows.iter().map(restore_job).collect::<Result<_>>()?, total })
     }
@@ -208,6 +218,7 @@ fn restore_job(row: &AnyRow) -> Result<RestoreJob> {
         deployment_name: row.parsed("deployment_name")?,
         snapshot_id: row.parsed("snapshot_id")?,
         snapshot_completed_at: row.time("snapshot_completed_at")?,
+        resource: row.parsed("resource")?,
         delivery: row.parsed("delivery")?,
         point_in_time: row.maybe_json("point_in_time")?,
         state: row.parsed("state")?,

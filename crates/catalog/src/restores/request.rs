@@ -4,7 +4,7 @@ use model::{
     ClusterTime, DeploymentName, IllegalTransition, WallTime,
     id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
     job::Work,
-    restore::RestoreState,
+    restore::{RestoreResource, RestoreState},
     snapshot::SnapshotState,
     timeline::PointInTime,
 };
@@ -49,12 +49,25 @@ impl Restores<'_> {
         Ok(transaction.commit().await?)
     }
 
-    /// Asks for a restore: its row and its work item, in one transaction.
+    /// Asks for a restore job: its row and its work item, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Restores::request_as`].
+    pub async fn request(&self, new: NewRestore, now: WallTime) -> Result<RestoreJob> {
+        self.request_as(RestoreResource::RestoreJob, new, now).await
+    }
+
+    /// Asks for a restore as that resource: its row and its work item, in one transaction.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`] for the snapshot or the target (`what` says which), [`crate::Error::Illegal`] when the
     /// snapshot is not completed, or is later than the point in time that is wanted, [`crate::Conflict`] when the target is busy or there are too many downloads.
-    pub async fn request(&self, new: NewRestore, now: WallTime) -> Result<RestoreJob> {
+    pub async fn request_as(
+        &self,
+        resource: RestoreResource,
+        new: NewRestore,
+        now: WallTime,
+    ) -> Result<RestoreJob> {
         let mut transaction = self.0.database.begin().await?;
         let locked = match new.delivery.target() {
             Some(target) => Some((target, deployments::lock(&mut transaction, target).await?)),
@@ -74,7 +87,7 @@ impl Restores<'_> {
             make_room_for_download(&mut transaction, source.project_id, now).await?;
         }
         let id: RestoreJobId = new_id(now);
-        let job = insert(&mut transaction, id, &new, &source, target.as_ref(), now).await?;
+        let job = insert(&mut transaction, id, resource, &new, &source, target.as_ref(), now).await?;
         if let Some(replica_set_id) = replica_set_id {
             enter_target(&mut transaction, id, &replica_set_id).await?;
         }
@@ -167,6 +180,7 @@ async fn make_room_for_download(transaction: &mut Tx, project: ProjectId, now: W
 async fn insert(
     transaction: &mut Tx,
     id: RestoreJobId,
+    resource: RestoreResource,
     new: &NewRestore,
     source: &Source,
     target: Option<&Target>,
@@ -179,8 +193,8 @@ async fn insert(
     let row = statement(format!(
         "INSERT INTO restore_jobs (id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
          delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, downloaded, \
-         deliveries, created_at, point_in_time) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $14) \
+         deliveries, created_at, point_in_time, resource) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $14, $15) \
          RETURNING {COLUMNS}"
     ))
     .bind(id.to_string())
@@ -197,6 +211,7 @@ async fn insert(
     .bind(to_json(&new.options))
     .bind(now.0)
     .bind(new.delivery.point_in_time().map(|at| to_json(&at)))
+    .bind(resource.as_str())
     .fetch_one(&mut **transaction)
     .await;
     match row {

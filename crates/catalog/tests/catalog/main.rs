@@ -76,6 +76,7 @@ suite![
     restores::what_cannot_be_restored_is_refused,
     restores::a_point_in_time_stays_with_its_restore,
     restores::no_fold_goes_backwards,
+    restores::a_collection_restore_is_listed_with_its_kind_and_tells_of_each_collection,
     jobs::oldest_first_and_by_kind,
     jobs::an_expired_lease_is_taken_over_with_its_checkpoint,
     jobs::an_item_that_kills_its_workers_is_given_up,

@@ -1,13 +1,15 @@
 //! Restore jobs, one at a time; see `races` for many.
 
 use catalog::{
-    Catalog, Conflict, Delivery, Error, Outcome, PROJECT_DOWNLOADS_MAX, Page, RestoreFilter, Snapshot,
+    Catalog, CollectionFilter, CollectionSums, Conflict, Delivery, Error, Outcome, PROJECT_DOWNLOADS_MAX,
+    Page, RestoreFilter, RestoredCollection, Snapshot,
 };
 use model::{
     ClusterTime,
+    collection_restore::CollectionStep,
     id::{DeploymentId, RestoreJobId, SnapshotId},
     job::{Directive, JobState, Work},
-    restore::{CancelRefusal, DeliveryType, RestoreState},
+    restore::{CancelRefusal, DeliveryType, RestoreResource, RestoreState},
     timeline::PointInTime,
 };
 use serde_json::json;
@@ -48,7 +50,7 @@ pub(crate) async fn a_restore_is_finished_only_through_a_cut_over(catalog: Catal
     );
     let listing = catalog
         .restores()
-        .list(RestoreFilter { deployment_id: snapshot.deployment_id }, Page::default())
+        .list(RestoreFilter { deployment_id: snapshot.deployment_id, resource: None }, Page::default())
         .await
         .unwrap();
     assert_eq!((listing.items, listing.total), (vec![done], Some(1)));
@@ -75,7 +77,7 @@ pub(crate) async fn a_target_takes_one_restore_at_a_time(catalog: Catalog) {
     let second = catalog.restores().request(into(snapshot.deployment_id), at(8)).await.unwrap();
     let listing = catalog
         .restores()
-        .list(RestoreFilter { deployment_id: snapshot.deployment_id }, Page::default())
+        .list(RestoreFilter { deployment_id: snapshot.deployment_id, resource: None }, Page::default())
         .await
         .unwrap();
     assert_eq!(
@@ -299,7 +301,7 @@ pub(crate) async fn no_fold_goes_backwards(catalog: Catalog) {
         let refused = catalog.restores().request(new, self::at(1)).await;
         assert!(matches!(refused, Err(Error::Illegal(ref e)) if e.machine == "snapshot"), "{refused:?}");
     }
-    let filter = RestoreFilter { deployment_id: target };
+    let filter = RestoreFilter { deployment_id: target, resource: None };
     assert_eq!(catalog.restores().list(filter, Page::default()).await.unwrap().items, []);
 }
 
@@ -322,4 +324,100 @@ pub(crate) async fn what_cannot_be_restored_is_refused(catalog: Catalog) {
     let nowhere = support::new_restore(&done, Delivery::Automated { target: removed.id });
     let missing = catalog.restores().request(nowhere, at(7)).await;
     assert!(matches!(missing, Err(Error::NotFound { what: "deployment", .. })), "{missing:?}");
+}
+
+fn collection(ordinal: u64, source: &str, target: &str) -> RestoredCollection {
+    RestoredCollection {
+        ordinal,
+        source: source.to_owned(),
+        target: target.to_owned(),
+        effective_target: format!("{target}_restored"),
+        step: CollectionStep::Waiting,
+        documents_total: 100,
+        documents_done: 0,
+        error: None,
+    }
+}
+
+pub(crate) async fn a_collection_restore_is_listed_with_its_kind_and_tells_of_each_collection(
+    catalog: Catalog,
+) {
+    let snapshot = source(&catalog).await;
+    let delivery = Delivery::Automated { target: snapshot.deployment_id };
+    let whole = support::request_restore(&catalog, &snapshot, at(1)).await;
+    catalog.restores().request_cancel(whole.id, at(2)).await.unwrap().unwrap();
+    let new = support::new_restore(&snapshot, delivery);
+    let resource = RestoreResource::CollectionRestoreJob;
+    let part = catalog.restores().request_as(resource, new, at(3)).await.unwrap();
+    assert_eq!((whole.resource, part.resource), (RestoreResource::RestoreJob, resource));
+    for (resource, expected) in [
+        (None, vec![part.id, whole.id]),
+        (Some(RestoreResource::RestoreJob), vec![whole.id]),
+        (Some(RestoreResource::CollectionRestoreJob), vec![part.id]),
+    ] {
+        let filter = RestoreFilter { deployment_id: snapshot.deployment_id, resource };
+        let listing = catalog.restores().list(filter, Page::default()).await.unwrap();
+        assert_eq!(listing.items.iter().map(|job| job.id).collect::<Vec<_>>(), expected);
+        assert_eq!(listing.total, Some(expected.len() as u64));
+    }
+
+    let lease = support::claim(&catalog, "w", at(4)).await;
+    let restores = catalog.restores();
+    let all = CollectionFilter::default();
+    assert_eq!(restores.collections(part.id, &all, Page::default()).await.unwrap().total, Some(0));
+    assert!(restores.collection_sums(&[part.id, whole.id]).await.unwrap().is_empty());
+    restores.begin_collections(&lease, &[collection(0, "a.gone", "a.gone")]).await.unwrap();
+    // More than one statement takes, and those of an earlier attempt are forgotten.
+    let mut lines: Vec<_> = (0..120).map(|n| collection(n, &format!("a.c{n:03}"), "b.x")).collect();
+    lines[119].step = CollectionStep::Unsupported;
+    restores.begin_collections(&lease, &lines).await.unwrap();
+    let second = restores.collections(part.id, &all, Page::new(2, 50)).await.unwrap();
+    assert_eq!((second.items.as_slice(), second.total), (&lines[50..100], Some(120)));
+    lines[7] = RestoredCollection {
+        step: CollectionStep::IndexesFailed,
+        documents_done: 60,
+        documents_total: 70,
+        error: Some("no \0 index".to_owned()),
+        ..lines[7].clone()
+    };
+    lines[8] = RestoredCollection { step: CollectionStep::Staged, documents_done: 100, ..lines[8].clone() };
+    restores.tell_collections(&lease, &lines[7..9]).await.unwrap();
+    lines[7].error = Some("no \u{fffd} index".to_owned());
+    let only = |steps: Option<Vec<CollectionStep>>, source: Option<&str>, target: Option<&str>| {
+        CollectionFilter { steps, source: source.map(str::to_owned), target: target.map(str::to_owned) }
+    };
+    for (filter, expected) in [
+        (only(Some(vec![CollectionStep::IndexesFailed, CollectionStep::Staged]), None, None), &lines[7..9]),
+        (only(Some(vec![CollectionStep::Staged]), Some("a.c008"), Some("b.x")), &lines[8..9]),
+        (only(None, Some("a.c008"), None), &lines[8..9]),
+        (only(Some(vec![]), None, None), &[]),
+        (only(None, Some("a.c008"), Some("b.y")), &[]),
+    ] {
+        let found = restores.collections(part.id, &filter, Page::default()).await.unwrap();
+        assert_eq!(
+            (found.items.as_slice(), found.total),
+            (expected, Some(expected.len() as u64)),
+            "{filter:?}"
+        );
+    }
+    let sums = restores.collection_sums(&[whole.id, part.id]).await.unwrap();
+    let expected = CollectionSums {
+        told: 120,
+        documents_total: 118 * 100 + 70,
+        documents_done: 160,
+        documents_in_place: 0,
+        indexes_failed: 1,
+        indexing: 0,
+        indexed: 1,
+        restored: 119,
+    };
+    assert_eq!(sums.into_iter().collect::<Vec<_>>(), [(part.id, expected)]);
+
+    // Who lost the lease tells nothing.
+    catalog.jobs().release(&lease, at(5)).await.unwrap();
+    let late = restores.tell_collections(&lease, &lines[..1]).await;
+    assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
+    let late = restores.begin_collections(&lease, &[]).await;
+    assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
+    assert_eq!(restores.collections(part.id, &all, Page::default()).await.unwrap().total, Some(120));
 }

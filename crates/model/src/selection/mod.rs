@@ -219,7 +219,7 @@ impl Selection {
     }
 
     /// What it is called at its destination; nothing for stored functions that would get another name.
-    fn destination(&self, name: &Name) -> Option<Name> {
+    pub fn destination(&self, name: &Name) -> Option<Name> {
         let renames = self.renames.iter().filter(|rename| rename.from().matches(name));
         match renames.max_by_key(|rename| rename.weight()) {
             Some(rename) => rename.apply(name),

@@ -40,7 +40,7 @@ impl Name {
     }
 
     /// Why no server holds anything under this name; nothing when one may. Of a time series its buckets have to fit too.
-    pub(super) fn is_bad(&self, is_series: bool) -> Option<&'static str> {
+    pub(crate) fn is_bad(&self, is_series: bool) -> Option<&'static str> {
         let Self { db, collection } = self;
         let prefix = if is_series { BUCKETS.len() } else { 0 };
         if is_bad_database(db) {
@@ -102,6 +102,16 @@ impl Pattern {
             }
     }
 
+    /// What means this one alone.
+    pub fn just(name: &Name) -> Self {
+        Self { db: name.db.clone(), text: name.collection.clone(), is_open: false }
+    }
+
+    /// What means everything in a database.
+    pub fn all_of(db: &str) -> Self {
+        Self { db: db.to_owned(), text: String::new(), is_open: true }
+    }
+
     /// The one that it means, if it means only one.
     pub fn one(&self) -> Option<Name> {
         (!self.is_open).then(|| Name::new(&self.db, &self.text))
@@ -125,7 +135,7 @@ impl Pattern {
     }
 
     /// What can be selected: not what belongs to the server, and nothing by the name under which it is stored.
-    pub(super) fn to_select(text: &str) -> Result<Self, SelectionError> {
+    pub(crate) fn to_select(text: &str) -> Result<Self, SelectionError> {
         let pattern: Self = text.parse()?;
         let refuse = |why: &str| Err(SelectionError::of(text, why));
         let name = pattern.text.as_str();
@@ -227,7 +237,7 @@ pub struct Rename {
 
 impl Rename {
     /// From what to what. Either both name one, or both end in `*`.
-    pub(super) fn parse(from: &str, to: &str) -> Result<Self, SelectionError> {
+    pub(crate) fn parse(from: &str, to: &str) -> Result<Self, SelectionError> {
         let said = format!("{from}={to}");
         let refuse = |why: &str| Err(SelectionError::of(&said, why));
         let from = Pattern::to_select(from)?;

@@ -8,6 +8,7 @@ mod restore_support;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod restore_collections;
 mod restore_point_in_time;
 mod restore_rewind;
 mod restore_selected;

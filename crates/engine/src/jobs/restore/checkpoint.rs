@@ -36,6 +36,9 @@ pub(crate) struct Checkpoint {
     /// What that took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fold: Option<FoldTold>,
+    /// Under which names things are put beside what is there, by their names in the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) names: Option<BTreeMap<String, String>>,
     /// Whether it is a rewind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rewind: Option<Decision>,

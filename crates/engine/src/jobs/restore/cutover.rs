@@ -88,7 +88,7 @@ async fn rename_all(ctx: &JobContext, job: &Restore, state: &Checkpoint) -> Resu
             }
         };
         match renamed {
-            Ok(()) => {}
+            Ok(()) => job.told.in_place(item),
             Err(Error::NamespaceNotFound(_)) if !state.loaded.contains_key(&item.ns.to_string()) => {
                 tracing::warn!(namespace = %item.ns, "the staging collection of {} is gone; it is loaded in place", item.ns);
                 lost.push(item.clone());

@@ -8,6 +8,7 @@ use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use history::ContentSum;
+use model::collection_restore::CollectionStep;
 use mongo::{
     Error, Namespace, time,
     write::{
@@ -166,6 +167,7 @@ impl Loads {
     }
 
     async fn load_once(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Staged, Trouble> {
+        self.job.told.loading(item);
         let parked = self.create(item, into).await?;
         crash::point("restore.load.after-create");
         let options = LoadOptions {
@@ -284,6 +286,7 @@ impl Loads {
                 }
             }
             counted.add(&entry);
+            self.job.told.counted(item, of_segment.documents);
             content.merge(&of_segment);
             done += 1;
             self.ctx.services().probe("restore.segment-loaded", &item.ns.to_string()).await;
@@ -317,6 +320,20 @@ impl Loads {
     /// Reads a loaded collection back, and tells how it differs from what the item tells by then.
     pub(crate) async fn prove(&self, item: &Item, into: &Namespace) -> Result<Option<String>, JobError> {
         self.patiently(&item.ns, || self.difference(&item.entry.content, into)).await
+    }
+
+    /// Notes that a collection failed, and not only stopped because another one did.
+    pub(crate) fn told_failure<T>(
+        &self,
+        item: &Item,
+        step: CollectionStep,
+        done: Result<T, JobError>,
+    ) -> Result<T, JobError> {
+        done.inspect_err(|error| {
+            if !self.halt.is_cancelled() {
+                self.job.told.failed(item, step, error);
+            }
+        })
     }
 
     /// Does what changes nothing, again when it fails for a reason that passes, such as an election.

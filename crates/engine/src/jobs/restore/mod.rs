@@ -13,6 +13,7 @@
 mod ahead;
 mod beside;
 mod checkpoint;
+mod collections;
 mod cutover;
 mod errors;
 mod fence;
@@ -138,6 +139,8 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     }
     // Of this attempt, or of one that died before it could.
     fence::lift(ctx, &job).await?;
+    job.told.all_in_place(&job.items, &state);
+    job.told.tell(ctx).await?;
     state.cut_over_ended_ms.get_or_insert(ctx.now().0);
     ctx.services().probe("restore.lifted", &job.job).await;
     let proof = prove::prove(ctx, &job, &mut state).await?;
@@ -161,6 +164,9 @@ async fn switch(
     let memory = rewind::memory(ctx, state).await?;
     let (fence, since) = fence::raise(ctx, job).await?;
     let switched = switch_behind(ctx, job, state, &fence, since, memory, known).await;
+    if switched.is_err() && ctx.holds_lease() {
+        job.told.tell(ctx).await?;
+    }
     crash::point("restore.cutover.before-lift");
     // Not when the lease is lost: then the block is the business of whoever goes on.
     if switched.is_err() && ctx.holds_lease() {

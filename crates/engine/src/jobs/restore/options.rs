@@ -1,6 +1,6 @@
 //! What a restore job was asked for beyond snapshot and target.
 
-use model::Selection;
+use model::{CollectionRestore, Selection};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::JobError;
@@ -33,6 +33,9 @@ pub struct RestoreOptions {
     /// What of the state is restored, and as what; everything when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
+    /// The same as Atlas has it asked for; the selection is made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection_restore: Option<CollectionRestore>,
 }
 
 impl Default for RestoreOptions {
@@ -47,6 +50,7 @@ impl Default for RestoreOptions {
             rewind: RewindMode::Auto,
             plan_only: false,
             selection: None,
+            collection_restore: None,
         }
     }
 }
@@ -94,12 +98,21 @@ impl RestoreOptions {
     /// # Errors
     /// [`JobError::Failed`] when an option has a value that it cannot have.
     pub fn read(options: Option<&serde_json::Value>) -> Result<Self, JobError> {
-        let options = match options {
+        let mut options = match options {
             None | Some(serde_json::Value::Null) => Self::default(),
             Some(value) => Self::deserialize(value).map_err(|e| {
                 JobError::failed_by("the options of the restore job are not valid; create it again", e)
             })?,
         };
+        if let Some(asked) = &options.collection_restore {
+            if options.selection.is_some() || options.in_place {
+                return Err(JobError::failed(
+                    "the restore job has databases and collections, and a selection or the option inPlace beside them; \
+                     create it again without one of the two",
+                ));
+            }
+            options.selection = Some(asked.selection().clone());
+        }
         if options.with_users && options.selection.is_some() {
             return Err(JobError::failed(
                 "users and roles are restored with everything else only, and the restore job has a selection; create \

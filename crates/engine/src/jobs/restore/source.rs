@@ -11,6 +11,7 @@ use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName, Totals};
 use super::{
     RestoreOptions,
     checkpoint::Checkpoint,
+    collections::{self, Chosen, Told},
     pace::Pace,
     plan::{self, Removals, Wanted, Way},
     point_in_time,
@@ -43,6 +44,8 @@ pub(crate) struct Restore {
     pub(crate) job: String,
     /// Asked before documents are written to the target.
     pub(crate) pace: Pace,
+    /// What the catalog is told of each collection.
+    pub(crate) told: Told,
 }
 
 /// One collection, view or time series of the snapshot.
@@ -82,7 +85,11 @@ impl Restore {
         };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
         let items = (0..).zip(entries).map(|(ordinal, entry)| Item::new(ordinal, entry)).collect();
-        let Picked { items, left_out } = selected::pick(items, options.selection.as_ref(), &row, &manifest)?;
+        let chosen = match &options.collection_restore {
+            Some(asked) => collections::choose(ctx, asked, items, &row, &manifest).await?,
+            None => selected::pick(items, options.selection.as_ref(), &row, &manifest)?.into(),
+        };
+        let Chosen { picked: Picked { mut items, left_out }, not_restored } = chosen;
         let target =
             row.target.as_ref().ok_or_else(|| JobError::failed("the restore job names no target"))?;
         let connected = connect(ctx.services(), target.deployment_id).await;
@@ -97,7 +104,12 @@ impl Restore {
         observed::warn_if_untested(ctx, &deployment).await?;
         let job = ctx.lease().job_id.to_string();
         let pace = Pace::new(&target, &deployment);
-        Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace })
+        let mut told = Told::default();
+        if let Some(asked) = &options.collection_restore {
+            collections::put_beside(asked, &mut items, &deployment, &target, state).await?;
+            told = collections::tell(ctx, asked, &items, not_restored).await?;
+        }
+        Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace, told })
     }
 
     /// The items that go one way, in the manifest's order.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use bson::rawdoc;
 use history::{Malformed, raw};
+use model::IndexStrategy;
 
 const DOCUMENT: u8 = 0x03;
 /// Indexes of the first version cannot have a collation, nor say that they have none.
@@ -21,6 +22,22 @@ pub(crate) fn to_build<'a>(options: &[u8], specs: &'a [Vec<u8>]) -> Result<Cow<'
         return Ok(Cow::Borrowed(specs));
     }
     specs.iter().map(|spec| if says_enough(spec)? { Ok(spec.clone()) } else { simple(spec) }).collect()
+}
+
+/// Those of a collection's indexes that are wanted. The one on `_id` comes with the collection, and so does the one by which a
+/// collection is clustered.
+pub(crate) fn of_strategy(strategy: IndexStrategy, mut specs: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let has = |spec: &[u8], option| !matches!(raw::field(spec, option), Ok(None));
+    match strategy {
+        IndexStrategy::All => {}
+        IndexStrategy::None => specs.retain(|spec| is_id(spec) || has(spec, "clustered")),
+        IndexStrategy::AllExceptTtl => specs.retain(|spec| !has(spec, "expireAfterSeconds")),
+    }
+    specs
+}
+
+fn is_id(spec: &[u8]) -> bool {
+    matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME)
 }
 
 /// The name of an index.
@@ -48,7 +65,6 @@ pub(crate) fn any_unique(specs: &[Vec<u8>]) -> bool {
 
 /// How many indexes there are beside the one on `_id`.
 pub(crate) fn count_beside_id(specs: &[Vec<u8>]) -> usize {
-    let is_id = |spec: &Vec<u8>| matches!(raw::field(spec, "name"), Ok(Some(name)) if name.value == ID_NAME);
     specs.iter().filter(|spec| !is_id(spec)).count()
 }
 
@@ -97,6 +113,24 @@ mod tests {
         let other = rawdoc! {"v": 2_i32, "key": {"_id": "hashed"}, "name": "_id_hashed"}.into_bytes();
         assert!(!any_beside_id(&[]) && !any_beside_id(std::slice::from_ref(&id)));
         assert!(any_beside_id(&[id, other]));
+    }
+
+    #[test]
+    fn a_strategy_keeps_what_a_collection_cannot_be_without() {
+        let id = rawdoc! {"v": 2_i32, "key": {"_id": 1_i32}, "name": "_id_"}.into_bytes();
+        let plain = rawdoc! {"v": 2_i32, "key": {"a": 1_i32}, "name": "expireAfterSeconds"}.into_bytes();
+        let expiring =
+            rawdoc! {"v": 2_i32, "key": {"t": 1_i32}, "name": "t", "expireAfterSeconds": 0_i32}.into_bytes();
+        let clustered =
+            rawdoc! {"v": 2_i32, "key": {"_id": 1_i32}, "name": "mine", "unique": true, "clustered": true}
+                .into_bytes();
+        let of = |strategy, specs: &[&Vec<u8>]| {
+            of_strategy(strategy, specs.iter().map(|spec| (*spec).clone()).collect())
+        };
+        let all = [&id, &plain, &expiring, &clustered];
+        assert_eq!(of(IndexStrategy::All, &all).len(), 4);
+        assert_eq!(of(IndexStrategy::None, &all), [id.clone(), clustered.clone()]);
+        assert_eq!(of(IndexStrategy::AllExceptTtl, &all), [id, plain, clustered]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use model::collection_restore::CollectionStep;
 use mongo::write::{ConnectionPool, collections};
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
@@ -179,7 +180,16 @@ async fn load(
                 begun += 1;
             }
         }
-        let Some(ended) = running.join_next().await else { break };
+        let ended = tokio::select! {
+            ended = running.join_next() => ended,
+            error = job.told.keep_telling(ctx) => {
+                failure.get_or_insert(error);
+                loads.halt.cancel();
+                budgets.close();
+                continue;
+            }
+        };
+        let Some(ended) = ended else { break };
         let done = ended.unwrap_or_else(|e| {
             Err(JobError::failed_by("a bug in Ebbtide stopped the load of a collection", e))
         });
@@ -187,6 +197,9 @@ async fn load(
             Ok(Step::Loaded(item, staged)) => {
                 loading -= 1;
                 unproved.iter_mut().filter(|other| other.ns == item.ns).for_each(|other| staged.tell(other));
+                let mut told = item.clone();
+                staged.tell(&mut told);
+                job.told.loaded(&told, has_indexes(&item));
                 if !has_indexes(&item) {
                     begun -= 1;
                     note(ctx, state, &item, staged, destination, &mut saved).await
@@ -197,6 +210,7 @@ async fn load(
             }
             Ok(Step::Indexed(item, staged)) => {
                 begun -= 1;
+                job.told.staged(&item);
                 note(ctx, state, &item, staged, destination, &mut saved).await
             }
             Ok(Step::Proved(item, difference)) => {
@@ -214,8 +228,21 @@ async fn load(
         }
     }
     match failure {
-        Some(error) => Err(error),
-        None => ctx.checkpoint(state).await.map(|()| proof),
+        Some(error) => {
+            // Which one it was is worth knowing, and the failure is worth more.
+            if let Err(hindrance) = job.told.tell(ctx).await {
+                let hindrance = hindrance.full_text();
+                tracing::warn!(
+                    error = hindrance,
+                    "the catalog cannot be told which collection failed: {hindrance}"
+                );
+            }
+            Err(error)
+        }
+        None => {
+            job.told.tell(ctx).await?;
+            ctx.checkpoint(state).await.map(|()| proof)
+        }
     }
 }
 
@@ -276,6 +303,11 @@ async fn still_to_do(
         if known.is_some() && known == there && told {
             ctx.progress().add(item.entry.documents, item.entry.bytes);
             ctx.progress().collection_done();
+            let mut told = item.clone();
+            if let Some(staged) = destination.done(state).get(&name) {
+                staged.tell(&mut told);
+            }
+            job.told.loaded(&told, false);
         } else {
             destination.done_mut(state).remove(&name);
             waiting.push(item);
@@ -294,7 +326,8 @@ async fn load_one(
     let permit = loads.ctx.or_stop(permit).await?;
     let _permit = permit.map_err(|_| load::halted())?;
     loads.ctx.progress().message(format!("loading {}", item.ns));
-    let staged = loads.load(&item, &into, destination == Destination::Place).await?;
+    let loaded = loads.load(&item, &into, destination == Destination::Place).await;
+    let staged = loads.told_failure(&item, CollectionStep::Failed, loaded)?;
     Ok(Step::Loaded(item, staged))
 }
 
@@ -309,13 +342,15 @@ async fn index_one(
     let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_many_owned(builds)).await?;
     let _permit = permit.map_err(|_| load::halted())?;
     loads.ctx.progress().message(format!("building the indexes of {}", item.ns));
-    staged.parked.extend(loads.index(&item, &destination.of(&loads.job, &item)).await?);
+    let indexed = loads.index(&item, &destination.of(&loads.job, &item)).await;
+    staged.parked.extend(loads.told_failure(&item, CollectionStep::IndexesFailed, indexed)?);
     Ok(Step::Indexed(item, staged))
 }
 
 async fn prove_one(loads: Arc<Loads>, item: Item) -> Result<Step, JobError> {
     loads.ctx.progress().message(format!("reading back {}", item.ns));
-    let difference = loads.prove(&item, &Destination::Staging.of(&loads.job, &item)).await?;
+    let proved = loads.prove(&item, &Destination::Staging.of(&loads.job, &item)).await;
+    let difference = loads.told_failure(&item, CollectionStep::Failed, proved)?;
     Ok(Step::Proved(item, difference))
 }
 

@@ -11,9 +11,11 @@ use super::{
 };
 use crate::lease::JobError;
 
-/// Whether nothing may stand at the destination of an item.
+/// Whether nothing may stand at the destination of an item: under another name than its own, and in a collection restore that
+/// is to make everything new, under its own name too.
 pub(crate) fn must_be_free(job: &Restore, item: &Item) -> bool {
-    item.ns != item.from && !job.options.selection.as_ref().is_some_and(|selection| selection.overwrites())
+    let may_replace = job.options.selection.as_ref().is_some_and(|selection| selection.overwrites());
+    !may_replace && (item.ns != item.from || job.options.collection_restore.is_some())
 }
 
 /// Whether everything is restored beside what is there.

@@ -624,6 +624,14 @@ Examples:
         /// The restore job.
         job: String,
     },
+    /// Show how far each collection of a collection restore job of the Atlas API is.
+    #[command(after_help = "Example:\n  ebbtide restore collections orders 68a9… --project 68a7…")]
+    Collections {
+        #[command(flatten)]
+        target: Target,
+        /// The collection restore job.
+        job: String,
+    },
     /// Wait until a restore job has ended.
     #[command(after_help = "Example:\n  ebbtide restore watch orders 68a9… --project 68a7…")]
     Watch {

@@ -6,6 +6,7 @@ mod support;
 mod conformance {
     pub mod checker;
     pub mod client;
+    pub mod collections;
     pub mod life;
     pub mod refusals;
     pub mod schedule;

@@ -75,6 +75,24 @@ pub(crate) async fn run(command: Restore, server: &Server, output: Output) -> an
             );
         }
         Restore::Show { target, job } => print::one(output, &client.get(&path(&target, &job)).await?),
+        Restore::Collections { target, job } => {
+            let Target { cluster, project } = &target;
+            let job =
+                format!("/api/atlas/v2/groups/{project}/clusters/{cluster}/collectionRestoreJobs/{job}");
+            let rows = client.list(&format!("{job}/collections")).await?;
+            print::list(
+                output,
+                &rows,
+                &[
+                    ("COLLECTION", |r| print::field(r, "sourceNamespace")),
+                    ("RESTORED AS", |r| print::field(r, "effectiveTargetNamespace")),
+                    ("STATE", |r| print::field(r, "state")),
+                    ("INDEXES", |r| print::field(&r["indexStatus"], "state")),
+                    ("DOCUMENTS", |r| print::field(r, "restoredDocuments")),
+                    ("OF", |r| print::field(r, "totalDocuments")),
+                ],
+            );
+        }
         Restore::Watch { target, job } => return until_ended(&client, &target, &job, output).await,
         Restore::Cancel { target, job } => {
             client.delete(&path(&target, &job)).await?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
-    schedule,
+    collections, schedule,
     world::World,
 };
 use crate::support::text;
@@ -396,6 +396,7 @@ async fn restores_done(world: &mut World, way: &str, taken: &Taken, jobs: &Jobs)
     assert!(done["finishedAt"].is_string() && done["failed"] == false && done["deliveryUrl"] == json!([]));
     let late = "CANNOT_CANCEL_AUTOMATED_RESTORE";
     checker.refused(owner, delete(&atlas(&jobs.automated)), 400, late).await;
+    collections::restored_beside(world, way, &taken.main).await;
     let ready = checker.ok(owner, get(&atlas(&jobs.download)), 200).await;
     assert!(ready["expiresAt"].is_string() && ready.get("finishedAt").is_none());
     let legacy = world.group(&format!("/clusters/main/restoreJobs/{}", jobs.download));

@@ -20,7 +20,11 @@ pub const ONLY_REFUSED: [&str; 8] = [
     "getGroupClusterBackupSnapshotShardedCluster",
 ];
 /// Reads that take more than a role to read.
-const NOT_FOR_READERS: [&str; 15] = [
+const NOT_FOR_READERS: [&str; 19] = [
+    "listGroupClusterCollectionRestoreJobs",
+    "getGroupClusterCollectionRestoreJob",
+    "listGroupClusterCollectionRestoreJobCollections",
+    "getGroupClusterCollectionRestoreJobCollection",
     "listGroupClusterBackupSnapshotDatabases",
     "getGroupClusterBackupSnapshotDatabase",
     "listGroupClusterBackupSnapshotDatabaseCollections",
@@ -286,7 +290,7 @@ impl Case<'_> {
         let vendor = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
         let unknown = self.ask(&target).text(vendor, r#"{"surprise":1}"#);
         self.refused(self.owner(), unknown, 400, "INVALID_ATTRIBUTE").await;
-        let long = format!("{{\"description\":\"{}\"}}", "x".repeat(100_000));
+        let long = format!("{{\"description\":\"{}\"}}", "x".repeat(200_000));
         let ask = self.ask(&target).text("application/json", &long);
         self.refused(self.owner(), ask, 413, "PAYLOAD_TOO_LARGE").await;
     }

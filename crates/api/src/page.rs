@@ -20,6 +20,9 @@ pub(crate) struct PageRequest {
 }
 
 impl PageRequest {
+    /// The first page, as it is without any parameter.
+    pub(crate) const FIRST: Self = Self { number: 1, items: ITEMS_PER_PAGE_DEFAULT, include_count: true };
+
     /// Reads `pageNum`, `itemsPerPage` and `includeCount`.
     pub(crate) fn read(query: &Query) -> Answer<Self> {
         Ok(Self {

@@ -70,8 +70,11 @@ async fn list(call: Call) -> Answer<Reply> {
     require_mode(&call, &deployment)?;
     // Only the jobs of a sharded cluster come in batches, and a replica set is none.
     let empty = batch.is_some() || call.server.state.settings.legacy_mode == LegacyMode::Empty;
-    let (jobs, total) =
-        if empty { (vec![], 0) } else { restore_jobs::listed(&call, &deployment, asked).await? };
+    let (jobs, total) = if empty {
+        (vec![], 0)
+    } else {
+        restore_jobs::listed(&call, &deployment, restore_jobs::RESOURCE, asked).await?
+    };
     let times = cluster_times(&call, &jobs).await?;
     let results = jobs.iter().map(|job| view(&call, &deployment, job, &times)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };

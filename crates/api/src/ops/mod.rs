@@ -5,6 +5,9 @@ mod audit;
 mod checkup;
 mod cluster_details;
 mod clusters;
+mod collection_restore_input;
+mod collection_restore_view;
+mod collection_restores;
 mod contents;
 mod ebbtide;
 mod flex_probe;
@@ -62,6 +65,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         contents::OPERATIONS,
         schedule::OPERATIONS,
         restore_jobs::OPERATIONS,
+        collection_restores::OPERATIONS,
         legacy::OPERATIONS,
         serverless::OPERATIONS,
     ]

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use catalog::{Delivery, Deployment, NewRestore, RestoreJob, Snapshot};
 use model::{
-    DeploymentKind, id::SnapshotId, restore::DeliveryType, role::Action, snapshot::SnapshotState,
+    DeploymentKind,
+    id::SnapshotId,
+    restore::{DeliveryType, RestoreResource},
+    role::Action,
+    snapshot::SnapshotState,
     timeline::PointInTime,
 };
 use serde_json::{Value, json};
@@ -71,13 +75,14 @@ pub(super) async fn create(
     call: &Call,
     source: &Deployment,
     wanted: &Wanted,
+    resource: RestoreResource,
     options: Value,
 ) -> Answer<RestoreJob> {
     let checked = check(call, source, wanted).await?;
     let delivery = checked.delivery();
     let Checked { snapshot, target, point_in_time } = checked;
     let new = NewRestore { snapshot_id: snapshot.id, delivery, options: options.clone() };
-    let job = call.server.state.catalog.restores().request(new, call.server.now()).await;
+    let job = call.server.state.catalog.restores().request_as(resource, new, call.server.now()).await;
     let job = job.map_err(|e| match e {
         // It was completed a moment ago, so it was deleted since.
         catalog::Error::Illegal(_) => Problem::new(Code::CannotStartRestoreJobForDeletedSnapshot),

@@ -76,14 +76,7 @@ pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Answer<Wanted> {
 /// Reads and checks what is left of a body.
 pub(super) fn read(fields: &mut Fields) -> Answer<Wanted> {
     let delivery = fields.text("deliveryType")?;
-    let raw = Raw {
-        snapshot: fields.text("snapshotId")?,
-        cluster: fields.text("targetClusterName")?,
-        project: fields.text("targetGroupId")?,
-        oplog_ts: fields.epoch_seconds("oplogTs")?,
-        oplog_inc: fields.int32("oplogInc")?,
-        point: fields.epoch_seconds("pointInTimeUTCSeconds")?,
-    };
+    let raw = Raw::read(fields, "pointInTimeUTCSeconds")?;
     let delivery = delivery.ok_or_else(|| missing("deliveryType"))?;
     match delivery.parse::<DeliveryType>() {
         Ok(DeliveryType::Automated) => {
@@ -101,8 +94,10 @@ pub(super) fn read(fields: &mut Fields) -> Answer<Wanted> {
     }
 }
 
-/// The fields as they came, typed.
-struct Raw {
+/// The fields that say of which state and into what, as they came, typed.
+pub(super) struct Raw {
+    /// What the field of a second is called.
+    point_name: &'static str,
     snapshot: Option<String>,
     cluster: Option<String>,
     project: Option<String>,
@@ -112,12 +107,34 @@ struct Raw {
 }
 
 impl Raw {
-    fn snapshot(&self) -> Answer<SnapshotId> {
+    /// Takes them out of a body.
+    pub(super) fn read(fields: &mut Fields, point_name: &'static str) -> Answer<Self> {
+        Ok(Self {
+            point_name,
+            snapshot: fields.text("snapshotId")?,
+            cluster: fields.text("targetClusterName")?,
+            project: fields.text("targetGroupId")?,
+            oplog_ts: fields.epoch_seconds("oplogTs")?,
+            oplog_inc: fields.int32("oplogInc")?,
+            point: fields.epoch_seconds(point_name)?,
+        })
+    }
+
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Whether any field of a point in time is there.
+    pub(super) fn has_point(&self) -> bool {
+        self.oplog_ts.is_some() || self.oplog_inc.is_some() || self.point.is_some()
+    }
+
+    pub(super) fn snapshot(&self) -> Answer<SnapshotId> {
         let text = self.snapshot.as_deref().ok_or_else(|| missing("snapshotId"))?;
         text.parse().map_err(|_| invalid("snapshotId"))
     }
 
-    fn target(&self) -> Answer<TargetName> {
+    pub(super) fn target(&self) -> Answer<TargetName> {
         let cluster = self.cluster.as_deref().ok_or_else(|| missing("targetClusterName"))?;
         let project = self.project.as_deref().ok_or_else(|| missing("targetGroupId"))?;
         let shown: String = cluster.chars().take(64).collect();
@@ -128,20 +145,20 @@ impl Raw {
     }
 
     /// The time asked for: by second, or by oplog entry.
-    fn point_in_time(&self) -> Answer<PointInTime> {
+    pub(super) fn point_in_time(&self) -> Answer<PointInTime> {
         let seconds = |name, value: i32| {
             let good = value >= SECONDS_MIN;
             good.then_some(value.unsigned_abs()).ok_or_else(|| invalid(name))
         };
         match (self.oplog_ts, self.oplog_inc, self.point) {
             (None, None, None) => {
-                Err(Problem::new(Code::MissingOneOfAttributes).with("oplogTs").with("pointInTimeUTCSeconds"))
+                Err(Problem::new(Code::MissingOneOfAttributes).with("oplogTs").with(self.point_name))
             }
             (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => Err(Problem::new(Code::InvalidPitRestoreTime)
                 .because("Both are given, and they are not the same.")),
             (Some(_), None, None) => Err(missing("oplogInc")),
             (None, Some(_), None) => Err(missing("oplogTs")),
-            (None, None, Some(point)) => Ok(PointInTime::Second(seconds("pointInTimeUTCSeconds", point)?)),
+            (None, None, Some(point)) => Ok(PointInTime::Second(seconds(self.point_name, point)?)),
             (Some(ts), Some(increment), None) => {
                 let seconds = seconds("oplogTs", ts)?;
                 let increment = u32::try_from(increment).ok().filter(|inc| *inc > 0);

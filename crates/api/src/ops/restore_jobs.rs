@@ -3,7 +3,7 @@
 use catalog::{Deployment, RestoreFilter, RestoreJob};
 use http::Method;
 use model::{
-    restore::{CancelRefusal, DeliveryType},
+    restore::{CancelRefusal, DeliveryType, RestoreResource},
     role::Action,
 };
 use serde_json::json;
@@ -21,6 +21,8 @@ use crate::{
     reply::Reply,
 };
 
+/// Those of Atlas are restore jobs alone: collection restore jobs have lists of their own.
+pub(super) const RESOURCE: Option<RestoreResource> = Some(RestoreResource::RestoreJob);
 const COLLECTION: &str = "/groups/{groupId}/clusters/{clusterName}/backup/restoreJobs";
 const ONE: &str = "/groups/{groupId}/clusters/{clusterName}/backup/restoreJobs/{restoreJobId}";
 
@@ -66,7 +68,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = cluster(&call).await?;
-    let (jobs, total) = listed(&call, &deployment, asked).await?;
+    let (jobs, total) = listed(&call, &deployment, RESOURCE, asked).await?;
     let results = jobs.iter().map(|job| restore_view::atlas(&call, &deployment, job)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
@@ -76,9 +78,10 @@ async fn list(call: Call) -> Answer<Reply> {
 pub(super) async fn listed(
     call: &Call,
     deployment: &Deployment,
+    resource: Option<RestoreResource>,
     asked: PageRequest,
 ) -> Answer<(Vec<RestoreJob>, u64)> {
-    let filter = RestoreFilter { deployment_id: deployment.id, resource: None };
+    let filter = RestoreFilter { deployment_id: deployment.id, resource };
     let listing = call.server.state.catalog.restores().list(filter, catalog_page(asked)).await;
     let listing = listing.map_err(|e| call.server.catalog_problem("list restore jobs", e))?;
     Ok((listing.items, listing.total.unwrap_or_default()))
@@ -87,7 +90,8 @@ pub(super) async fn listed(
 async fn create(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let wanted = restore_input::parse(&call.headers, &call.body)?;
-    let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
+    let job =
+        restore_create::create(&call, &deployment, &wanted, RestoreResource::RestoreJob, json!({})).await?;
     Ok(Reply::object(restore_view::atlas(&call, &deployment, &job)))
 }
 
@@ -99,24 +103,42 @@ async fn get(call: Call) -> Answer<Reply> {
 
 /// The restore job of the path, if it is this deployment's.
 pub(super) async fn one(call: &Call, deployment: &Deployment) -> Answer<RestoreJob> {
+    one_of(call, deployment, RestoreResource::RestoreJob).await
+}
+
+/// The same, of that kind alone.
+pub(super) async fn one_of(
+    call: &Call,
+    deployment: &Deployment,
+    resource: RestoreResource,
+) -> Answer<RestoreJob> {
+    let job = of_any_kind(call, deployment).await?;
+    if job.resource == resource { Ok(job) } else { Err(unknown(call, deployment)) }
+}
+
+fn unknown(call: &Call, deployment: &Deployment) -> Problem {
+    let id = call.params.get("restoreJobId").unwrap_or_default();
+    Problem::new(Code::RestoreJobNotFound).with(id).with(deployment.name.as_str())
+}
+
+/// The same, of whatever kind it is.
+pub(super) async fn of_any_kind(call: &Call, deployment: &Deployment) -> Answer<RestoreJob> {
     let id = call.params.restore_job()?;
     let found = call.server.state.catalog.restores().get(id).await;
     let found = found.map_err(|e| call.server.catalog_problem("read a restore job", e))?;
     let found = found.filter(|job| job.deployment_id == deployment.id);
-    let unknown =
-        || Problem::new(Code::RestoreJobNotFound).with(id.to_string()).with(deployment.name.as_str());
-    found.ok_or_else(unknown)
+    found.ok_or_else(|| unknown(call, deployment))
 }
 
 async fn cancel(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
-    withdraw(&call, &deployment).await
+    let job = one(&call, &deployment).await?;
+    withdraw(&call, &deployment, &job).await
 }
 
-/// Cancels the restore job of the path, if it is not too late. Unlike Atlas, a job that loads into a deployment can be
+/// Cancels a restore job, if it is not too late. Unlike Atlas, a job that loads into a deployment can be
 /// cancelled too, until its cut-over begins: here that is safe.
-pub(super) async fn withdraw(call: &Call, deployment: &Deployment) -> Answer<Reply> {
-    let job = one(call, deployment).await?;
+pub(super) async fn withdraw(call: &Call, deployment: &Deployment, job: &RestoreJob) -> Answer<Reply> {
     let needed = match job.delivery {
         DeliveryType::Automated | DeliveryType::PointInTime => Action::Restore,
         DeliveryType::Download => Action::Download,

@@ -66,15 +66,22 @@ pub(super) fn atlas(call: &Call, deployment: &Deployment, job: &RestoreJob) -> V
 
 /// Adds the point in time in the words in which it was asked for.
 pub(super) fn describe_point_in_time(object: &mut Value, at: PointInTime) {
+    name_point_in_time(object, at, "pointInTimeUTCSeconds");
+    if let PointInTime::Operation(time) = at {
+        // A member that Atlas has beyond the specification stays as it is, when it is there.
+        object["desiredTimestamp"]["date"] = date(time).into();
+        object["desiredTimestamp"]["increment"] = time.increment.into();
+    }
+}
+
+/// The fields in which a point in time is asked for; that of a second has two spellings.
+pub(super) fn name_point_in_time(object: &mut Value, at: PointInTime, point_name: &str) {
     match at {
         PointInTime::Operation(time) => {
             object["oplogTs"] = time.seconds.into();
             object["oplogInc"] = time.increment.into();
-            // A member that Atlas has beyond the specification stays as it is, when it is there.
-            object["desiredTimestamp"]["date"] = date(time).into();
-            object["desiredTimestamp"]["increment"] = time.increment.into();
         }
-        PointInTime::Second(seconds) => object["pointInTimeUTCSeconds"] = seconds.into(),
+        PointInTime::Second(seconds) => object[point_name] = seconds.into(),
     }
 }
 
@@ -125,6 +132,7 @@ pub(super) fn own(
             call.base, job.project_id, deployment.name, job.id
         ))],
         "options": job.options,
+        "resource": job.resource.as_str(),
         "snapshotId": job.snapshot_id.to_string(),
         "state": shown.state.as_str(),
         "timestamp": job.snapshot_completed_at.to_rfc3339(),

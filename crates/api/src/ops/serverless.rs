@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use catalog::{Deployment, SnapshotFilter};
 use http::Method;
-use model::{DeploymentKind, role::Action};
+use model::{DeploymentKind, restore::RestoreResource, role::Action};
 use serde_json::{Value, json};
 
 use super::{
@@ -126,7 +126,7 @@ async fn get(call: Call) -> Answer<Reply> {
 async fn list_jobs(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = instance(&call).await?;
-    let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
+    let (jobs, total) = restore_jobs::listed(&call, &deployment, restore_jobs::RESOURCE, asked).await?;
     let results = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job)).collect();
     Ok(paged(&call, asked, results, total))
 }
@@ -134,7 +134,8 @@ async fn list_jobs(call: Call) -> Answer<Reply> {
 async fn create_job(call: Call) -> Answer<Reply> {
     let deployment = instance(&call).await?;
     let wanted = restore_input::parse(&call.headers, &call.body)?;
-    let job = restore_create::create(&call, &deployment, &wanted, json!({})).await?;
+    let job =
+        restore_create::create(&call, &deployment, &wanted, RestoreResource::RestoreJob, json!({})).await?;
     Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)))
 }
 

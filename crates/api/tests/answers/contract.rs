@@ -276,7 +276,7 @@ async fn a_body_beyond_the_limit_is_refused_and_the_server_lives() {
     let request = Request::new("POST", &path)
         .header("Accept", ACCEPT)
         .header("Authorization", &http::answer(&app.owner, "POST", &path, &nonce, 1))
-        .body("application/json", vec![b' '; 70_000]);
+        .body("application/json", vec![b' '; 140_000]);
     app.plain(request).await.refused(413, "PAYLOAD_TOO_LARGE");
     app.get("/api/atlas/v2").await.expect(200);
     app.stop().await;

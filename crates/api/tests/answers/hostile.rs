@@ -11,7 +11,7 @@ use model::{DeploymentKind, role::Role};
 use serde_json::json;
 
 /// Largest body that is looked at, as the server says it.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_BYTES_MAX: usize = 128 * 1024;
 
 /// A connection on which the owner's digest nonce is used again and again.
 struct Session<'a> {

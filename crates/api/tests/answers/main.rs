@@ -7,6 +7,7 @@
 mod common;
 
 mod authentication;
+mod collection_restores;
 mod connection_strings;
 mod contents;
 mod contract;

@@ -1,7 +1,11 @@
 //! Restore jobs as they are: state, progress, error, receipt; and restores with choices that Atlas does not have.
 
 use http::Method;
-use model::{Selection, outage, restore::DeliveryType, role::Action};
+use model::{
+    Selection, outage,
+    restore::{DeliveryType, RestoreResource},
+    role::Action,
+};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
@@ -87,7 +91,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = any(&call, call.params.cluster()).await?;
-    let (jobs, total) = restore_jobs::listed(&call, &deployment, asked).await?;
+    let (jobs, total) = restore_jobs::listed(&call, &deployment, None, asked).await?;
     let results = jobs.iter().map(|job| restore_view::own(&call, &deployment, job, None)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
@@ -109,7 +113,8 @@ async fn create(call: Call) -> Answer<Reply> {
         let checked = restore_create::check(&call, &deployment, &wanted).await?;
         return Ok(Reply::object(plan(&checked, &wanted, options)));
     }
-    let job = restore_create::create(&call, &deployment, &wanted, options).await?;
+    let job =
+        restore_create::create(&call, &deployment, &wanted, RestoreResource::RestoreJob, options).await?;
     Ok(Reply::created(restore_view::own(&call, &deployment, &job, None)))
 }
 
@@ -207,7 +212,7 @@ fn options(fields: &mut Fields) -> Answer<Value> {
 
 async fn get(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    let job = restore_jobs::one(&call, &deployment).await?;
+    let job = restore_jobs::of_any_kind(&call, &deployment).await?;
     let work = call.server.state.catalog.jobs().of_subject(&job.id.to_string()).await;
     let work = work.map_err(|e| call.server.catalog_problem("read a work item", e))?;
     Ok(Reply::object(restore_view::own(&call, &deployment, &job, work.as_ref())))
@@ -215,5 +220,6 @@ async fn get(call: Call) -> Answer<Reply> {
 
 async fn cancel(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    restore_jobs::withdraw(&call, &deployment).await
+    let job = restore_jobs::of_any_kind(&call, &deployment).await?;
+    restore_jobs::withdraw(&call, &deployment, &job).await
 }

@@ -23,6 +23,7 @@ pub mod location;
 pub mod manifest;
 mod name;
 mod object;
+mod outlet;
 mod pool;
 mod recycle;
 pub mod segment;
@@ -45,6 +46,7 @@ pub use manifest::{
 };
 pub use name::{ObjectKind, ObjectName, VaultId};
 pub use object::SealedObject;
+pub use outlet::{Outlet, OutletError};
 pub use pool::Pool;
 pub use segment::{Draft, Order, Segment, SegmentBuilder, SegmentEntry};
 pub use slice::{

@@ -94,21 +94,24 @@ impl Store {
 
     /// Stores an object; durable on return. An object of that name is replaced as a whole.
     pub(crate) async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.put_as(&Path::from(path), bytes).await
+    }
+
+    /// The same, for a name of which nothing is encoded any more.
+    pub(crate) async fn put_as(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        let place: Path = self.prefix.parts().chain(path.parts()).collect();
+        let failed = |e| self.error("write", path.as_ref(), e);
         #[cfg(any(test, feature = "testing"))]
         let bytes = match self.faults.on_put(bytes) {
             (Some(bytes), None) => bytes,
             (torn, failure) => {
                 if let Some(torn) = torn {
-                    self.store
-                        .put(&self.path(path), torn.into())
-                        .await
-                        .map_err(|e| self.error("write", path, e))?;
+                    self.store.put(&place, torn.into()).await.map_err(failed)?;
                 }
-                return failure.map_or(Ok(()), |e| Err(self.error("write", path, e)));
+                return failure.map_or(Ok(()), |e| Err(failed(e)));
             }
         };
-        let put = self.store.put(&self.path(path), bytes.into()).await;
-        put.map(drop).map_err(|e| self.error("write", path, e))
+        self.store.put(&place, bytes.into()).await.map(drop).map_err(failed)
     }
 
     /// Reads an object, or a range of it that may reach past its end.

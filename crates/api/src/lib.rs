@@ -38,6 +38,7 @@ pub use auth::{
 };
 pub use contents::{Contents, ContentsError};
 pub use error::{Code, Problem};
+pub use model::organization::Organization;
 pub use past::{
     DefinitionChange, DifferenceOf, DocumentAt, DocumentChange, DocumentChanges, Past, PastDifference,
     PastDocument, PastError, PastVersion, PastVersions, VersionsOf,
@@ -46,7 +47,7 @@ pub use rate::{Bucket, RateLimits};
 pub use router::{Served, operations, router};
 pub use serve::{ServeError, serve};
 pub use state::{
-    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode, Organization,
+    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode,
     PURPOSE_DOWNLOAD_TOKEN, PURPOSE_HA1, PURPOSE_URI, Quirks, Registrar, Secret, SecretError, SecretOpener,
     Settings, State, UNTESTED_VERSION,
 };

@@ -1,11 +1,11 @@
 //! What the server is given: the catalog, the sealed secrets, the archives, the clock. Everything that
 //! reaches outside this crate comes through here, so that tests can stand in for it.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
-use model::{DeploymentKind, WallTime};
+use model::{DeploymentKind, WallTime, export::PlaceName, organization::Organization};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -159,22 +159,6 @@ pub struct Quirks {
     pub null_desired_timestamp: bool,
 }
 
-/// The one organization that all projects of a server belong to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Organization {
-    /// 24 hexadecimal digits.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Default for Organization {
-    fn default() -> Self {
-        Self { id: "5ebb71de0000000000000001".to_owned(), name: "Ebbtide".to_owned() }
-    }
-}
-
 /// An hour, as Atlas gives a download link.
 pub const DOWNLOAD_TTL_MS: i64 = 60 * 60 * 1000;
 
@@ -193,6 +177,8 @@ pub struct Settings {
     pub download_ttl_ms: i64,
     /// The organization.
     pub organization: Organization,
+    /// The places that the workers may export snapshots to.
+    pub export_places: BTreeSet<PlaceName>,
     /// Version of the server, told in `X-MongoDB-Service-Version`.
     pub server_version: String,
     /// Commit it was built from.
@@ -208,6 +194,7 @@ impl Default for Settings {
             quirks: Quirks::default(),
             download_ttl_ms: DOWNLOAD_TTL_MS,
             organization: Organization::default(),
+            export_places: BTreeSet::new(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             git_hash: "unknown".to_owned(),
         }

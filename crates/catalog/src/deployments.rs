@@ -10,7 +10,7 @@ use sqlx::{Any, Transaction, any::AnyRow, query};
 use crate::{
     Catalog, Conflict, Error, Listing, Obligation, Page, Result, Sealed,
     error::{is_duplicate, is_orphan},
-    new_id, obligations,
+    exports, new_id, obligations,
     row::{Columns, statement, to_json},
     schedules, timelines,
 };
@@ -237,7 +237,7 @@ impl Deployments<'_> {
     }
 
     /// Removes a deployment: its connection string and its schedule are forgotten, its snapshots stay. Its timeline ends,
-    /// and it is not recorded any more.
+    /// it is not recorded any more, and what is exported of it is cancelled.
     ///
     /// # Errors
     /// [`crate::Conflict::DeploymentBusy`] while a snapshot or restore of it is queued or running,
@@ -287,6 +287,7 @@ impl Deployments<'_> {
         }
         timelines::end_of_removed(&mut transaction, id, now).await?;
         schedules::forget(&mut transaction, id).await?;
+        exports::cancel_of_removed(&mut transaction, id, now).await?;
         // Of ended jobs, since no other is left.
         let left = obligations::take_all(&mut transaction, id).await?;
         may_forget(&left)?;

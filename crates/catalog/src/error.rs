@@ -81,6 +81,12 @@ pub enum Conflict {
         /// [`crate::PROJECT_DOWNLOADS_MAX`].
         limit: u32,
     },
+    /// The snapshot has an export that is queued or under way.
+    #[error("an export of this snapshot is queued or under way; wait until it ends")]
+    SnapshotExporting,
+    /// An export to the bucket is queued or under way.
+    #[error("an export to this bucket is queued or under way; wait until it ends")]
+    BucketInUse,
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,

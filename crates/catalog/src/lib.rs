@@ -12,7 +12,7 @@
 //!   state machines of the model (see `transition`), so that SQL cannot disagree with Rust.
 //! * Whatever a worker writes stands in one transaction behind a check of its lease epoch that also locks the
 //!   row of the job (or capture): who lost the lease changes nothing, whatever the interleaving.
-//! * Locks are taken in one order: deployment, capture, job, subject, timeline, slices, objects.
+//! * Locks are taken in one order: deployment, export bucket, capture, job, subject, timeline, slices, objects.
 
 mod audit;
 mod collector;
@@ -21,6 +21,7 @@ mod database;
 mod defects;
 mod deployments;
 mod error;
+mod exports;
 mod import;
 mod jobs;
 mod live_checks;
@@ -48,6 +49,7 @@ pub use credentials::{Credential, CredentialKind, Credentials, Grant, NewCredent
 pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};
 pub use error::{Conflict, Error, Result};
+pub use exports::{ExportBucket, ExportBuckets, ExportJob, Exports, NewExport, NewExportBucket};
 pub use jobs::{ATTEMPTS_MAX, Completion, Job, Jobs, Lease, Outcome};
 pub use live_checks::{LiveChecks, LiveLease, LivePlace, LiveRound};
 pub use objects::{ObjectRow, ObjectStats, Objects, PinReport, StoredObject};
@@ -118,6 +120,16 @@ impl Catalog {
     /// Restore jobs, as the API shows them.
     pub const fn restores(&self) -> Restores<'_> {
         Restores(self)
+    }
+
+    /// Exports of snapshots, as the API shows them.
+    pub const fn exports(&self) -> Exports<'_> {
+        Exports(self)
+    }
+
+    /// Buckets that snapshots are exported to.
+    pub const fn export_buckets(&self) -> ExportBuckets<'_> {
+        ExportBuckets(self)
     }
 
     /// The queue of work items.

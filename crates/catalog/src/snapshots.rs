@@ -369,9 +369,11 @@ impl Snapshots<'_> {
 /// One day.
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
-/// Whether an unfinished restore reads the snapshot.
-const READ: &str = "EXISTS (SELECT 1 FROM restore_jobs r WHERE r.snapshot_id = snapshots.id \
-                    AND r.state IN ('queued', 'running', 'cancelling', 'cutOver'))";
+/// Whether an unfinished restore or export reads the snapshot.
+const READ: &str = "(EXISTS (SELECT 1 FROM restore_jobs r WHERE r.snapshot_id = snapshots.id \
+                    AND r.state IN ('queued', 'running', 'cancelling', 'cutOver')) \
+                    OR EXISTS (SELECT 1 FROM export_jobs e WHERE e.snapshot_id = snapshots.id \
+                    AND e.state IN ('queued', 'inProgress', 'cancelling')))";
 
 /// Enters a snapshot of a deployment that is locked, and its work item.
 pub(crate) async fn insert(

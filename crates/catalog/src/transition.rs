@@ -5,6 +5,7 @@
 //! that contradict each other meet on the row, and the second one no longer finds a state that allows it.
 
 use model::{
+    export::{ExportEvent, ExportState},
     restore::{RestoreEvent, RestoreState},
     snapshot::{SnapshotEvent, SnapshotState},
 };
@@ -21,6 +22,11 @@ pub(crate) struct Moves {
 /// The exits of a restore job.
 pub(crate) fn restore(event: RestoreEvent) -> Moves {
     moves(RestoreState::ALL.iter().filter_map(|s| Some((s.as_str(), s.next(event).ok()?.as_str()))))
+}
+
+/// The exits of an export.
+pub(crate) fn export(event: ExportEvent) -> Moves {
+    moves(ExportState::ALL.iter().filter_map(|s| Some((s.as_str(), s.next(event).ok()?.as_str()))))
 }
 
 /// The exits of a snapshot.
@@ -63,6 +69,15 @@ mod tests {
             RestoreEvent::Expired,
         ] {
             assert_ne!(restore(event).from, "()", "{event:?}");
+        }
+        for event in [
+            ExportEvent::Claimed,
+            ExportEvent::CancelRequested,
+            ExportEvent::Cancelled,
+            ExportEvent::Finished,
+            ExportEvent::Failed,
+        ] {
+            assert_ne!(export(event).from, "()", "{event:?}");
         }
     }
 }

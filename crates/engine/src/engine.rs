@@ -1,12 +1,12 @@
 //! One process's share of the work: a worker loop and the reconcilers, until shutdown.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use catalog::Catalog;
-use model::WallTime;
+use model::{WallTime, export::PlaceName, organization::Organization};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
-use vault::{MasterKey, Vault};
+use vault::{Location, MasterKey, Vault};
 
 use crate::{capture, reconcile, spill, worker};
 
@@ -48,6 +48,10 @@ pub struct Settings {
     pub garbage_grace: Duration,
     /// In how long every captured deployment is compared wholly with what is recorded of it; none switches that off.
     pub live_check_every: Option<Duration>,
+    /// Where snapshots may be exported to, by the names that buckets have.
+    pub export_places: BTreeMap<PlaceName, Location>,
+    /// The organization that the markers of exports tell.
+    pub organization: Organization,
     /// For tests and measurements.
     #[doc(hidden)]
     pub tuning: Tuning,
@@ -78,6 +82,8 @@ impl Default for Settings {
             raise_history_window: true,
             garbage_grace: Duration::from_secs(3600),
             live_check_every: None,
+            export_places: BTreeMap::new(),
+            organization: Organization::default(),
             tuning: Tuning::default(),
         }
     }

@@ -33,6 +33,10 @@ pub mod kind {
     pub enum Policy {}
     /// An item of a backup policy.
     pub enum PolicyItem {}
+    /// A bucket that snapshots are exported to.
+    pub enum ExportBucket {}
+    /// An export of a snapshot.
+    pub enum ExportJob {}
 }
 
 /// Id of a project.
@@ -54,6 +58,10 @@ pub type TimelineId = Id<kind::Timeline>;
 pub type PolicyId = Id<kind::Policy>;
 /// Id of an item of a backup policy.
 pub type PolicyItemId = Id<kind::PolicyItem>;
+/// Id of a bucket that snapshots are exported to.
+pub type ExportBucketId = Id<kind::ExportBucket>;
+/// Id of an export of a snapshot.
+pub type ExportJobId = Id<kind::ExportJob>;
 
 /// The text is not 24 hexadecimal digits in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

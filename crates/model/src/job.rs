@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{RestoreJobId, SnapshotId};
+use crate::id::{ExportJobId, RestoreJobId, SnapshotId};
 
 /// What a work item does. Serialised into the catalog; fields are only ever added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ pub enum Work {
         /// Which restore job.
         restore_job_id: RestoreJobId,
     },
+    /// Write the documents of a snapshot to a place outside the vault.
+    Export {
+        /// Which export.
+        export_job_id: ExportJobId,
+    },
 }
 
 impl Work {
@@ -34,6 +39,7 @@ impl Work {
             Self::Snapshot { .. } => "snapshot",
             Self::Restore { .. } => "restore",
             Self::Download { .. } => "download",
+            Self::Export { .. } => "export",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use model::{
     WallTime,
+    export::ExportEvent,
     id::JobId,
     job::{JobState, Work},
     restore::{RestoreEvent, RestoreState},
@@ -144,6 +145,7 @@ async fn take_subject(
         Work::Restore { .. } | Work::Download { .. } => {
             ("restore_jobs", transition::restore(RestoreEvent::Claimed))
         }
+        Work::Export { .. } => ("export_jobs", transition::export(ExportEvent::Claimed)),
     };
     let row = statement(format!(
         "UPDATE {table} SET state = {} WHERE id = $1 AND state IN {} RETURNING state",
@@ -154,8 +156,10 @@ async fn take_subject(
     .await?;
     match (row, work) {
         (None, _) => Ok(None),
-        (Some(_), Work::Snapshot { .. }) => Ok(Some(None)),
-        (Some(row), _) => row.parsed("state").map(|state| Some(Some(state))),
+        (Some(_), Work::Snapshot { .. } | Work::Export { .. }) => Ok(Some(None)),
+        (Some(row), Work::Restore { .. } | Work::Download { .. }) => {
+            row.parsed("state").map(|state| Some(Some(state)))
+        }
     }
 }
 

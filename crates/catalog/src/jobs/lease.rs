@@ -2,6 +2,7 @@
 
 use model::{
     WallTime,
+    export::ExportState,
     job::{Directive, Progress},
     restore::RestoreState,
 };
@@ -30,7 +31,8 @@ impl Jobs<'_> {
         let row = query(
             "UPDATE jobs SET lease_until = $3, progress = COALESCE($4, progress), checkpoint = COALESCE($5, checkpoint) \
              WHERE id = $1 AND lease_epoch = $2 AND state = 'running' \
-             RETURNING (SELECT r.state FROM restore_jobs r WHERE r.id = jobs.subject_id) AS restore_state",
+             RETURNING (SELECT r.state FROM restore_jobs r WHERE r.id = jobs.subject_id) AS restore_state, \
+             (SELECT e.state FROM export_jobs e WHERE e.id = jobs.subject_id) AS export_state",
         )
         .bind(lease.job_id.to_string())
         .bind(lease.epoch)
@@ -40,10 +42,9 @@ impl Jobs<'_> {
         .fetch_optional(self.0.database.writer())
         .await?;
         let Some(row) = row else { return Ok(Directive::Lost) };
-        Ok(match row.maybe_parsed("restore_state")? {
-            Some(RestoreState::Cancelling) => Directive::Cancel,
-            _ => Directive::Continue,
-        })
+        let restore = row.maybe_parsed("restore_state")? == Some(RestoreState::Cancelling);
+        let export = row.maybe_parsed("export_state")? == Some(ExportState::Cancelling);
+        Ok(if restore || export { Directive::Cancel } else { Directive::Continue })
     }
 
     /// Gives an item back at a clean shutdown: it can be claimed at once, and this attempt does not count.

@@ -1,6 +1,6 @@
 //! The queue of work items: leases, fencing, progress, outcomes.
 //!
-//! A work item (job) belongs to one snapshot or one restore job, its subject. A worker claims it, which gives it
+//! A work item (job) belongs to one snapshot, one restore job or one export, its subject. A worker claims it, which gives it
 //! a lease with an epoch, renews the lease with every heartbeat, and ends it with an outcome that changes
 //! job and subject in one transaction. An item whose lease has run out is claimed again, with a higher epoch.
 
@@ -135,6 +135,8 @@ pub enum Outcome {
         /// When it goes away.
         expires_at: WallTime,
     },
+    /// All files of the export are in their place.
+    ExportFinished,
     /// It cannot be done.
     Failed {
         /// Why, for people.
@@ -161,7 +163,7 @@ impl Jobs<'_> {
         row.as_ref().map(job).transpose()
     }
 
-    /// The work item of a snapshot or a restore job, by the subject's id as text.
+    /// The work item of a snapshot, a restore job or an export, by the subject's id as text.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -249,11 +251,12 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// The id of the snapshot or restore job that the work is about, as text.
+/// The id of the snapshot, restore job or export that the work is about, as text.
 fn subject(work: Work) -> String {
     match work {
         Work::Snapshot { snapshot_id } => snapshot_id.to_string(),
         Work::Restore { restore_job_id } | Work::Download { restore_job_id } => restore_job_id.to_string(),
+        Work::Export { export_job_id } => export_job_id.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use model::{
     IllegalTransition, WallTime,
+    export::ExportEvent,
     id::JobId,
     job::{JobState, Work},
     restore::RestoreEvent,
@@ -51,6 +52,14 @@ impl Jobs<'_> {
                 cancel_restore(&mut transaction, lease.work, now).await?;
                 (JobState::Cancelled, None)
             }
+            (Work::Export { .. }, Outcome::ExportFinished) => {
+                end_export(&mut transaction, lease.work, ExportEvent::Finished, now).await?;
+                (JobState::Succeeded, None)
+            }
+            (Work::Export { .. }, Outcome::Cancelled) => {
+                end_export(&mut transaction, lease.work, ExportEvent::Cancelled, now).await?;
+                (JobState::Cancelled, None)
+            }
             (work, Outcome::Failed { error }) => {
                 fail_subject(&mut transaction, work, &error, now).await?;
                 (JobState::Failed, Some(error))
@@ -85,13 +94,14 @@ pub(super) async fn end(
     Ok(())
 }
 
-/// Fails the snapshot or restore job that a work item is about.
+/// Fails the snapshot, restore job or export that a work item is about.
 pub(super) async fn fail_subject(transaction: &mut Tx, work: Work, error: &str, now: WallTime) -> Result<()> {
     let (table, moves, when) = match work {
         Work::Snapshot { .. } => ("snapshots", transition::snapshot(SnapshotEvent::Failed), ""),
         Work::Restore { .. } | Work::Download { .. } => {
             ("restore_jobs", transition::restore(RestoreEvent::Failed), ", finished_at = $3")
         }
+        Work::Export { .. } => ("export_jobs", transition::export(ExportEvent::Failed), ", finished_at = $3"),
     };
     let sql = update(table, &moves, &format!("error = $2{when}"));
     let mut update = statement(sql).bind(subject(work)).bind(plain(error));
@@ -182,6 +192,17 @@ async fn cancel_restore(transaction: &mut Tx, work: Work, now: WallTime) -> Resu
     moved(transaction, work, "restore_jobs", "Cancelled", rows).await
 }
 
+async fn end_export(transaction: &mut Tx, work: Work, event: ExportEvent, now: WallTime) -> Result<()> {
+    let moves = transition::export(event);
+    let rows = statement(update("export_jobs", &moves, "finished_at = $2"))
+        .bind(subject(work))
+        .bind(now.0)
+        .execute(&mut **transaction)
+        .await?
+        .rows_affected();
+    moved(transaction, work, "export_jobs", &format!("{event:?}"), rows).await
+}
+
 fn update(table: &str, moves: &Moves, sets: &str) -> String {
     format!("UPDATE {table} SET state = {}, {sets} WHERE id = $1 AND state IN {}", moves.next, moves.from)
 }
@@ -191,7 +212,11 @@ async fn moved(transaction: &mut Tx, work: Work, table: &str, event: &str, rows:
     if rows > 0 {
         return Ok(());
     }
-    let machine = if table == "snapshots" { "snapshot" } else { "restore job" };
+    let machine = match work {
+        Work::Snapshot { .. } => "snapshot",
+        Work::Restore { .. } | Work::Download { .. } => "restore job",
+        Work::Export { .. } => "export",
+    };
     let row = statement(format!("SELECT state FROM {table} WHERE id = $1"))
         .bind(subject(work))
         .fetch_optional(&mut **transaction)
@@ -206,6 +231,7 @@ fn mismatch(work: Work, outcome: &Outcome) -> Error {
         Outcome::RestoreFinished { .. } => "RestoreFinished",
         Outcome::RestorePlanned { .. } => "RestorePlanned",
         Outcome::DownloadReady { .. } => "DownloadReady",
+        Outcome::ExportFinished => "ExportFinished",
         Outcome::Failed { .. } => "Failed",
         Outcome::Cancelled => "Cancelled",
     };

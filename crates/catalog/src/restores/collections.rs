@@ -212,7 +212,7 @@ impl Restores<'_> {
 fn job_of(lease: &Lease) -> Result<RestoreJobId> {
     match lease.work {
         Work::Restore { restore_job_id } => Ok(restore_job_id),
-        Work::Snapshot { .. } | Work::Download { .. } => {
+        Work::Snapshot { .. } | Work::Download { .. } | Work::Export { .. } => {
             let (state, event) = (lease.work.kind().to_owned(), "collections that are restored".to_owned());
             Err(model::IllegalTransition { machine: "job", state, event }.into())
         }

@@ -10,6 +10,7 @@ mod captures;
 mod collector;
 mod credentials;
 mod deployments;
+mod exports;
 mod fencing;
 mod files;
 mod jobs;
@@ -77,6 +78,10 @@ suite![
     restores::a_point_in_time_stays_with_its_restore,
     restores::no_fold_goes_backwards,
     restores::a_collection_restore_is_listed_with_its_kind_and_tells_of_each_collection,
+    exports::an_export_goes_from_its_request_to_its_end,
+    exports::what_cannot_be_exported_is_refused,
+    exports::manifests_stay_while_an_export_reads_them,
+    exports::a_removed_deployment_takes_its_exports_along,
     jobs::oldest_first_and_by_kind,
     jobs::an_expired_lease_is_taken_over_with_its_checkpoint,
     jobs::an_item_that_kills_its_workers_is_given_up,

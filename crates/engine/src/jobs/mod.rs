@@ -1,6 +1,7 @@
 //! What a worker can do: one module per kind of [`Work`].
 
 pub mod download;
+pub mod export;
 pub mod restore;
 pub mod snapshot;
 
@@ -23,6 +24,7 @@ pub async fn run(ctx: &JobContext, work: Work) -> Result<Outcome, JobError> {
         Work::Snapshot { snapshot_id } => snapshot::run(ctx, snapshot_id).await,
         Work::Restore { restore_job_id } => restore::run(ctx, restore_job_id).await,
         Work::Download { restore_job_id } => download::run(ctx, restore_job_id).await,
+        Work::Export { export_job_id } => export::run(ctx, export_job_id).await,
     }
 }
 

@@ -12,6 +12,7 @@ mod download_archive;
 mod edge_catalog;
 mod edge_servers;
 mod edge_transactions;
+mod exports;
 mod extremes;
 mod keeping;
 mod live_check;

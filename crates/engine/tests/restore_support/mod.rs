@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
 pub mod captured;
+pub mod exported;
 
 use std::time::Duration;
 

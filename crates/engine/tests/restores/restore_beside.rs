@@ -9,11 +9,11 @@ use std::{collections::BTreeMap, io::Read};
 use bson::{Bson, Document, doc};
 use catalog::{Delivery, NewRestore, Snapshot};
 use futures::TryStreamExt;
-use model::{restore::RestoreState, snapshot::SnapshotState};
+use model::{export::ExportState, restore::RestoreState, snapshot::SnapshotState};
 use restore_support::{
     assert_no_staging,
     captured::{Captured, pause},
-    data, register, request_download, server,
+    data, exported, register, request_download, server,
 };
 use serde_json::json;
 use support::{
@@ -115,6 +115,18 @@ async fn restored(captured: &Captured, snapshot: &Snapshot, target: &Server, nam
     let differences = oracle::diff(&before, &data(&client).await);
     assert!(differences.is_empty(), "{differences:#?}");
     assert_no_staging(&client).await;
+}
+
+async fn is_exported(captured: &Captured, snapshot: &Snapshot) {
+    let bench = &captured.bench;
+    let id = exported::request(bench, snapshot, exported::bucket(bench).await).await;
+    let job = exported::ended(bench, id).await;
+    assert_eq!(job.state, ExportState::Successful, "{:?}", job.error);
+    let (export, at) = (bench.exports().join(&job.prefix), snapshot.cluster_time.unwrap());
+    for name in ["things", "others", "system.js", "system.buckets.series"] {
+        let found = exported::documents(&export, &format!("app/{name}"));
+        assert!(found == bench.source_at(&format!("app.{name}"), at).await, "another export of {name}");
+    }
 }
 
 async fn downloaded(captured: &Captured, snapshot: &Snapshot) -> BTreeMap<String, Vec<u8>> {
@@ -257,6 +269,7 @@ async fn is_as_good(version: &str) {
         history::raw::documents(&files["dump/app/things.bson"]).map(|d| d.unwrap().to_vec()).collect();
     found.sort();
     assert!(found == bench.source_at("app.things", last.cluster_time.unwrap()).await, "another download");
+    is_exported(&captured, &last).await;
 
     rewound(&captured, &last).await;
     compared(&captured, &last).await;

@@ -72,8 +72,18 @@ impl Bench {
         Self { server, client, catalog, vault, master, deployment, project, dir }
     }
 
+    /// The name of the place that snapshots can be exported to.
+    pub const PLACE: &str = "archive";
+
+    /// Where that is.
+    pub fn exports(&self) -> std::path::PathBuf {
+        self.dir.path().join("exports")
+    }
+
     pub fn settings(&self) -> Settings {
+        let place = Location::parse(self.exports().to_str().unwrap(), S3Options::default()).unwrap();
         Settings {
+            export_places: [(Self::PLACE.parse().unwrap(), place)].into(),
             spill_dir: self.dir.path().join("spill"),
             poll_every: Duration::from_millis(50),
             reconcile_every: Duration::from_secs(3600),

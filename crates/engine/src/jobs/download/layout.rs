@@ -27,7 +27,7 @@ pub(crate) fn metadata_path(database: &str, collection: &str) -> String {
 }
 
 /// The file name of a collection without its ending.
-fn file_stem(collection: &str) -> String {
+pub(crate) fn file_stem(collection: &str) -> String {
     let escaped = escape(collection);
     if escaped.len() <= ESCAPED_BYTES_MAX {
         return escaped;

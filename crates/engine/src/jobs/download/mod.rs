@@ -5,8 +5,8 @@
 //! fetch before the archive is complete; the catalog keeps its hash and the token itself sealed.
 
 mod content;
-mod layout;
-mod metadata;
+pub(crate) mod layout;
+pub(crate) mod metadata;
 mod tarball;
 mod whole;
 
@@ -97,7 +97,7 @@ async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobErr
     let row =
         row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
     // An archive tells the length of what it holds before it holds it.
-    let manifest = whole::of_everything(ctx, open_manifest(ctx, &row).await?).await?;
+    let manifest = whole::of_everything(ctx, open_manifest(ctx, row.snapshot_id).await?).await?;
     let totals = manifest.totals();
     ctx.progress().totals(totals.documents, totals.bytes, totals.collections);
     let writer = ArchiveWriter::new(ctx.vault(), id);

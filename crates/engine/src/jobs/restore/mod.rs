@@ -11,7 +11,7 @@
 //! cut-over are decided by one conditional update in the catalog; from there on there is only forward.
 
 mod ahead;
-mod beside;
+pub(crate) mod beside;
 mod checkpoint;
 mod collections;
 mod cutover;

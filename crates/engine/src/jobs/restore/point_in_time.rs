@@ -37,7 +37,7 @@ pub(super) async fn manifest(
     if let Some(folded) = &state.folded {
         return Ok(Manifest::attach(ctx.vault(), folded)?);
     }
-    let base = open_manifest(ctx, row).await?;
+    let base = open_manifest(ctx, row.snapshot_id).await?;
     ctx.progress().phase("capture");
     let snapshot = ctx.catalog().snapshots().get(row.snapshot_id).await?;
     let snapshot =

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::RestoreJob;
 use futures::TryStreamExt as _;
-use model::{id::RestoreJobId, restore::RestoreState};
+use model::{
+    id::{RestoreJobId, SnapshotId},
+    restore::RestoreState,
+};
 use mongo::{CollectionInfo, Deployment, Namespace, write::staging};
 use vault::{CollectionEntry, CollectionKind, Manifest, ObjectName, Totals};
 
@@ -81,7 +84,7 @@ impl Restore {
         let options = RestoreOptions::read(Some(&row.options))?;
         let manifest = match row.point_in_time {
             Some(point) => point_in_time::manifest(ctx, &row, &options, point.time(), state).await?,
-            None => open_manifest(ctx, &row).await?,
+            None => open_manifest(ctx, row.snapshot_id).await?,
         };
         let entries: Vec<_> = manifest.collections().try_collect().await?;
         let items = (0..).zip(entries).map(|(ordinal, entry)| Item::new(ordinal, entry)).collect();
@@ -180,17 +183,16 @@ const fn way_of(kind: CollectionKind) -> Way {
     }
 }
 
-/// Opens the manifest of the snapshot that a restore job is about.
+/// Opens the manifest of a snapshot that a job is about.
 ///
 /// # Errors
 /// [`JobError::Failed`] when the snapshot is not there any more, or its manifest cannot be read.
-pub(crate) async fn open_manifest(ctx: &JobContext, row: &RestoreJob) -> Result<Manifest, JobError> {
-    let snapshot = ctx.catalog().snapshots().get(row.snapshot_id).await?;
+pub(crate) async fn open_manifest(ctx: &JobContext, id: SnapshotId) -> Result<Manifest, JobError> {
+    let snapshot = ctx.catalog().snapshots().get(id).await?;
     let name = snapshot.and_then(|snapshot| snapshot.manifest);
-    let name =
-        name.ok_or_else(|| JobError::failed(format!("the snapshot {} has been deleted", row.snapshot_id)))?;
+    let name = name.ok_or_else(|| JobError::failed(format!("the snapshot {id} has been deleted")))?;
     let name: ObjectName = name.parse().map_err(|e| {
-        JobError::failed_by(format!("the catalog names no manifest for the snapshot {}", row.snapshot_id), e)
+        JobError::failed_by(format!("the catalog names no manifest for the snapshot {id}"), e)
     })?;
     Ok(Manifest::open(ctx.vault(), &name).await?)
 }

@@ -1,12 +1,14 @@
 //! The configuration file, and how flags lie over it. Read once, at the start.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
+use model::export::PlaceName;
 use serde::Deserialize;
 
 use crate::args::DataDir;
@@ -25,7 +27,9 @@ pub(crate) struct File {
     /// What the API answers where Atlas and its own specification differ.
     pub(crate) api: ApiSection,
     /// The vault.
-    pub(crate) vault: VaultSection,
+    pub(crate) vault: StoreSection,
+    /// The places that snapshots may be exported to.
+    pub(crate) exports: BTreeMap<PlaceName, StoreSection>,
     /// The catalog.
     pub(crate) catalog: CatalogSection,
     /// The master key.
@@ -58,10 +62,10 @@ impl ApiSection {
     }
 }
 
-/// `[vault]`.
+/// `[vault]` and `[exports.NAME]`: where objects are put.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct VaultSection {
+pub(crate) struct StoreSection {
     /// A directory, or s3://BUCKET/PREFIX.
     pub(crate) url: Option<String>,
     /// Address of an S3-compatible store.
@@ -227,6 +231,10 @@ mod tests {
         assert!(toml::from_str::<File>("[jobs]\nconcurent = 3").is_err());
         let file: File = toml::from_str("[jobs]\nconcurrent = 3").unwrap();
         assert_eq!(file.jobs.concurrent, 3);
+        assert!(
+            toml::from_str::<File>("[exports.Archive]\nurl = \"/backup\"").is_err(),
+            "no name of a bucket"
+        );
         assert_eq!(file.rate_limit.capacity, 1200);
     }
 
@@ -240,5 +248,6 @@ mod tests {
         assert_eq!(file.api.legacy_restore_jobs, api::LegacyMode::default());
         assert_eq!(file.api.quirks(), api::Quirks::default());
         assert_eq!(file.jobs.live_check_every(), Jobs::default().live_check_every());
+        assert!(!file.exports.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 //! `catalog.db` (SQLite), `master.key` (mode 0600), `vault/`, `spill/`, each of which can be elsewhere; and `lock`.
 
 use std::{
+    collections::BTreeMap,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,10 +11,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use catalog::Catalog;
+use model::export::PlaceName;
 use vault::{Location, MasterKey, S3Options, Vault};
 
 use crate::{
-    config::{Config, VaultSection},
+    config::{Config, StoreSection},
     lock::{self, Lock},
 };
 
@@ -111,7 +113,7 @@ pub(crate) fn location(config: &Config) -> anyhow::Result<Location> {
     Location::parse(&place, s3_options(section)?).context("understand where the vault is")
 }
 
-fn s3_options(section: &VaultSection) -> anyhow::Result<S3Options> {
+fn s3_options(section: &StoreSection) -> anyhow::Result<S3Options> {
     let secret = match &section.secret_access_key_file {
         None => None,
         Some(path) => {
@@ -127,6 +129,32 @@ fn s3_options(section: &VaultSection) -> anyhow::Result<S3Options> {
         secret_access_key: secret,
         allow_http: section.allow_http,
     })
+}
+
+/// Where snapshots may be exported to. None of it lies in the vault: what is there is the vault's alone.
+pub(crate) fn export_places(config: &Config) -> anyhow::Result<BTreeMap<PlaceName, Location>> {
+    let vault = location(config)?.to_string();
+    let mut places = BTreeMap::new();
+    for (name, section) in &config.file.exports {
+        let Some(url) = &section.url else {
+            bail!("[exports.{name}] names no url: a directory, or s3://BUCKET/PREFIX")
+        };
+        if section.access_key_id.is_some() != section.secret_access_key_file.is_some() {
+            bail!(
+                "[exports.{name}] has one of access_key_id and secret_access_key_file: give both or neither"
+            );
+        }
+        let options = s3_options(section).with_context(|| format!("understand [exports.{name}]"))?;
+        let place =
+            Location::parse(url, options).with_context(|| format!("understand where [exports.{name}] is"))?;
+        if Path::new(&place.to_string()).starts_with(&vault) {
+            bail!(
+                "[exports.{name}] lies in the vault, which is no place for anything else: choose another url"
+            );
+        }
+        places.insert(name.clone(), place);
+    }
+    Ok(places)
 }
 
 /// A new master key is made only where nothing is that another key could have sealed. Whoever makes it is told how to

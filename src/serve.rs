@@ -1,9 +1,10 @@
 //! `ebbtide serve`: the API and the workers in one process.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use engine::Engine;
+use model::export::PlaceName;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -28,6 +29,7 @@ mod past;
 pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
     logging::start(args.log_format);
     let config = Config::read(&args.data)?;
+    let export_places = datadir::export_places(&config)?;
     let opened = datadir::open(&config).await?;
     let listen = args
         .listen
@@ -36,13 +38,14 @@ pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
     let address = listener.local_addr().context("tell the address")?;
     let shutdown = shutdown_on_signal()?;
+    let settings = api_settings(&config, export_places.keys().cloned().collect());
     let engine = Engine::new(
         opened.catalog.clone(),
         opened.vault.clone(),
         Arc::clone(&opened.master_key),
-        engine_settings(&config, args.no_jobs),
+        engine::Settings { export_places, ..engine_settings(&config, args.no_jobs) },
     );
-    let state = api_state(&config, &opened, &engine);
+    let state = api_state(settings, &opened, &engine);
     info!(%address, data_dir = %config.data_dir.display(), "serving on http://{address}");
     let serving = tokio::spawn(api::serve(listener, state, shutdown.clone()));
     let working = {
@@ -78,16 +81,20 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
     }
 }
 
-fn api_state(config: &Config, opened: &datadir::Opened, engine: &Engine) -> api::State {
-    let reconcilers = Arc::clone(engine.reconcilers());
-    let settings = api::Settings {
+fn api_settings(config: &Config, export_places: BTreeSet<PlaceName>) -> api::Settings {
+    api::Settings {
         public_url: config.file.public_url.clone(),
         rate_limits: config.file.rate_limit.limits(),
         legacy_mode: config.file.api.legacy_restore_jobs,
         quirks: config.file.api.quirks(),
         download_ttl_ms: engine::jobs::download::EXPIRES_AFTER_MS,
+        export_places,
         ..api::Settings::default()
-    };
+    }
+}
+
+fn api_state(settings: api::Settings, opened: &datadir::Opened, engine: &Engine) -> api::State {
+    let reconcilers = Arc::clone(engine.reconcilers());
     api::State {
         catalog: opened.catalog.clone(),
         archives: Arc::new(archives::VaultArchives(opened.vault.clone())),

@@ -9,14 +9,22 @@ use bson::{Document, doc};
 use support::{Ebbtide, text};
 use testbed::{Options, Server};
 
-async fn registered() -> (Server, Ebbtide) {
+/// The name of the place that snapshots can be exported to.
+const EXPORTS: &str = "archive";
+
+async fn registered() -> (Server, Ebbtide, tempfile::TempDir) {
     let server = Server::start(Options::default()).await.unwrap();
     let orders = server.client().await.unwrap().database("shop").collection::<Document>("orders");
     orders.insert_many((0..100).map(|n| doc! { "_id": n })).await.unwrap();
-    let ebbtide = Ebbtide::start();
+    let place = tempfile::tempdir().unwrap();
+    let exports = place.path().join("exports");
+    std::fs::create_dir(&exports).unwrap();
+    let config = place.path().join("ebbtide.toml");
+    std::fs::write(&config, format!("[exports.{EXPORTS}]\nurl = \"{}\"\n", exports.display())).unwrap();
+    let ebbtide = Ebbtide::start_with(&["--config", config.to_str().unwrap()], &[]);
     ebbtide.add("main", &server.uri());
     ebbtide.cli(&["cluster", "add", "tenant", "--kind", "serverless", "--uri", &server.uri()]);
-    (server, ebbtide)
+    (server, ebbtide, place)
 }
 
 fn curl(arguments: &[&str]) -> (u16, String) {
@@ -29,7 +37,7 @@ fn curl(arguments: &[&str]) -> (u16, String) {
 /// The lines of the five pages that the product started from, with their own versions.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_curl_lines_of_the_api_pages_work_by_digest_and_by_oauth() {
-    let (_server, ebbtide) = registered().await;
+    let (_server, ebbtide, _place) = registered().await;
     let snapshot = ebbtide.snapshot("main");
     let account =
         ebbtide.admin(&["create-service-account", "--project", &ebbtide.project, "--role", "GROUP_OWNER"]);
@@ -78,7 +86,7 @@ async fn the_atlas_go_sdk_is_content() {
         eprintln!("SKIPPED: no Go toolchain on PATH, so the Atlas Go SDK was not tried");
         return;
     }
-    let (_server, ebbtide) = registered().await;
+    let (_server, ebbtide, _place) = registered().await;
     let place = tempfile::tempdir().unwrap();
     let program = place.path().join("drive");
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/atlas-go-sdk");
@@ -94,6 +102,7 @@ async fn the_atlas_go_sdk_is_content() {
         let mut command = Command::new(&program);
         command.env("EBBTIDE_URL", ebbtide.url()).env("EBBTIDE_GROUP", &ebbtide.project);
         command.env("EBBTIDE_CLUSTER", "main").env("EBBTIDE_SERVERLESS", "tenant");
+        command.env("EBBTIDE_EXPORTS", EXPORTS);
         let output = command.envs(credentials.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{}\nserver: {}", support::stderr(&output), ebbtide.log());
     };

@@ -7,6 +7,7 @@ mod conformance {
     pub mod checker;
     pub mod client;
     pub mod collections;
+    pub mod exports;
     pub mod life;
     pub mod refusals;
     pub mod schedule;

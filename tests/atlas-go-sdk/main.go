@@ -43,6 +43,9 @@ func main() {
 	d.automated(snapshot)
 	d.collections(snapshot)
 	d.download(snapshot)
+	if place := os.Getenv("EBBTIDE_EXPORTS"); place != "" {
+		d.exports(snapshot, place)
+	}
 	d.lists()
 	d.retentionAndDelete(snapshot)
 	if d.serverless != "" {
@@ -87,6 +90,43 @@ func (d drive) schedule() {
 	deleted, _, err := d.sdk.CloudBackupsApi.DeleteAllBackupSchedules(d.ctx, d.group, d.cluster).Execute()
 	must(err, "delete the schedule")
 	check(len(deleted.GetPolicies()[0].GetPolicyItems()) == 0 && deleted.NextSnapshot == nil, "nothing is left of it")
+}
+
+func (d drive) exports(snapshot, place string) {
+	role := "0123456789abcdef01234567"
+	api := d.sdk.CloudBackupsApi
+	wanted := admin.DiskBackupSnapshotExportBucketRequest{CloudProvider: "AWS", BucketName: &place, IamRoleId: &role}
+	bucket, _, err := api.CreateExportBucket(d.ctx, d.group, &wanted).Execute()
+	must(err, "register an export bucket")
+	check(bucket.GetId() != "" && bucket.GetBucketName() == place && bucket.GetIamRoleId() == role, "the bucket is the one that was asked for")
+	_, _, err = api.GetExportBucket(d.ctx, d.group, bucket.GetId()).Execute()
+	must(err, "get the export bucket")
+	listed, _, err := api.ListExportBuckets(d.ctx, d.group).Execute()
+	must(err, "list export buckets")
+	check(len(listed.GetResults()) == 1, "one bucket is listed")
+	wanted.BucketName = admin.PtrString("not-configured")
+	_, response, err := api.CreateExportBucket(d.ctx, d.group, &wanted).Execute()
+	refused(response, err, http.StatusBadRequest, "EXPORT_BUCKET_NAME_INVALID")
+	data := []admin.BackupLabel{{Key: admin.PtrString("by"), Value: admin.PtrString("the Go SDK")}}
+	request := admin.DiskBackupExportJobRequest{SnapshotId: snapshot, ExportBucketId: bucket.GetId(), CustomData: &data}
+	job, _, err := api.CreateBackupExportJob(d.ctx, d.group, d.cluster, &request).Execute()
+	must(err, "export the snapshot")
+	for began := time.Now(); job.GetState() != "Successful"; {
+		check(job.GetState() == "Queued" || job.GetState() == "InProgress", "the export goes on, and is not "+job.GetState())
+		check(time.Since(began) < jobPatience, "the export ends")
+		time.Sleep(200 * time.Millisecond)
+		job, _, err = api.GetBackupExportJob(d.ctx, d.group, d.cluster, job.GetId()).Execute()
+		must(err, "get the export")
+	}
+	status := job.GetExportStatus()
+	check(status.GetTotalCollections() > 0 && status.GetExportedCollections() == status.GetTotalCollections(), "all collections were exported")
+	check(job.GetPrefix() != "" && len(job.GetCustomData()) == 1, "the export tells where its files are")
+	exports, _, err := api.ListBackupExportJobs(d.ctx, d.group, d.cluster).Execute()
+	must(err, "list exports")
+	results := exports.GetResults()
+	check(len(results) > 0 && results[0].GetId() == job.GetId(), "the newest export is listed first")
+	_, err = api.DeleteExportBucket(d.ctx, d.group, bucket.GetId()).Execute()
+	must(err, "delete the export bucket")
 }
 
 func (d drive) snapshot() string {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
-    collections, schedule,
+    collections, exports, schedule,
     world::World,
 };
 use crate::support::text;
@@ -32,6 +32,7 @@ pub async fn from_snapshot_to_restore(world: &mut World, way: &str) {
     schedule::of_a_deployment(world, way).await;
     let taken = snapshots_asked_for(world, way).await;
     snapshots_completed(world, way, &taken).await;
+    exports::of_a_snapshot(world, way, &taken.main).await;
     let jobs = restores_asked_for(world, way, &taken).await;
     restores_done(world, way, &taken, &jobs).await;
     oauth(world, way).await;

@@ -20,7 +20,7 @@ pub const ONLY_REFUSED: [&str; 8] = [
     "getGroupClusterBackupSnapshotShardedCluster",
 ];
 /// Reads that take more than a role to read.
-const NOT_FOR_READERS: [&str; 19] = [
+const NOT_FOR_READERS: [&str; 23] = [
     "listGroupClusterCollectionRestoreJobs",
     "getGroupClusterCollectionRestoreJob",
     "listGroupClusterCollectionRestoreJobCollections",
@@ -33,6 +33,10 @@ const NOT_FOR_READERS: [&str; 19] = [
     "getGroupClusterBackupRestoreJob",
     "listGroupServerlessBackupRestoreJobs",
     "getGroupServerlessBackupRestoreJob",
+    "listGroupClusterBackupExports",
+    "getGroupClusterBackupExport",
+    "ebbtideListExports",
+    "ebbtideGetExport",
     "ebbtideListRestoreJobs",
     "ebbtideGetRestoreJob",
     "ebbtideListCredentials",
@@ -161,6 +165,8 @@ impl Case<'_> {
             ("groupId", "xyz", "INVALID_GROUP_ID"),
             ("snapshotId", "xyz", "INVALID_SNAPSHOT_ID"),
             ("restoreJobId", "xyz", "INVALID_JOB_ID"),
+            ("exportBucketId", "xyz", "EXPORT_BUCKET_NOT_FOUND"),
+            ("exportId", "xyz", "RESOURCE_NOT_FOUND"),
             ("orgId", "xyz", "INVALID_ORG_ID"),
             ("orgId", UNKNOWN, "ORG_NOT_FOUND"),
             ("credentialId", "xyz", "INVALID_KEY_ID"),
@@ -183,9 +189,12 @@ impl Case<'_> {
             self.refused(self.owner(), self.ask(&self.target()), 400, code).await;
             return;
         }
-        for (parameter, code) in
-            [("snapshotId", "SNAPSHOT_NOT_FOUND"), ("restoreJobId", "RESTORE_JOB_NOT_FOUND")]
-        {
+        for (parameter, code) in [
+            ("snapshotId", "SNAPSHOT_NOT_FOUND"),
+            ("restoreJobId", "RESTORE_JOB_NOT_FOUND"),
+            ("exportBucketId", "EXPORT_BUCKET_NOT_FOUND"),
+            ("exportId", "RESOURCE_NOT_FOUND"),
+        ] {
             if self.has(parameter) {
                 self.refused(self.owner(), self.ask(&self.target()), 404, code).await;
             }
@@ -276,8 +285,8 @@ impl Case<'_> {
 
     async fn bodies(&self) {
         let takes_one = [Method::POST, Method::PATCH].contains(&self.operation.method);
-        // Flex clusters are refused, and unknown snapshots not found, before a body is looked at.
-        if !takes_one || self.is_flex() || self.has("snapshotId") {
+        // Flex clusters are refused, and unknown snapshots and buckets not found, before a body is looked at.
+        if !takes_one || self.is_flex() || self.has("snapshotId") || self.has("exportBucketId") {
             return;
         }
         let target = self.target();

@@ -43,7 +43,7 @@ pub async fn of_a_deployment(world: &World, way: &str) {
             (json!({"referenceHourOfDay": 24}), 400, "INVALID_REFERENCE_HOUR_OF_DAY"),
             (json!({"restoreWindowDays": 0}), 400, "INVALID_RESTORE_WINDOW"),
             (json!({"autoExportEnabled": true}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
-            (json!({"export": {"exportBucketId": unknown}}), 404, "EXPORT_BUCKET_NOT_FOUND"),
+            (json!({"export": {"exportBucketId": unknown}}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
         ] {
             checker.refused(owner, patch(body), status, code).await;
         }

@@ -155,7 +155,7 @@ fn shape(path: &str) -> Vec<&str> {
     path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect()
 }
 
-/// Mistakes of the document that the contract lists. Those in patterns and error parameters are mended in this copy of
+/// Mistakes of the document that the contract lists. Those in most patterns and error parameters are mended in this copy of
 /// it already; `frequencyType: "ondemand"`, which its enumeration lacks, is not sent by default.
 fn mend(schemas: &mut BTreeMap<String, Value>) {
     // Copied from the field of the seconds above it.
@@ -165,6 +165,12 @@ fn mend(schemas: &mut BTreeMap<String, Value>) {
     // Names its two forms in the discriminator only, and sharded ones there are none.
     let form = json!({"$ref": "#/components/schemas/DiskBackupReplicaSet"});
     schemas.insert("DiskBackupSnapshot".to_owned(), json!({"allOf": [form]}));
+    // The same, and there are no buckets of other providers.
+    let form = json!({"$ref": "#/components/schemas/DiskBackupSnapshotAWSExportBucketResponse"});
+    schemas.insert("DiskBackupSnapshotExportBucketResponse".to_owned(), json!({"allOf": [form]}));
+    // A pattern that only the names of its own placeholders fit.
+    let prefix = schemas.get_mut("DiskBackupExportJob").and_then(|job| job.pointer_mut("/properties/prefix"));
+    prefix.unwrap().as_object_mut().unwrap().remove("pattern");
 }
 
 /// Schemas of OpenAPI leave objects open. Here, what a schema does not name is an error wherever an object is the whole

@@ -25,6 +25,8 @@ pub struct World {
     /// A project that only the stranger is in.
     pub other_project: String,
     pub secrets: Secrets,
+    /// The place that snapshots are exported to.
+    pub exports: tempfile::TempDir,
     _configuration: tempfile::TempDir,
 }
 
@@ -35,8 +37,13 @@ impl World {
         orders.insert_many((0..200).map(|n| doc! { "_id": n, "text": "x".repeat(100) })).await.unwrap();
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("ebbtide.toml");
+        let exports = tempfile::tempdir().unwrap();
         // So high that no request of this test is refused, and yet told in every answer.
-        std::fs::write(&file, "[rate_limit]\ncapacity = 1000000\nclusters_capacity = 1000000\n").unwrap();
+        let content = format!(
+            "[rate_limit]\ncapacity = 1000000\nclusters_capacity = 1000000\n[exports.archive]\nurl = \"{}\"\n",
+            exports.path().display()
+        );
+        std::fs::write(&file, content).unwrap();
         let flags = ["--config", file.to_str().unwrap()];
         let mut ebbtide = Ebbtide::start_with(&flags, &[("EBBTIDE_LOG", "trace")]);
         ebbtide.add("main", &mongod.uri());
@@ -60,6 +67,7 @@ impl World {
             stranger,
             other_project,
             secrets: Secrets(secrets),
+            exports,
             _configuration: place,
         }
     }

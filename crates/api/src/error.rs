@@ -48,6 +48,8 @@ codes! {
     ClusterNameInvalid = 400 "CLUSTER_NAME_INVALID" "The cluster name %s is invalid. The name can only contain ASCII letters, numbers, and hyphens.";
     DuplicateClusterName = 400 "DUPLICATE_CLUSTER_NAME" "A cluster named %s is already present in group %s.";
     CollectionNotSearchable = 400 "COLLECTION_NOT_SEARCHABLE" "Documents of %s cannot be looked up.";
+    ExportBucketDeleteFailed = 400 "EXPORT_BUCKET_DELETE_FAILED" "Failed to delete the export bucket.";
+    ExportBucketNameInvalid = 400 "EXPORT_BUCKET_NAME_INVALID" "The export bucket name %s is invalid.";
     FractionalTimestamp = 400 "FRACTIONAL_TIMESTAMP" "Timestamp must be whole number of seconds.";
     IncorrectBackupApiEndpoint = 400 "INCORRECT_BACKUP_API_ENDPOINT" "Incorrect Public API endpoint for Cloud Backups. Please use the following end point: %s.";
     InvalidAttribute = 400 "INVALID_ATTRIBUTE" "Invalid attribute %s specified.";

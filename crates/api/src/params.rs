@@ -3,7 +3,7 @@
 use axum::extract::RawPathParams;
 use model::{
     DeploymentName,
-    id::{ProjectId, RestoreJobId, SnapshotId},
+    id::{ExportBucketId, ExportJobId, ProjectId, RestoreJobId, SnapshotId},
 };
 
 use crate::error::{Answer, Code, Problem};
@@ -36,6 +36,8 @@ impl Params {
                 "groupId" => drop(self.project()?),
                 "snapshotId" => drop(self.snapshot()?),
                 "restoreJobId" => drop(self.restore_job()?),
+                "exportBucketId" => drop(self.export_bucket()?),
+                "exportId" => drop(self.export_job()?),
                 "orgId" => {
                     value.parse::<ProjectId>().map_err(|_| refused(Code::InvalidOrgId, value))?;
                 }
@@ -69,6 +71,16 @@ impl Params {
     pub(crate) fn restore_job(&self) -> Answer<RestoreJobId> {
         let text = self.get("restoreJobId").unwrap_or_default();
         text.parse().map_err(|_| refused(Code::InvalidJobId, text))
+    }
+
+    pub(crate) fn export_bucket(&self) -> Answer<ExportBucketId> {
+        let text = self.get("exportBucketId").unwrap_or_default();
+        text.parse().map_err(|_| refused(Code::ExportBucketNotFound, text))
+    }
+
+    pub(crate) fn export_job(&self) -> Answer<ExportJobId> {
+        let text = self.get("exportId").unwrap_or_default();
+        text.parse().map_err(|_| refused(Code::ResourceNotFound, text))
     }
 
     /// Name of the deployment.

@@ -10,6 +10,8 @@ mod collection_restore_view;
 mod collection_restores;
 mod contents;
 mod ebbtide;
+mod export_buckets;
+mod exports;
 mod flex_probe;
 mod groups;
 mod legacy;
@@ -64,6 +66,8 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         snapshots::OPERATIONS,
         contents::OPERATIONS,
         schedule::OPERATIONS,
+        export_buckets::OPERATIONS,
+        exports::OPERATIONS,
         restore_jobs::OPERATIONS,
         collection_restores::OPERATIONS,
         legacy::OPERATIONS,

@@ -65,7 +65,7 @@ const LISTS_REFUSED: [(&str, &str); 3] = [
     ),
 ];
 const NO_EXPORT: &str =
-    "Snapshots are not exported to buckets: they can be downloaded, or the vault itself lies in a bucket.";
+    "A schedule exports nothing by itself: export its snapshots one by one, by a POST to backup/exports.";
 const NO_COPIES: &str =
     "Snapshots are not copied to other regions: replicate the bucket of the vault instead.";
 
@@ -219,12 +219,8 @@ fn window(days: i32) -> Answer<RestoreWindowDays> {
 fn refuse_what_is_not_done(fields: &mut Fields) -> Answer<()> {
     let not_done =
         |name: &str, why: &str| Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(name, why);
-    if let Some(mut export) = fields.object("export", &["exportBucketId", "frequencyType"])? {
-        // No bucket is registered, so none of that id is.
-        return Err(match export.text("exportBucketId")? {
-            Some(id) => Problem::new(Code::ExportBucketNotFound).with(shown(&id)),
-            None => not_done("export", NO_EXPORT),
-        });
+    if fields.object("export", &["exportBucketId", "frequencyType"])?.is_some() {
+        return Err(not_done("export", NO_EXPORT));
     }
     for (name, why) in FLAGS_REFUSED {
         if fields.flag(name)? == Some(true) {

@@ -12,6 +12,7 @@ mod connection_strings;
 mod contents;
 mod contract;
 mod download;
+mod exports;
 mod hostile;
 mod pasts;
 mod points_in_time;

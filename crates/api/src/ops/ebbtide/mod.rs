@@ -5,6 +5,7 @@
 mod cluster_update;
 mod clusters;
 mod credentials;
+mod exports;
 mod past;
 mod projects;
 mod restores;
@@ -29,6 +30,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         past::OPERATIONS,
         snapshots::OPERATIONS,
         restores::OPERATIONS,
+        exports::OPERATIONS,
     ]
     .into_iter()
     .flatten()

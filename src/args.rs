@@ -6,12 +6,14 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
 mod change;
+mod export;
 mod past;
 mod schedule;
 mod selected;
 mod verify;
 
 pub(crate) use change::Change;
+pub(crate) use export::{Bucket, Export};
 pub(crate) use past::{Diff, Doc, Document};
 pub(crate) use schedule::{Rule, Schedule};
 
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// Show, set and delete when snapshots are taken by themselves.
     #[command(subcommand)]
     Schedule(Schedule),
+    /// Write snapshots to buckets as files for other programs.
+    #[command(subcommand)]
+    Export(Export),
     /// Restore snapshots and points in time, download snapshots, watch and cancel such jobs.
     #[command(subcommand)]
     Restore(Restore),
@@ -191,8 +196,8 @@ pub(crate) enum Admin {
     Key(Key),
     /// Make a new catalog out of what the vault says of itself.
     #[command(after_help = "\
-Projects, deployments and snapshots come back. Credentials, connection strings and schedules do not: they are not in the
-vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
+Projects, deployments and snapshots come back. Credentials, connection strings, schedules and export buckets do not: they are
+not in the vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
 Nothing that comes back expires within 30 days, since changes of retention are not in the vault either.
 
 Example:

@@ -69,6 +69,7 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Diff(command) => client::past::diff(command, &args.server, args.output).await,
         Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
         Command::Schedule(command) => client::schedule::run(command, &args.server, args.output).await,
+        Command::Export(command) => client::export::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
     }
 }

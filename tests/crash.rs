@@ -191,6 +191,58 @@ async fn a_cancel_survives_a_crash_at_every_point() {
     }
 }
 
+/// An export that is interrupted is finished by the next attempt, and has every document once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_survives_a_crash_at_every_point() {
+    let server = source().await;
+    // Of several files, so that there is something between them.
+    let noise = server.client().await.unwrap().database("shop").collection::<Document>("noise");
+    for from in (0..20_000).step_by(2_000) {
+        let documents = (from..from + 2_000).map(|n: u64| {
+            let bytes = testbed::data::Random::new(n).bytes(1_500);
+            doc! { "_id": n as i64, "x": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes } }
+        });
+        noise.insert_many(documents).await.unwrap();
+    }
+    let place = tempfile::tempdir().unwrap();
+    let exports = place.path().join("exports");
+    std::fs::create_dir(&exports).unwrap();
+    let config = place.path().join("config.toml");
+    let places = format!("[jobs]\nlease_seconds = 2\n[exports.archive]\nurl = \"{}\"\n", exports.display());
+    std::fs::write(&config, places).unwrap();
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &["--config", config.to_str().unwrap()]);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    let snapshot = ebbtide.snapshot("main");
+    let bucket = text(&ebbtide.cli(&["export", "bucket", "add", "archive"]), "_id");
+    let start = ["export", "start", "main", "--snapshot", &snapshot, "--bucket", &bucket];
+    let whole = ebbtide.cli(&[&start[..], &["--watch"]].concat());
+    let contents = |export: &serde_json::Value| -> Vec<_> {
+        let directory = exports.join(text(export, "prefix"));
+        let there = if directory.exists() { support::files(&directory) } else { vec![] };
+        let mut found: Vec<_> = there
+            .into_iter()
+            .map(|path| (path.strip_prefix(&directory).unwrap().to_owned(), std::fs::read(&path).unwrap()))
+            .collect();
+        found.sort();
+        found
+    };
+    let expected = contents(&whole);
+    assert!(expected.iter().any(|(path, _)| path.ends_with("noise/rs0.1.json.gz")), "one file holds all");
+    for point in points("export.") {
+        ebbtide.stop();
+        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        let asked = ebbtide.cli(&start);
+        ebbtide.wait_for_death();
+        let is_marked = contents(&asked).iter().any(|(path, _)| path.ends_with(".complete"));
+        assert_eq!(is_marked, point == "export.after-marker", "after a crash at {point}");
+        ebbtide.serve(&[]);
+        let ended = ebbtide.cli(&["export", "watch", "main", &text(&asked, "id")]);
+        assert_eq!(ended["state"], "successful", "after a crash at {point}: {ended}");
+        assert!(contents(&ended) == expected, "other files after a crash at {point}");
+    }
+}
+
 /// The window that a job raised is put back, wherever the process died.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raised_history_window_is_put_back_after_a_crash() {

@@ -4,6 +4,7 @@ mod bar;
 pub(crate) mod cluster;
 mod digest;
 mod download;
+pub(crate) mod export;
 mod findings;
 mod http;
 pub(crate) mod past;

@@ -80,8 +80,15 @@ fn told(cluster: &str, answer: &Value) -> String {
     let number = |name: &str| answer[name].as_u64().unwrap_or_default();
     let (hour, minute) = (number("referenceHourOfDay"), number("referenceMinuteOfHour"));
     let next = print::field(answer, "nextSnapshot");
+    let export = &answer["export"];
+    let exported = if answer["autoExportEnabled"] == true {
+        let (kind, bucket) = (print::field(export, "frequencyType"), print::field(export, "exportBucketId"));
+        format!("\n{kind} ones are exported to the bucket {bucket}")
+    } else {
+        String::new()
+    };
     format!(
-        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}",
+        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}{exported}",
         lines.join("\n")
     )
 }
@@ -156,6 +163,13 @@ mod tests {
              every 6 hours, kept for 7 days\n  every hour, kept for 1 day\n  every day, kept for 7 days\n  \
              on Saturdays, kept for 4 weeks\n  on the last day of the month, kept for 12 months\n  \
              on day 3 of the month, kept for 12 months\n  on December 1st, kept for 1 year"
+        );
+        let mut exported = answer.clone();
+        exported["autoExportEnabled"] = true.into();
+        exported["export"] = json!({"exportBucketId": "b1", "frequencyType": "monthly"});
+        assert_eq!(
+            told("orders", &exported),
+            told("orders", &answer) + "\nmonthly ones are exported to the bucket b1"
         );
         let none = json!({"policies": [{"policyItems": []}]});
         assert_eq!(told("orders", &none), "no snapshots of orders are taken by themselves");

@@ -42,14 +42,39 @@ pub async fn of_a_deployment(world: &World, way: &str) {
             (of(&id, &json!([item("daily", 2, "days", 7)])), 400, "INVALID_BACKUP_POLICY"),
             (json!({"referenceHourOfDay": 24}), 400, "INVALID_REFERENCE_HOUR_OF_DAY"),
             (json!({"restoreWindowDays": 0}), 400, "INVALID_RESTORE_WINDOW"),
-            (json!({"autoExportEnabled": true}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
-            (json!({"export": {"exportBucketId": unknown}}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
+            (json!({"autoExportEnabled": true}), 400, "MISSING_ATTRIBUTE"),
+            (json!({"copyPolicyItemsEnabled": true}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
+            (
+                json!({"export": {"exportBucketId": unknown, "frequencyType": "monthly"}}),
+                404,
+                "EXPORT_BUCKET_NOT_FOUND",
+            ),
         ] {
             checker.refused(owner, patch(body), status, code).await;
         }
+        exports(world, way, &path, date).await;
         let deleted = checker.ok(owner, ask(Method::DELETE).date(date), 200).await;
         assert_eq!(deleted["policies"], shown["policies"]);
         assert!(deleted.get("nextSnapshot").is_none(), "{deleted}");
     }
     checker.follow_links(owner).await;
+}
+
+/// Sets what is exported by itself, and switches it off again.
+async fn exports(world: &World, way: &str, path: &str, date: &str) {
+    let (owner, checker) = (world.owner(way), &world.checker);
+    let buckets = world.group("/backup/exportBuckets");
+    let body =
+        json!({"bucketName": "archive", "cloudProvider": "AWS", "iamRoleId": "0123456789abcdef01234567"});
+    let bucket = text(&checker.ok(owner, Ask::new(Method::POST, &buckets).json(&body), 200).await, "_id");
+    let patch = |body: Value| Ask::new(Method::PATCH, path).date(date).json(&body);
+    let export = json!({"exportBucketId": bucket, "frequencyType": "monthly"});
+    let set = checker.ok(owner, patch(json!({"export": export, "autoExportEnabled": true})), 200).await;
+    assert_eq!((&set["export"], &set["autoExportEnabled"]), (&export, &json!(true)));
+    let one = format!("{buckets}/{bucket}");
+    checker.refused(owner, Ask::new(Method::DELETE, &one), 400, "EXPORT_BUCKET_DELETE_FAILED").await;
+    checker.ok(owner, patch(json!({"autoExportEnabled": false})), 200).await;
+    // Before the bucket leads nowhere.
+    checker.follow_links(owner).await;
+    checker.ok(owner, Ask::new(Method::DELETE, &one), 204).await;
 }

@@ -20,6 +20,8 @@ CREATE TABLE export_jobs (
     -- What the names of all its files begin with: no two exports have one.
     prefix        TEXT   NOT NULL UNIQUE,
     custom_data   TEXT   NOT NULL,
+    -- Whether a schedule asked for it.
+    scheduled     BIGINT NOT NULL,
     error         TEXT,
     created_at    BIGINT NOT NULL,
     finished_at   BIGINT
@@ -28,3 +30,12 @@ CREATE UNIQUE INDEX one_active_export_per_snapshot ON export_jobs (snapshot_id)
     WHERE state IN ('queued', 'inProgress', 'cancelling');
 CREATE INDEX export_jobs_by_deployment ON export_jobs (deployment_id, created_at);
 CREATE INDEX active_exports_by_bucket ON export_jobs (bucket_id) WHERE state IN ('queued', 'inProgress', 'cancelling');
+-- What a schedule exports it does once.
+CREATE UNIQUE INDEX one_scheduled_export_per_snapshot ON export_jobs (snapshot_id) WHERE scheduled = 1;
+
+-- Which snapshots of a schedule are exported by themselves; no bucket: nobody has said. Those that were completed before the
+-- time are not.
+ALTER TABLE schedules ADD COLUMN export_bucket_id TEXT;
+ALTER TABLE schedules ADD COLUMN export_frequency TEXT;
+ALTER TABLE schedules ADD COLUMN auto_export BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE schedules ADD COLUMN export_from BIGINT NOT NULL DEFAULT 0;

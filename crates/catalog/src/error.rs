@@ -84,8 +84,10 @@ pub enum Conflict {
     /// The snapshot has an export that is queued or under way.
     #[error("an export of this snapshot is queued or under way; wait until it ends")]
     SnapshotExporting,
-    /// An export to the bucket is queued or under way.
-    #[error("an export to this bucket is queued or under way; wait until it ends")]
+    /// An export to the bucket is queued or under way, or a schedule exports to it.
+    #[error(
+        "an export to this bucket is queued or under way, or a schedule exports to it; wait until it ends, or switch that off"
+    )]
     BucketInUse,
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]

@@ -60,7 +60,7 @@ pub use restores::{
     CollectionFilter, CollectionSums, Delivery, NewRestore, PROJECT_DOWNLOADS_MAX, RestoreFilter, RestoreJob,
     RestoredCollection, Restores, Target,
 };
-pub use schedules::{Applied, DeploymentSchedule, ScheduleChange, Schedules, Taken};
+pub use schedules::{Applied, DeploymentSchedule, DueExport, ScheduleChange, Schedules, Taken};
 pub use sealed::{Sealed, SealedKind, SealedValue};
 pub use settings::Settings;
 pub use snapshots::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotPolicy, SnapshotType, Snapshots};

@@ -124,6 +124,7 @@ async fn create(call: Call) -> Answer<Reply> {
         bucket_id: wanted.bucket,
         custom_data: wanted.custom_data.clone(),
         organization_id: &call.server.state.settings.organization.id,
+        scheduled: false,
     };
     let job = call.server.state.catalog.exports().request(new, call.server.now()).await;
     let job = job.map_err(|e| refused(&call, &deployment, &wanted, e))?;

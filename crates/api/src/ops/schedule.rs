@@ -5,10 +5,13 @@
 
 use catalog::{Applied, Conflict, Deployment, DeploymentSchedule, ScheduleChange};
 use http::Method;
-use model::{role::Action, schedule::Schedule};
+use model::{
+    role::Action,
+    schedule::{AutoExport, Schedule},
+};
 use serde_json::json;
 
-use super::{Operation, audit, clusters::cluster, schedule_input::Wanted, schedule_view};
+use super::{Operation, audit, clusters::cluster, export_buckets, schedule_input::Wanted, schedule_view};
 use crate::{
     access::Scope,
     error::{Answer, Code, Problem},
@@ -60,9 +63,10 @@ pub(super) static OPERATIONS: &[Operation] = &[
 
 async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
-    let schedule = read(&call, &deployment).await?.map(|kept| kept.schedule).unwrap_or_default();
+    let kept = read(&call, &deployment).await?;
+    let (schedule, export) = kept.map(|kept| (kept.schedule, kept.auto_export)).unwrap_or_default();
     let window = deployment.continuous.restore_window_days;
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &schedule, window)))
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &schedule, export, window)))
 }
 
 async fn update(call: Call) -> Answer<Reply> {
@@ -81,12 +85,13 @@ async fn update(call: Call) -> Answer<Reply> {
         before = read(&call, &deployment).await?;
     };
     call.server.forget_deployments();
-    if applied.snapshots_deleted > 0 {
+    if applied.snapshots_deleted > 0 || applied.schedule.auto_export.is_on() {
         call.server.state.poke.notify_one();
     }
     write_down(&call, &deployment, &wanted, &applied).await;
     let window = wanted.restore_window.unwrap_or(deployment.continuous.restore_window_days);
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &applied.schedule.schedule, window)))
+    let DeploymentSchedule { schedule, auto_export, .. } = &applied.schedule;
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, schedule, *auto_export, window)))
 }
 
 /// What is wanted, as a change of what is there.
@@ -101,6 +106,7 @@ fn change(
     let (old, new) = (&was.policy, &schedule.policy);
     Ok(ScheduleChange {
         of_revision: before.map(|kept| kept.revision),
+        auto_export: wanted.auto_export(before)?,
         restore_window: wanted.restore_window,
         retention: if wanted.update_snapshots { old.retention_changes(new) } else { vec![] },
         delete_of: if wanted.delete_snapshots { old.gone(new) } else { vec![] },
@@ -109,7 +115,7 @@ fn change(
 }
 
 async fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, applied: &Applied) {
-    let mut detail = schedule_view::as_written_down(&applied.schedule.schedule);
+    let mut detail = schedule_view::as_written_down(&applied.schedule.schedule, applied.schedule.auto_export);
     detail["cluster"] = deployment.name.as_str().into();
     if let Some(window) = wanted.restore_window {
         detail["restoreWindowDays"] = window.days().into();
@@ -133,7 +139,7 @@ async fn delete(call: Call) -> Answer<Reply> {
         audit::record(&call, "schedule.delete", deployment.id, detail).await;
     }
     let (none, window) = (Schedule::default(), deployment.continuous.restore_window_days);
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &none, window)))
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &none, AutoExport::Unset, window)))
 }
 
 async fn read(call: &Call, deployment: &Deployment) -> Answer<Option<DeploymentSchedule>> {
@@ -143,6 +149,7 @@ async fn read(call: &Call, deployment: &Deployment) -> Answer<Option<DeploymentS
 
 fn refused(call: &Call, deployment: &Deployment, context: &str, error: catalog::Error) -> Problem {
     match error {
+        catalog::Error::NotFound { what: "export bucket", id } => export_buckets::unknown(&id),
         // It was removed since it was looked up.
         catalog::Error::NotFound { .. } => {
             call.server.forget_deployments();

@@ -1,18 +1,19 @@
 //! The body of a change of a schedule: what is given is changed, what is left out stays. What cannot be done here is
 //! refused, and never taken and forgotten.
 
-use catalog::Deployment;
+use catalog::{Deployment, DeploymentSchedule};
 use model::{
     RestoreWindowDays, Retention, RetentionUnit,
-    id::PolicyItemId,
+    id::{ExportBucketId, PolicyItemId},
     retention::BadRetention,
     schedule::{
-        BadPolicy, BadReferenceTime, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule,
-        policy_id,
+        AutoExport, BadPolicy, BadReferenceTime, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem,
+        ReferenceTime, Schedule, policy_id,
     },
 };
 use serde_json::Value;
 
+use super::export_buckets;
 use crate::{
     body::{Fields, missing},
     error::{Answer, Code, Problem},
@@ -47,9 +48,8 @@ const AUTO_COPY: &str = "autoCopySettingsEnabled";
 const SINCE_AUTO_COPY: Date = Date::new(2024, 8, 5);
 
 /// Flags that ask for what is not done here, and why not.
-const FLAGS_REFUSED: [(&str, &str); 6] = [
-    ("autoExportEnabled", NO_EXPORT),
-    ("useOrgAndGroupNamesInExportPrefix", NO_EXPORT),
+const FLAGS_REFUSED: [(&str, &str); 5] = [
+    ("useOrgAndGroupNamesInExportPrefix", NO_NAMES),
     ("copyPolicyItemsEnabled", NO_COPIES),
     ("deleteCopySnapshots", NO_COPIES),
     ("updateCopySnapshots", NO_COPIES),
@@ -64,8 +64,8 @@ const LISTS_REFUSED: [(&str, &str); 3] = [
         "Nothing is kept beyond its retention: give the policy items a longer one instead.",
     ),
 ];
-const NO_EXPORT: &str =
-    "A schedule exports nothing by itself: export its snapshots one by one, by a POST to backup/exports.";
+const NO_NAMES: &str =
+    "The names of exported files have ids in them, since the names of projects are not unique for ever.";
 const NO_COPIES: &str =
     "Snapshots are not copied to other regions: replicate the bucket of the vault instead.";
 
@@ -78,6 +78,15 @@ pub(super) struct Wanted {
     pub(super) restore_window: Option<RestoreWindowDays>,
     pub(super) update_snapshots: bool,
     pub(super) delete_snapshots: bool,
+    auto_export: Option<bool>,
+    export: Option<WantedExport>,
+}
+
+/// Each of them stays as it is when it is left out.
+#[derive(Debug)]
+struct WantedExport {
+    bucket: Option<ExportBucketId>,
+    frequency: Option<FrequencyType>,
 }
 
 #[derive(Debug)]
@@ -109,6 +118,8 @@ impl Wanted {
             restore_window: fields.int32("restoreWindowDays")?.map(window).transpose()?,
             update_snapshots: fields.flag("updateSnapshots")?.unwrap_or(false),
             delete_snapshots: fields.flag("deleteSnapshots")?.unwrap_or(false),
+            auto_export: fields.flag("autoExportEnabled")?,
+            export: export(&mut fields)?,
         };
         wanted.reference(ReferenceTime::DEFAULT)?;
         Ok(wanted)
@@ -126,6 +137,31 @@ impl Wanted {
             None => before.policy.clone(),
         };
         Ok(Schedule { reference: self.reference(before.reference)?, policy })
+    }
+
+    /// What is exported from then on.
+    pub(super) fn auto_export(&self, before: Option<&DeploymentSchedule>) -> Answer<AutoExport> {
+        let before = before.map(|kept| kept.auto_export).unwrap_or_default();
+        let policy = match &self.export {
+            None => before.policy(),
+            Some(wanted) => {
+                let (bucket, frequency) =
+                    before.policy().map(|policy| (policy.bucket_id, policy.frequency)).unzip();
+                Some(ExportPolicy {
+                    bucket_id: wanted.bucket.or(bucket).ok_or_else(|| missing("export.exportBucketId"))?,
+                    frequency: wanted
+                        .frequency
+                        .or(frequency)
+                        .ok_or_else(|| missing("export.frequencyType"))?,
+                })
+            }
+        };
+        match (self.auto_export.unwrap_or(before.is_on()), policy) {
+            (true, Some(policy)) => Ok(AutoExport::On(policy)),
+            (true, None) => Err(missing("export")),
+            (false, Some(policy)) => Ok(AutoExport::Off(policy)),
+            (false, None) => Ok(AutoExport::Unset),
+        }
     }
 
     fn reference(&self, before: ReferenceTime) -> Answer<ReferenceTime> {
@@ -209,19 +245,34 @@ fn item(mut fields: Fields) -> Answer<WantedItem> {
     Ok(WantedItem { id: fields.text("id")?, frequency, retention })
 }
 
+fn export(fields: &mut Fields) -> Answer<Option<WantedExport>> {
+    let Some(mut export) = fields.object("export", &["exportBucketId", "frequencyType"])? else {
+        return Ok(None);
+    };
+    let bucket = export.text("exportBucketId")?;
+    let bucket = bucket.map(|id| id.parse().map_err(|_| export_buckets::unknown(&id))).transpose()?;
+    let frequency = match export.text("frequencyType")? {
+        None => None,
+        Some(word) => match word.parse() {
+            Ok(FrequencyType::Hourly) | Err(_) => {
+                return Err(Problem::new(Code::InvalidEnumValue).with(shown(&word)));
+            }
+            Ok(frequency) => Some(frequency),
+        },
+    };
+    Ok(Some(WantedExport { bucket, frequency }))
+}
+
 fn window(days: i32) -> Answer<RestoreWindowDays> {
     let days = u32::try_from(days).unwrap_or(0);
     RestoreWindowDays::new(days)
         .map_err(|bad| Problem::new(Code::InvalidRestoreWindow).because(format!("It cannot be: {bad}.")))
 }
 
-/// Refuses what asks for copies, exports and extra retention, unless it says that none are wanted.
+/// Refuses what asks for copies and extra retention, unless it says that none are wanted.
 fn refuse_what_is_not_done(fields: &mut Fields) -> Answer<()> {
     let not_done =
         |name: &str, why: &str| Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(name, why);
-    if fields.object("export", &["exportBucketId", "frequencyType"])?.is_some() {
-        return Err(not_done("export", NO_EXPORT));
-    }
     for (name, why) in FLAGS_REFUSED {
         if fields.flag(name)? == Some(true) {
             return Err(not_done(name, why));

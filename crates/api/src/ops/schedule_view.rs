@@ -3,7 +3,7 @@
 use catalog::Deployment;
 use model::{
     RestoreWindowDays,
-    schedule::{PolicyItem, Schedule, policy_id},
+    schedule::{AutoExport, PolicyItem, Schedule, policy_id},
 };
 use serde_json::{Value, json};
 
@@ -15,11 +15,12 @@ pub(super) fn schedule(
     call: &Call,
     deployment: &Deployment,
     schedule: &Schedule,
+    auto_export: AutoExport,
     window: RestoreWindowDays,
 ) -> Value {
     let path = links::deployment_path(deployment);
     let mut object = json!({
-        "autoExportEnabled": false,
+        "autoExportEnabled": auto_export.is_on(),
         "clusterId": deployment.id.to_string(),
         "clusterName": deployment.name.as_str(),
         "copyPolicyItemsEnabled": false,
@@ -41,7 +42,18 @@ pub(super) fn schedule(
     if let Some(next) = schedule.next_after(call.server.now()) {
         object["nextSnapshot"] = next.to_rfc3339().into();
     }
+    describe_export(&mut object, auto_export);
     object
+}
+
+/// `AutoExportPolicyView`, where there is one.
+fn describe_export(object: &mut Value, auto_export: AutoExport) {
+    if let Some(policy) = auto_export.policy() {
+        object["export"] = json!({
+            "exportBucketId": policy.bucket_id.to_string(),
+            "frequencyType": policy.frequency.as_str(),
+        });
+    }
 }
 
 /// `DiskBackupApiPolicyItem`.
@@ -56,10 +68,13 @@ fn item(item: &PolicyItem) -> Value {
 }
 
 /// What the audit log keeps of a schedule.
-pub(super) fn as_written_down(schedule: &Schedule) -> Value {
-    json!({
+pub(super) fn as_written_down(schedule: &Schedule, auto_export: AutoExport) -> Value {
+    let mut object = json!({
+        "autoExportEnabled": auto_export.is_on(),
         "policyItems": schedule.policy.items().iter().map(item).collect::<Vec<_>>(),
         "referenceHourOfDay": schedule.reference.hour(),
         "referenceMinuteOfHour": schedule.reference.minute(),
-    })
+    });
+    describe_export(&mut object, auto_export);
+    object
 }

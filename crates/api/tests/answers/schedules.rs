@@ -249,11 +249,7 @@ async fn what_is_wrong_with_a_policy_is_told() {
 #[tokio::test]
 async fn what_is_not_done_is_refused_and_not_forgotten() {
     let s = Schedules::start().await;
-    let bucket = json!({"exportBucketId": "0123456789abcdef01234567", "frequencyType": "monthly"});
     for body in [
-        json!({"export": bucket}),
-        json!({"autoExportEnabled": true}),
-        json!({"export": {"frequencyType": "monthly"}}),
         json!({"useOrgAndGroupNamesInExportPrefix": true}),
         json!({"copyPolicyItemsEnabled": true}),
         json!({"autoCopySettingsEnabled": true}),
@@ -277,6 +273,56 @@ async fn what_is_not_done_is_refused_and_not_forgotten() {
         "autoCopySettingsEnabled": false, "useOrgAndGroupNamesInExportPrefix": false,
     });
     s.patch(nothing).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_exported_by_itself_is_set_and_shown() {
+    let s = Schedules::start().await;
+    let new = catalog::NewExportBucket {
+        project_id: s.app.project.id,
+        place: "archive".parse().unwrap(),
+        iam_role_id: "0123456789abcdef01234567".to_owned(),
+    };
+    let bucket = s.app.catalog.export_buckets().add(new, s.app.now()).await.unwrap().id;
+    let unknown = "0123456789abcdef01234567";
+    let export = |id: &str, frequency: &str| json!({"exportBucketId": id, "frequencyType": frequency});
+    for (body, status, code) in [
+        (json!({"autoExportEnabled": true}), 400, "MISSING_ATTRIBUTE"),
+        (json!({"export": {"frequencyType": "monthly"}}), 400, "MISSING_ATTRIBUTE"),
+        (json!({"export": {"exportBucketId": bucket.to_string()}}), 400, "MISSING_ATTRIBUTE"),
+        (
+            json!({"export": export(unknown, "monthly"), "autoExportEnabled": true}),
+            404,
+            "EXPORT_BUCKET_NOT_FOUND",
+        ),
+        (json!({"export": export(unknown, "monthly")}), 404, "EXPORT_BUCKET_NOT_FOUND"),
+        (json!({"export": export("xyz", "monthly")}), 404, "EXPORT_BUCKET_NOT_FOUND"),
+        (json!({"export": export(&bucket.to_string(), "hourly")}), 400, "INVALID_ENUM_VALUE"),
+        (json!({"export": export(&bucket.to_string(), "now")}), 400, "INVALID_ENUM_VALUE"),
+    ] {
+        s.refused(body, status, code).await;
+    }
+    let monthly = export(&bucket.to_string(), "monthly");
+    let set = s.patch(json!({"export": monthly, "autoExportEnabled": true})).await.expect(200);
+    assert_eq!((&set["export"], &set["autoExportEnabled"]), (&monthly, &json!(true)));
+    assert_eq!(s.get().await, set);
+    let used = s.app.group(&format!("/backup/exportBuckets/{bucket}"));
+    s.app.delete(&used).await.refused(400, "EXPORT_BUCKET_DELETE_FAILED");
+    // What else is changed leaves it as it is, and a part of it may be changed.
+    let later = s.patch(json!({"referenceHourOfDay": 4})).await.expect(200);
+    assert_eq!((&later["export"], &later["autoExportEnabled"]), (&monthly, &json!(true)));
+    let yearly = s.patch(json!({"export": {"frequencyType": "yearly"}})).await.expect(200);
+    assert_eq!(yearly["export"], export(&bucket.to_string(), "yearly"));
+    let off = s.patch(json!({"autoExportEnabled": false})).await.expect(200);
+    assert_eq!((&off["export"], &off["autoExportEnabled"]), (&yearly["export"], &json!(false)));
+    s.app.delete(&used).await.expect(204);
+    // What was shown can be sent back, and cannot be switched on any more.
+    assert_eq!(
+        s.patch(json!({"export": off["export"], "referenceHourOfDay": 5})).await.expect(200)["export"],
+        off["export"]
+    );
+    s.refused(json!({"autoExportEnabled": true}), 404, "EXPORT_BUCKET_NOT_FOUND").await;
     s.app.stop().await;
 }
 

@@ -103,14 +103,15 @@ impl ExportBuckets<'_> {
     /// Deletes a bucket; what was exported to it stays where it lies.
     ///
     /// # Errors
-    /// [`crate::Conflict::BucketInUse`] while an export to it is queued or under way;
+    /// [`crate::Conflict::BucketInUse`] while an export to it is queued or under way, or a schedule exports to it;
     /// [`crate::Error::NotFound`], also when it is deleted already.
     pub async fn delete(&self, id: ExportBucketId, now: WallTime) -> Result<()> {
         let mut transaction = self.0.database.begin().await?;
         // The lock comes first: what is asked for while we wait for it is seen by the check below.
         lock(&mut transaction, id).await?;
         let done = statement(format!(
-            "UPDATE export_buckets SET deleted_at = $2 WHERE id = $1 AND NOT EXISTS {USED_BY_AN_EXPORT}"
+            "UPDATE export_buckets SET deleted_at = $2 WHERE id = $1 AND NOT EXISTS {USED_BY_AN_EXPORT} \
+             AND NOT EXISTS {USED_BY_A_SCHEDULE}"
         ))
         .bind(id.to_string())
         .bind(now.0)
@@ -125,6 +126,9 @@ impl ExportBuckets<'_> {
 
 const USED_BY_AN_EXPORT: &str = "(SELECT 1 FROM export_jobs e WHERE e.bucket_id = $1 \
                                  AND e.state IN ('queued', 'inProgress', 'cancelling'))";
+
+const USED_BY_A_SCHEDULE: &str =
+    "(SELECT 1 FROM schedules s WHERE s.export_bucket_id = $1 AND s.auto_export = 1)";
 
 /// Locks a bucket that is not deleted, so that nothing is asked of it while it is being deleted, and the other way round.
 /// Gives its project.

@@ -12,6 +12,7 @@ use model::{
 };
 use sqlx::any::AnyRow;
 
+pub(crate) use buckets::lock as lock_bucket;
 pub use buckets::{ExportBucket, ExportBuckets, NewExportBucket};
 pub(crate) use cancel::cancel_of_removed;
 pub use request::NewExport;
@@ -24,7 +25,7 @@ use crate::{
 /// What is read of an export: its row, the name of its deployment, and how far its work item says that it is.
 const COLUMNS: &str = "e.id AS id, e.project_id AS project_id, e.deployment_id AS deployment_id, d.name AS deployment_name, \
     e.snapshot_id AS snapshot_id, e.bucket_id AS bucket_id, e.state AS state, e.prefix AS prefix, \
-    e.custom_data AS custom_data, e.error AS error, e.created_at AS created_at, e.finished_at AS finished_at, \
+    e.custom_data AS custom_data, e.scheduled AS scheduled, e.error AS error, e.created_at AS created_at, e.finished_at AS finished_at, \
     j.progress AS progress";
 const TABLES: &str = "FROM export_jobs e JOIN deployments d ON d.id = e.deployment_id \
                       LEFT JOIN jobs j ON j.subject_id = e.id";
@@ -50,6 +51,8 @@ pub struct ExportJob {
     pub prefix: String,
     /// What is told again in the marker of its end.
     pub custom_data: Vec<Label>,
+    /// Whether a schedule asked for it.
+    pub scheduled: bool,
     /// Why it failed.
     pub error: Option<String>,
     /// When it was asked for.
@@ -109,6 +112,7 @@ fn export_job(row: &AnyRow) -> Result<ExportJob> {
         state: row.parsed("state")?,
         prefix: row.text("prefix")?,
         custom_data: row.json("custom_data")?,
+        scheduled: row.flag("scheduled")?,
         error: row.maybe_text("error")?,
         created_at: row.time("created_at")?,
         finished_at: row.maybe_time("finished_at")?,

@@ -33,6 +33,8 @@ pub struct NewExport<'a> {
     pub custom_data: Vec<Label>,
     /// The id of the organization, for the names of the files.
     pub organization_id: &'a str,
+    /// Whether a schedule asks for it, which it does once for a snapshot.
+    pub scheduled: bool,
 }
 
 impl Exports<'_> {
@@ -115,7 +117,7 @@ async fn insert(
     let custom_data = to_json(&new.custom_data);
     let done = query(
         "INSERT INTO export_jobs (id, project_id, deployment_id, snapshot_id, bucket_id, state, prefix, custom_data, \
-         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         scheduled, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(id.to_string())
     .bind(deployment.project_id.to_string())
@@ -125,11 +127,12 @@ async fn insert(
     .bind(ExportState::Queued.as_str())
     .bind(prefix)
     .bind(plain(&custom_data))
+    .bind(i64::from(new.scheduled))
     .bind(now.0)
     .execute(&mut **transaction)
     .await;
     match done {
-        // The only thing that can be there twice: an active export of the same snapshot.
+        // The only thing that can be there twice: an active export of the same snapshot, or its schedule's.
         Err(error) if is_duplicate(&error) => Err(Conflict::SnapshotExporting.into()),
         other => Ok(other.map(drop)?),
     }

@@ -3,14 +3,14 @@
 use model::{
     RestoreWindowDays, WallTime,
     id::{DeploymentId, PolicyItemId, SnapshotId},
-    schedule::{RetentionChange, Schedule, TakenBy},
+    schedule::{AutoExport, RetentionChange, Schedule, TakenBy},
     snapshot::SnapshotEvent,
 };
 use sqlx::{Any, Transaction, query};
 
 use super::{COLUMNS, DeploymentSchedule, Schedules, schedule};
 use crate::{
-    Conflict, Result, deployments,
+    Conflict, Error, Result, deployments, exports,
     row::{Columns, statement, to_json},
     snapshots::DAY_MS,
     transition,
@@ -25,6 +25,8 @@ pub struct ScheduleChange {
     pub of_revision: Option<i64>,
     /// The schedule from now on.
     pub schedule: Schedule,
+    /// Which of its snapshots are exported from now on; the bucket has to be one of the same project.
+    pub auto_export: AutoExport,
     /// The restore window from now on, when it changes too.
     pub restore_window: Option<RestoreWindowDays>,
     /// Snapshots that were taken already and are kept for another time.
@@ -50,7 +52,7 @@ impl Schedules<'_> {
     ///
     /// # Errors
     /// [`Conflict::ScheduleChanged`] when it is not of that revision any more; [`crate::Error::NotFound`] when the
-    /// deployment is not there or removed.
+    /// deployment or the export bucket (`what` says which) is not there or removed.
     pub async fn change(
         &self,
         deployment: DeploymentId,
@@ -58,14 +60,28 @@ impl Schedules<'_> {
         now: WallTime,
     ) -> Result<Applied> {
         let mut transaction = self.0.database.begin().await?;
-        deployments::lock(&mut transaction, deployment).await?;
+        let project = deployments::lock(&mut transaction, deployment).await?.project_id;
         let before = locked(&mut transaction, deployment).await?;
         if before.as_ref().map(|before| before.revision) != change.of_revision {
             return Err(Conflict::ScheduleChanged.into());
         }
+        let was = before.as_ref().map(|before| before.auto_export).unwrap_or_default();
+        // What was switched off may name a bucket that is deleted since, and be sent back as it was shown.
+        let named = change
+            .auto_export
+            .policy()
+            .filter(|now| change.auto_export.is_on() || was.policy() != Some(*now));
+        if let Some(export) = named
+            && exports::lock_bucket(&mut transaction, export.bucket_id).await? != project
+        {
+            return Err(Error::not_found("export bucket", export.bucket_id));
+        }
         let same_times = before.as_ref().filter(|before| before.schedule.is_as_often_as(&change.schedule));
         let handled_until = same_times.map_or(now, |before| before.handled_until);
-        let written = write(&mut transaction, deployment, &change.schedule, handled_until, now).await?;
+        let same_export = before.as_ref().filter(|before| before.auto_export == change.auto_export);
+        let times =
+            Times { handled_until, export_from: same_export.map_or(now, |before| before.export_from) };
+        let written = write(&mut transaction, deployment, change, times, now).await?;
         if let Some(window) = change.restore_window {
             query("UPDATE deployments SET restore_window_days = $2 WHERE id = $1")
                 .bind(deployment.to_string())
@@ -116,27 +132,40 @@ async fn locked(transaction: &mut Tx, deployment: DeploymentId) -> Result<Option
     row.as_ref().map(schedule).transpose()
 }
 
+/// From when on a schedule does something.
+struct Times {
+    handled_until: WallTime,
+    export_from: WallTime,
+}
+
 async fn write(
     transaction: &mut Tx,
     deployment: DeploymentId,
-    wanted: &Schedule,
-    handled_until: WallTime,
+    change: &ScheduleChange,
+    times: Times,
     now: WallTime,
 ) -> Result<DeploymentSchedule> {
+    let (wanted, export) = (&change.schedule, change.auto_export.policy());
     // A deleted one that comes back must not have a revision that somebody has seen: the time makes it another.
     let row = statement(format!(
-        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6) \
+        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10) \
          ON CONFLICT (deployment_id) DO UPDATE SET reference_hour = excluded.reference_hour, \
          reference_minute = excluded.reference_minute, items = excluded.items, \
-         handled_until = excluded.handled_until, revision = schedules.revision + 1, updated_at = excluded.updated_at \
+         handled_until = excluded.handled_until, revision = schedules.revision + 1, updated_at = excluded.updated_at, \
+         export_bucket_id = excluded.export_bucket_id, export_frequency = excluded.export_frequency, \
+         auto_export = excluded.auto_export, export_from = excluded.export_from \
          RETURNING {COLUMNS}"
     ))
     .bind(deployment.to_string())
     .bind(i64::from(wanted.reference.hour()))
     .bind(i64::from(wanted.reference.minute()))
     .bind(to_json(&wanted.policy))
-    .bind(handled_until.0)
+    .bind(times.handled_until.0)
     .bind(now.0)
+    .bind(export.map(|export| export.bucket_id.to_string()))
+    .bind(export.map(|export| export.frequency.as_str()))
+    .bind(i64::from(change.auto_export.is_on()))
+    .bind(times.export_from.0)
     .fetch_one(&mut **transaction)
     .await?;
     schedule(&row)

@@ -4,17 +4,19 @@
 //! everything was seen to and moves on by one conditional update, and no two snapshots of a deployment have one due time.
 
 mod change;
+mod export;
 mod take;
 
 use model::{
     WallTime,
     id::DeploymentId,
-    schedule::{Policy, ReferenceTime, Schedule},
+    schedule::{AutoExport, ExportPolicy, Policy, ReferenceTime, Schedule},
 };
 use sqlx::{any::AnyRow, query};
 
 pub(crate) use change::forget;
 pub use change::{Applied, ScheduleChange};
+pub use export::DueExport;
 pub use take::Taken;
 
 use crate::{
@@ -22,8 +24,8 @@ use crate::{
     row::{Columns, statement},
 };
 
-const COLUMNS: &str =
-    "deployment_id, reference_hour, reference_minute, items, handled_until, revision, updated_at";
+const COLUMNS: &str = "deployment_id, reference_hour, reference_minute, items, handled_until, revision, updated_at, \
+                       export_bucket_id, export_frequency, auto_export, export_from";
 
 /// The schedule of a deployment, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub struct DeploymentSchedule {
     pub deployment_id: DeploymentId,
     /// When snapshots are taken, and how long they are kept.
     pub schedule: Schedule,
+    /// Which of them are exported by themselves.
+    pub auto_export: AutoExport,
+    /// Snapshots that were completed before this time are not.
+    pub export_from: WallTime,
     /// All times up to this one were seen to.
     pub handled_until: WallTime,
     /// Another number after each change.
@@ -97,8 +103,16 @@ fn schedule(row: &AnyRow) -> Result<DeploymentSchedule> {
     Ok(DeploymentSchedule {
         deployment_id: row.parsed("deployment_id")?,
         schedule: Schedule { reference, policy: row.json::<Policy>("items")? },
+        auto_export: auto_export(row)?,
+        export_from: row.time("export_from")?,
         handled_until: row.time("handled_until")?,
         revision: row.int("revision")?,
         updated_at: row.time("updated_at")?,
     })
+}
+
+fn auto_export(row: &AnyRow) -> Result<AutoExport> {
+    let Some(bucket_id) = row.maybe_parsed("export_bucket_id")? else { return Ok(AutoExport::Unset) };
+    let policy = ExportPolicy { bucket_id, frequency: row.parsed("export_frequency")? };
+    Ok(if row.flag("auto_export")? { AutoExport::On(policy) } else { AutoExport::Off(policy) })
 }

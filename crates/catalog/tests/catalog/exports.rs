@@ -28,6 +28,7 @@ fn new<'a>(deployment: &Deployment, snapshot: &Snapshot, bucket: &ExportBucket) 
         bucket_id: bucket.id,
         custom_data: vec![Label { key: "a".to_owned(), value: "b\0c".to_owned() }],
         organization_id: "org",
+        scheduled: false,
     }
 }
 

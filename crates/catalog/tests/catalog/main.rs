@@ -121,6 +121,7 @@ suite![
     retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
     schedules::a_schedule_is_kept_changed_and_deleted,
+    schedules::what_a_schedule_exports_it_exports_once,
     schedules::what_is_due_is_taken_with_its_retention,
     schedules::many_servers_take_each_time_once,
     schedules::who_was_away_takes_one_and_a_clock_that_jumps_none_twice,

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 
 use catalog::{
-    Applied, Catalog, Conflict, Deployment, DeploymentSchedule, Error, Page, ScheduleChange, Snapshot,
-    SnapshotFilter, SnapshotType, Taken,
+    Applied, Catalog, Conflict, Deployment, DeploymentSchedule, DueExport, Error, NewExport, NewExportBucket,
+    Outcome, Page, ScheduleChange, Snapshot, SnapshotFilter, SnapshotType, Taken,
 };
 use model::{
     RestoreWindowDays, Retention, RetentionUnit, WallTime,
     id::PolicyItemId,
-    schedule::{Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, Step},
+    schedule::{
+        AutoExport, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, Step,
+    },
     snapshot::SnapshotState,
 };
 use tokio::task::JoinSet;
@@ -47,6 +49,7 @@ fn monthly(months: u32) -> PolicyItem {
 /// A change that does nothing but set the schedule.
 fn to(schedule: Schedule, before: Option<&DeploymentSchedule>) -> ScheduleChange {
     ScheduleChange {
+        auto_export: before.map(|before| before.auto_export).unwrap_or_default(),
         of_revision: before.map(|before| before.revision),
         schedule,
         restore_window: None,
@@ -327,4 +330,78 @@ pub(crate) async fn snapshots_follow_a_change_when_they_are_asked_to(catalog: Ca
     }
     let is = catalog.snapshots().get(unfinished.id).await.unwrap().unwrap();
     assert_eq!(is.state, SnapshotState::Queued, "it is not done, and stays");
+}
+
+pub(crate) async fn what_a_schedule_exports_it_exports_once(catalog: Catalog) {
+    let (project, deployment) = support::source(&catalog).await;
+    let new = NewExportBucket {
+        project_id: project.id,
+        place: "archive".parse().unwrap(),
+        iam_role_id: "0123456789abcdef01234567".to_owned(),
+    };
+    let bucket = catalog.export_buckets().add(new, T0).await.unwrap();
+    let export = ExportPolicy { bucket_id: bucket.id, frequency: FrequencyType::Daily };
+    // Before it is switched on nothing is exported, and nothing is later that was completed before.
+    let set = async |auto_export: AutoExport, now: WallTime| {
+        let seen = catalog.schedules().get(deployment.id).await.unwrap();
+        let change = ScheduleChange { auto_export, ..to(schedule(&[hourly(2), daily(7)]), seen.as_ref()) };
+        catalog.schedules().change(deployment.id, &change, now).await.unwrap();
+    };
+    let take = async |now: WallTime| -> Snapshot {
+        let seen = catalog.schedules().get(deployment.id).await.unwrap().unwrap();
+        let Step::Take(due) = seen.schedule.step(seen.handled_until, now) else { panic!("nothing is due") };
+        let Taken::Queued(snapshot) = catalog.schedules().take(&seen, &due, now).await.unwrap() else {
+            panic!("not taken")
+        };
+        let lease = support::claim(&catalog, "w", now).await;
+        catalog.jobs().finish(&lease, support::completion(&snapshot.id.to_string()), now).await.unwrap();
+        catalog.snapshots().get(snapshot.id).await.unwrap().unwrap()
+    };
+    set(AutoExport::Off(export), T0).await;
+    let mut now = T0.plus_ms(DAY_MS);
+    take(now).await;
+    assert_eq!(catalog.schedules().exports_due().await.unwrap(), [], "it is off");
+    now = now.plus_ms(1);
+    set(AutoExport::On(export), now).await;
+    let (mut daily_ones, mut others) = (vec![], 0);
+    for _ in 0..8 {
+        now = now.plus_ms(6 * HOUR_MS);
+        let snapshot = take(now).await;
+        let is_daily = snapshot.policy.as_ref().unwrap().frequency.kind() == FrequencyType::Daily;
+        if is_daily { daily_ones.push(snapshot.id) } else { others += 1 }
+    }
+    assert_eq!((daily_ones.len(), others), (2, 6));
+    let due = catalog.schedules().exports_due().await.unwrap();
+    assert_eq!(due.iter().map(|due| due.snapshot_id).collect::<Vec<_>>(), daily_ones);
+    let request = async |due: &DueExport| {
+        let DueExport { deployment_id, snapshot_id, bucket_id } = *due;
+        let new = NewExport {
+            deployment_id,
+            snapshot_id,
+            bucket_id,
+            custom_data: vec![],
+            organization_id: "o",
+            scheduled: true,
+        };
+        catalog.exports().request(new, now).await
+    };
+    assert!(request(&due[0]).await.unwrap().scheduled);
+    let left = catalog.schedules().exports_due().await.unwrap();
+    assert_eq!(left.iter().map(|due| due.snapshot_id).collect::<Vec<_>>(), daily_ones[1..]);
+    // One that failed is not exported again by itself, whoever thinks so.
+    let lease = support::claim(&catalog, "w", now).await;
+    catalog.jobs().finish(&lease, Outcome::Failed { error: "full".to_owned() }, now).await.unwrap();
+    assert_eq!(catalog.schedules().exports_due().await.unwrap().len(), 1);
+    let refused = request(&due[0]).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict(Conflict::SnapshotExporting)), "{refused}");
+    let refused = catalog.export_buckets().delete(bucket.id, now).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict(Conflict::BucketInUse)), "{refused}");
+    set(AutoExport::Off(export), now).await;
+    assert_eq!(catalog.schedules().exports_due().await.unwrap(), []);
+    catalog.export_buckets().delete(bucket.id, now).await.unwrap();
+    let seen = catalog.schedules().get(deployment.id).await.unwrap();
+    let change =
+        ScheduleChange { auto_export: AutoExport::On(export), ..to(schedule(&[daily(7)]), seen.as_ref()) };
+    let refused = catalog.schedules().change(deployment.id, &change, now).await.unwrap_err();
+    assert!(matches!(refused, Error::NotFound { what: "export bucket", .. }), "{refused}");
 }

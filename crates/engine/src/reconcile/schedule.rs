@@ -1,10 +1,10 @@
-//! Asks for the snapshots that schedules want.
+//! Asks for the snapshots that schedules want, and for the exports of those.
 //!
 //! What is due is told by the model, out of the schedule, of up to when everything was seen to, and of the clock; that it is
 //! taken once is decided by the catalog. So it does no harm to run this in several processes, to be away for days, or to
 //! have a clock that jumps: whoever was away takes one snapshot, which stands for all that were due meanwhile.
 
-use catalog::{DeploymentSchedule, Taken};
+use catalog::{Conflict, DeploymentSchedule, DueExport, NewExport, Taken};
 use model::{
     WallTime,
     schedule::{Due, Step},
@@ -26,13 +26,18 @@ struct Did {
     skipped: u64,
     /// Ones that wait for the one before to be done.
     put_off: u64,
+    /// Exports that were asked for.
+    exports: u64,
     /// Schedules that began anew, since the clock had been ahead.
     turned_back: u64,
 }
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
-    let did = look(services, services.now()).await?;
-    if did.requested > 0 {
+    let mut did = look(services, services.now()).await?;
+    for due in services.catalog.schedules().exports_due().await? {
+        did.exports += u64::from(export(services, due).await?);
+    }
+    if did.requested + did.exports > 0 {
         services.poke.notify_one();
     }
     serde_json::to_value(did).map_err(|e| JobError::failed_by("tell what was done about schedules", e))
@@ -82,4 +87,31 @@ async fn take(
         Taken::NotOurs => {}
     }
     Ok(())
+}
+
+/// Asks for the export of a snapshot, unless that has become impossible or unnecessary meanwhile.
+async fn export(services: &Services, due: DueExport) -> Result<bool, JobError> {
+    let DueExport { deployment_id, snapshot_id, bucket_id } = due;
+    let organization_id = &services.settings.organization.id;
+    let new = NewExport {
+        deployment_id,
+        snapshot_id,
+        bucket_id,
+        custom_data: vec![],
+        organization_id,
+        scheduled: true,
+    };
+    match services.catalog.exports().request(new, services.now()).await {
+        Ok(job) => {
+            tracing::info!(export.id = %job.id, snapshot.id = %snapshot_id, "export {} is that of snapshot {snapshot_id}, as the schedule of deployment {deployment_id} wants it", job.id);
+            Ok(true)
+        }
+        // Somebody was quicker, or deleted what it is about.
+        Err(
+            catalog::Error::Conflict(Conflict::SnapshotExporting)
+            | catalog::Error::NotFound { .. }
+            | catalog::Error::Illegal(_),
+        ) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -40,9 +40,11 @@ fn schedule(minute: i64) -> Schedule {
 async fn set_days_ago(bench: &Bench, schedule: Schedule, days: i64) {
     let schedules = bench.catalog.schedules();
     let before = schedules.get(bench.deployment).await.unwrap();
+    let before_export = before.as_ref().map(|before| before.auto_export).unwrap_or_default();
     let change = ScheduleChange {
         of_revision: before.map(|before| before.revision),
         schedule,
+        auto_export: before_export,
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

@@ -3,15 +3,23 @@
 
 use crate::{restore_support, support};
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bson::{Bson, Document, doc};
-use catalog::Conflict;
+use catalog::{Conflict, ScheduleChange, SnapshotType};
 use ebbtide_engine::{Settings, engine::wall_clock};
-use model::export::{ExportState, ROOT};
+use model::{
+    export::{ExportState, ROOT},
+    schedule::{
+        AutoExport, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule,
+    },
+};
 use restore_support::{
     exported::{bucket, documents, exported, files, lines, request, run},
     server,
@@ -192,6 +200,7 @@ async fn a_snapshot_that_is_deleted_meanwhile_is_exported_whole() {
         bucket_id: bucket,
         custom_data: vec![],
         organization_id: "o",
+        scheduled: false,
     };
     let refused = twice.request(new.clone(), wall_clock()).await.unwrap_err();
     assert!(matches!(refused, catalog::Error::Conflict(Conflict::SnapshotExporting)), "{refused}");
@@ -301,4 +310,52 @@ async fn a_place_that_cannot_be_written_is_named() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(job.state, ExportState::Successful, "{:?}", job.error);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_schedule_takes_is_exported_by_itself_and_once() {
+    let bench = Bench::start(Options::version("6.0.5")).await;
+    bench.fill("app", "small", many(50, 100, |n| Bson::Int64(n as i64))).await;
+    let bucket_id = bucket(&bench).await;
+    let days_ago = wall_clock().plus_ms(-3 * 86_400_000);
+    let daily = PolicyItem {
+        id: model::id::PolicyItemId::from_bytes([1; 12]),
+        frequency: Frequency::new(FrequencyType::Daily, 1).unwrap(),
+        retention: model::Retention::new(model::RetentionUnit::Days, 7).unwrap(),
+    };
+    let change = ScheduleChange {
+        of_revision: None,
+        schedule: Schedule { reference: ReferenceTime::DEFAULT, policy: Policy::new(vec![daily]).unwrap() },
+        auto_export: AutoExport::On(ExportPolicy { bucket_id, frequency: FrequencyType::Daily }),
+        restore_window: None,
+        retention: vec![],
+        delete_of: vec![],
+    };
+    bench.catalog.schedules().change(bench.deployment, &change, days_ago).await.unwrap();
+    // On demand: nobody's schedule wants it exported.
+    bench.snapshot().await;
+    let engine = bench.engine(Settings { reconcile_every: Duration::from_millis(100), ..bench.settings() });
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { engine.run(shutdown).await }
+    });
+    let begun = std::time::Instant::now();
+    let exports = || async {
+        bench.catalog.exports().list(bench.deployment, catalog::Page::default()).await.unwrap().items
+    };
+    while exports().await.iter().all(|job| !job.state.is_final()) {
+        restore_support::captured::pause(begun).await;
+    }
+    // Time enough to do it again.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let [job] = &exports().await[..] else { panic!("{:?}", exports().await) };
+    assert_eq!(job.state, ExportState::Successful, "{:?}", job.error);
+    assert!(job.scheduled);
+    let snapshot = bench.catalog.snapshots().get(job.snapshot_id).await.unwrap().unwrap();
+    assert_eq!(snapshot.snapshot_type, SnapshotType::Scheduled);
+    let truth = bench.source_at("app.small", snapshot.cluster_time.unwrap()).await;
+    assert!(documents(&bench.exports().join(&job.prefix), "app/small") == truth);
 }

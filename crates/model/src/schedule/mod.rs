@@ -5,12 +5,14 @@
 //! together: then one snapshot is taken, kept as long as the longest of them and counted as the rarest, as Atlas does it.
 
 mod due;
+mod export;
 mod frequency;
 mod policy;
 
 use serde::{Deserialize, Serialize};
 
 pub use due::{Due, Step};
+pub use export::{AutoExport, ExportPolicy};
 pub use frequency::{BadInterval, BadReferenceTime, Frequency, FrequencyType, ReferenceTime};
 pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
 

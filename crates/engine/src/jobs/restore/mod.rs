@@ -164,13 +164,12 @@ async fn switch(
     let memory = rewind::memory(ctx, state).await?;
     let (fence, since) = fence::raise(ctx, job).await?;
     let switched = switch_behind(ctx, job, state, &fence, since, memory, known).await;
-    if switched.is_err() && ctx.holds_lease() {
-        job.told.tell(ctx).await?;
-    }
     crash::point("restore.cutover.before-lift");
     // Not when the lease is lost: then the block is the business of whoever goes on.
     if switched.is_err() && ctx.holds_lease() {
         fence::lift(ctx, job).await?;
+        // Nobody is kept out for it any longer, and why the switch failed is not lost over it.
+        job.told.try_tell(ctx).await?;
     }
     switched
 }

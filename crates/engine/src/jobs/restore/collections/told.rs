@@ -106,18 +106,28 @@ impl Told {
         loop {
             let last = self.noted().last_told.unwrap_or_else(Instant::now);
             tokio::time::sleep_until(last + TELL_EVERY).await;
-            match self.tell(ctx).await {
-                Ok(()) => {}
-                Err(JobError::Lost) => return JobError::Lost,
-                // It is told with what changes next; a load does not end for it.
-                Err(hindrance) => {
-                    let hindrance = hindrance.full_text();
-                    tracing::warn!(
-                        error = hindrance,
-                        "the catalog cannot be told how far collections are: {hindrance}"
-                    );
-                }
+            if let Err(lost) = self.try_tell(ctx).await {
+                return lost;
             }
+        }
+    }
+
+    /// The same as [`Self::tell`], but what hinders it is only logged: it is told with what changes next.
+    ///
+    /// # Errors
+    /// [`JobError::Lost`] when the lease is gone.
+    pub(crate) async fn try_tell(&self, ctx: &JobContext) -> Result<(), JobError> {
+        match self.tell(ctx).await {
+            Err(JobError::Lost) => Err(JobError::Lost),
+            Err(hindrance) => {
+                let hindrance = hindrance.full_text();
+                tracing::warn!(
+                    error = hindrance,
+                    "the catalog cannot be told how far collections are: {hindrance}"
+                );
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use vault::{CollectionEntry, CollectionKind, Manifest};
 
-use super::{layout, metadata::Metadata, tarball::Piece};
+use super::{layout, metadata, tarball::Piece};
 use crate::jobs::restore::segments::{self, Segment};
 use crate::lease::{JobContext, JobError};
 
@@ -68,18 +68,7 @@ impl Out<'_> {
             K::TimeSeriesView => "timeseries",
             K::Plain | K::Capped | K::Clustered | K::SystemJs => "collection",
         };
-        let json = Metadata {
-            options: &meta.options,
-            indexes: &meta.indexes,
-            uuid: meta.uuid.as_ref().map(<[u8; 16]>::as_slice),
-            collection: &meta.name,
-            kind,
-        }
-        .to_json()
-        .map_err(|e| {
-            JobError::failed_by(format!("the metadata of {}.{} cannot be written", meta.db, meta.name), e)
-        })?;
-        self.file(layout::metadata_path(&meta.db, &meta.name), json.into_bytes()).await
+        self.file(layout::metadata_path(&meta.db, &meta.name), metadata::of(meta, kind)?).await
     }
 
     async fn documents(&self, manifest: &Manifest, entry: &CollectionEntry) -> Result<(), Feed> {

@@ -1,22 +1,41 @@
 //! The metadata file that stands beside each collection of a dump: options, indexes, UUID, name and type.
 
 use history::Malformed;
+use vault::CollectionMeta;
 
-use crate::extjson;
+use crate::{extjson, lease::JobError};
+
+/// The file of a collection that is of this kind for mongorestore.
+///
+/// # Errors
+/// [`JobError::Failed`] when what the manifest says of it is no BSON.
+pub(crate) fn of(meta: &CollectionMeta, kind: &str) -> Result<Vec<u8>, JobError> {
+    let metadata = Metadata {
+        options: &meta.options,
+        indexes: &meta.indexes,
+        uuid: meta.uuid.as_ref().map(<[u8; 16]>::as_slice),
+        collection: &meta.name,
+        kind,
+    };
+    let json = metadata.to_json().map_err(|e| {
+        JobError::failed_by(format!("the metadata of {}.{} cannot be written", meta.db, meta.name), e)
+    })?;
+    Ok(json.into_bytes())
+}
 
 /// What a metadata file says.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Metadata<'a> {
+struct Metadata<'a> {
     /// Raw options as `listCollections` shows them.
-    pub(crate) options: &'a [u8],
+    options: &'a [u8],
     /// Raw index specs as `listIndexes` shows them, `_id` first. Empty for views.
-    pub(crate) indexes: &'a [Vec<u8>],
+    indexes: &'a [Vec<u8>],
     /// The collection's UUID, which views do not have.
-    pub(crate) uuid: Option<&'a [u8]>,
+    uuid: Option<&'a [u8]>,
     /// The full name, also where the file's name is cut.
-    pub(crate) collection: &'a str,
+    collection: &'a str,
     /// `collection`, `view` or `timeseries`.
-    pub(crate) kind: &'a str,
+    kind: &'a str,
 }
 
 impl Metadata<'_> {
@@ -24,7 +43,7 @@ impl Metadata<'_> {
     ///
     /// # Errors
     /// [`Malformed`] when options or specs are no BSON.
-    pub(crate) fn to_json(self) -> Result<String, Malformed> {
+    fn to_json(self) -> Result<String, Malformed> {
         let mut json = String::from(r#"{"options":"#);
         extjson::push_document(&mut json, self.options)?;
         json.push_str(r#","indexes":["#);

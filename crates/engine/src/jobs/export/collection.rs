@@ -7,7 +7,7 @@ use super::{Done, Export, has_documents, lines::Lines, names, warn_of_what_is_no
 use crate::{
     crash,
     jobs::{
-        download::metadata::Metadata,
+        download::metadata,
         restore::{
             beside,
             segments::{self, Segment},
@@ -39,18 +39,7 @@ impl Export<'_> {
             | CollectionKind::SystemJs
             | CollectionKind::TimeSeriesBuckets => "collection",
         };
-        let json = Metadata {
-            options: &meta.options,
-            indexes: &meta.indexes,
-            uuid: meta.uuid.as_ref().map(<[u8; 16]>::as_slice),
-            collection: &meta.name,
-            kind,
-        }
-        .to_json()
-        .map_err(|e| {
-            JobError::failed_by(format!("the metadata of {}.{} cannot be written", meta.db, meta.name), e)
-        })?;
-        self.put(&names::metadata(&self.row.prefix, &meta.db, &meta.name), json.into_bytes()).await?;
+        self.put(&names::metadata(&self.row.prefix, &meta.db, &meta.name), metadata::of(meta, kind)?).await?;
         done.files += 1;
         Ok(())
     }

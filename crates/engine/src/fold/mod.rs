@@ -193,6 +193,7 @@ pub async fn fold_manifest(
     // Whoever waits here holds nothing that another needs.
     let _memory = ctx.sort_memory(DELTA_BYTES_MAX).await?;
     let delta = delta::gather(ctx, &base, record, until).await?;
+    tracing::debug!(entries = delta.entries, writes = delta.writes, "the record is gathered");
     let Plan { collections, views, principals, mut aside } = plan(&base, &delta, at, only)?;
     fail_on(&aside, hindered)?;
 

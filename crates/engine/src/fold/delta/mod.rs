@@ -7,6 +7,7 @@ mod changes;
 mod definitions;
 mod obstacles;
 pub(super) mod overlay;
+mod read;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -14,28 +15,33 @@ mod trace;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
+    sync::Arc,
 };
 
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::StreamExt as _;
 use history::{
     ClusterTime, CollectionId, SortKey,
     capped::CappedChanges,
     catalog_state::CatalogState,
     change::{Change, Effect, Position, Unfoldable as Unknown, Write, interpret},
     entry::{Command, Entry, Kind, Operation, TransactionStep},
-    raw,
     skim::Wanted,
     transaction::{Assembler, Step, TransactionError},
 };
 use mongo::namespace::never_taken_database;
+use vault::Hands;
 
 use super::{FoldFailure, Obstacle, base::Base, entries::Record};
 use crate::lease::{JobContext, JobError};
 pub(super) use changes::{ApplyError, ChangeSorter, SortedChanges};
 pub(super) use obstacles::Obstacles;
 use overlay::{OVERLAY_BYTES_MAX, Overlay, VIEWS, is_overlaid};
+use read::{ReadEntry, Reader};
 pub(super) use trace::{Binding, Cause, Trace};
 
+/// Blocks that are ready are read together: as many as are read ahead, of about 1 MiB each.
+const BLOCKS_AT_A_TIME: usize = 3;
 /// Changes and open transactions are held in memory up to this; what is more is sorted and spilled.
 pub(super) const DELTA_BYTES_MAX: usize = 64 << 20;
 /// No run is shorter than this, however large the open transactions are.
@@ -74,17 +80,36 @@ pub(super) async fn gather(
     at: ClusterTime,
 ) -> Result<Delta, FoldFailure> {
     let mut gathering = Gathering::new(base, at, &ctx.services().settings.spill_dir);
-    let (mut blocks, ends) = (record.blocks, record.to);
+    let (mut blocks, ends) = (record.blocks.ready_chunks(BLOCKS_AT_A_TIME), record.to);
     while !gathering.is_done() {
-        let Some(block) = ctx.or_stop(blocks.try_next()).await?? else { break };
+        let Some(ready) = ctx.or_stop(blocks.next()).await? else { break };
+        let (read, failed) = up_to_a_failure(ready);
+        // A processor that nobody wants at that moment.
+        let second = Arc::clone(&ctx.services().budget.processors).try_acquire_owned();
         gathering = off_the_runtime(move || {
             let mut gathering = gathering;
-            gathering.block(&block)?;
+            gathering.blocks(&read, if second.is_ok() { Hands::Two } else { Hands::One })?;
             Ok(gathering)
         })
         .await?;
+        // What cannot be read is told in its turn: everything before it may be all that is needed.
+        if let Some(error) = failed.filter(|_| !gathering.is_done()) {
+            return Err(error.into());
+        }
     }
     off_the_runtime(move || gathering.finish(ends)).await
+}
+
+/// What could be read, and why no more could be.
+fn up_to_a_failure(ready: Vec<Result<Bytes, JobError>>) -> (Vec<Bytes>, Option<JobError>) {
+    let mut read = Vec::with_capacity(ready.len());
+    for block in ready {
+        match block {
+            Ok(block) => read.push(block),
+            Err(error) => return (read, Some(error)),
+        }
+    }
+    (read, None)
 }
 
 /// Parsing, sorting and spilling would hold up other tasks.
@@ -177,20 +202,29 @@ impl Gathering {
         self.done
     }
 
-    /// Takes the next entries, back to back.
-    pub(super) fn block(&mut self, block: &[u8]) -> Result<(), FoldFailure> {
-        for entry in raw::documents(block) {
-            let entry = entry.and_then(Entry::read);
-            let entry = entry.map_err(|error| broken(self.last, format!("after this entry: {error}")))?;
-            self.entry(&entry)?;
-            if self.done {
-                break;
+    /// Takes the next entries: blocks of whole ones, back to back.
+    pub(super) fn blocks(&mut self, blocks: &[Bytes], hands: Hands) -> Result<(), FoldFailure> {
+        let wanted = self.wanted.clone();
+        let reader = Reader { after: self.base, through: self.at, wanted: &wanted };
+        reader.read(blocks, hands, |part| {
+            let mut effects = part.effects.into_iter();
+            for entry in part.entries {
+                let entry = entry.map_err(|error| broken(self.last, format!("after this entry: {error}")))?;
+                self.entry(entry, &mut effects)?;
+                if self.done {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(!self.done)
+        })
     }
 
-    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), FoldFailure> {
+    fn entry<'a>(
+        &mut self,
+        read: ReadEntry<'a>,
+        effects: &mut impl Iterator<Item = Effect<'a>>,
+    ) -> Result<(), FoldFailure> {
+        let entry = &read.entry;
         if entry.time <= self.last {
             return Err(broken(entry.time, format!("the entry stands behind that of {}", self.last)));
         }
@@ -202,7 +236,12 @@ impl Gathering {
         }
         self.entries += 1;
         match self.assembler.feed(entry) {
-            Ok(Step::Plain) if self.counts(entry.time) => self.operation(&entry.operation, entry.time)?,
+            Ok(Step::Plain) if self.counts(entry.time) => {
+                let count = read.effects.map_err(|error| broken(entry.time, error.to_string()))?;
+                for effect in effects.take(count) {
+                    self.effect(entry.operation.namespace, effect, entry.time)?;
+                }
+            }
             Ok(Step::Committed(committed)) if self.counts(committed.time) => {
                 for operation in committed.operations() {
                     let operation = operation.map_err(|error| broken(entry.time, error.to_string()))?;
@@ -243,27 +282,36 @@ impl Gathering {
         Ok(())
     }
 
+    /// One of a transaction.
     fn operation(&mut self, operation: &Operation<'_>, time: ClusterTime) -> Result<(), FoldFailure> {
         let mut effects = Vec::new();
         interpret(operation, &is_recorded, &mut |effect| effects.push(effect))
             .map_err(|error| broken(time, error.to_string()))?;
-        for effect in effects {
-            self.order += 1;
-            let position = Position { time, order: self.order };
-            match effect {
-                Effect::Write { namespace, collection, key, write } => {
-                    self.write(namespace, collection, key, write, position);
-                    // The operations of one transaction may be more than what may be held.
-                    if self.changes.bytes() > DELTA_BYTES_MAX {
-                        self.changes.spill()?;
-                    }
+        effects.into_iter().try_for_each(|effect| self.effect(operation.namespace, effect, time))
+    }
+
+    /// What an operation does, which has that namespace.
+    fn effect(
+        &mut self,
+        namespace_of_operation: &str,
+        effect: Effect<'_>,
+        time: ClusterTime,
+    ) -> Result<(), FoldFailure> {
+        self.order += 1;
+        let position = Position { time, order: self.order };
+        match effect {
+            Effect::Write { namespace, collection, key, write } => {
+                self.write(namespace, collection, key, write, position);
+                // The operations of one transaction may be more than what may be held.
+                if self.changes.bytes() > DELTA_BYTES_MAX {
+                    self.changes.spill()?;
                 }
-                Effect::Emptied(collection) => self.empty(collection, time),
-                Effect::Definition(operation) => self.definition(&operation, position)?,
-                Effect::Unfoldable(Unknown { scope, reason }) => {
-                    let obstacle = Obstacle::Operation(reason);
-                    self.obstacles.of_scope(scope, operation.namespace, &self.catalog, time, obstacle);
-                }
+            }
+            Effect::Emptied(collection) => self.empty(collection, time),
+            Effect::Definition(operation) => self.definition(&operation, position)?,
+            Effect::Unfoldable(Unknown { scope, reason }) => {
+                let obstacle = Obstacle::Operation(reason);
+                self.obstacles.of_scope(scope, namespace_of_operation, &self.catalog, time, obstacle);
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use bson::rawdoc;
 use proptest::prelude::*;
@@ -116,4 +116,83 @@ fn many_runs_are_made_one() {
         assert_eq!(found, key(order));
     }
     assert!(sorted.key_in(id(1)).is_none());
+}
+
+/// An entry as servers write it, at a second of its own.
+fn entry(seconds: u32, operation: bson::RawDocumentBuf) -> Vec<u8> {
+    let ts = bson::Timestamp { time: seconds, increment: 1 };
+    let mut entry = rawdoc! { "ts": ts, "t": 1_i64, "v": 2_i64 };
+    for (name, value) in operation.iter().map(Result::unwrap) {
+        entry.append(name, bson::RawBson::from(value));
+    }
+    entry.into_bytes()
+}
+
+/// One of every kind that is told from others ahead of the fold.
+fn entry_of(kind: u8, seconds: u32) -> Vec<u8> {
+    let ui = bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![kind % 3; 16] };
+    let insert = |of: i32| rawdoc! { "op": "i", "ns": "a.b", "ui": ui.clone(), "o": { "_id": of, "v": seconds as i32 } };
+    let link = |operation: bson::RawDocumentBuf, more: bson::RawDocumentBuf| {
+        let mut linked = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [operation] } };
+        for (name, value) in more.iter().map(Result::unwrap) {
+            linked.append(name, bson::RawBson::from(value));
+        }
+        linked
+    };
+    let none = rawdoc! { "ts": bson::Timestamp { time: 0, increment: 0 }, "t": -1_i64 };
+    entry(
+        seconds,
+        match kind {
+            0..=2 => insert(seconds as i32 % 50),
+            3 => rawdoc! { "op": "d", "ns": "a.b", "ui": ui, "o": { "_id": 3 } },
+            4 => rawdoc! { "op": "n", "ns": "", "o": { "msg": "nothing" } },
+            5 => rawdoc! { "op": "c", "ns": "a.$cmd", "ui": ui, "o": { "drop": "b" } },
+            // A user's command: two effects.
+            6 => rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [insert(1), insert(2)] } },
+            // A transaction: its operations are told when it is committed.
+            7 => link(insert(5), rawdoc! { "lsid": { "id": 1 }, "txnNumber": 1_i64, "prevOpTime": none }),
+            8 => rawdoc! { "op": "i", "ns": "config.system", "ui": ui, "o": { "_id": 1 } },
+            _ => rawdoc! { "op": "?", "ns": "a.b", "ui": ui, "o": {} },
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn two_hands_read_a_block_as_one_does(
+        kinds in proptest::collection::vec(0u8..10, 200..700),
+        after in 0u32..300,
+        through in 300u32..700,
+        broken in proptest::option::of(0usize..700),
+        enough in 1usize..2_000,
+    ) {
+        let mut block = Vec::new();
+        for (seconds, kind) in (1..).zip(&kinds) {
+            let mut entry = entry_of(*kind, seconds);
+            if broken == Some(seconds as usize) {
+                // Its first field is of a type that there is not; what follows can be read.
+                entry[4] = 0x66;
+            }
+            block.extend(entry);
+        }
+        let at = |seconds| ClusterTime { seconds, increment: 1 };
+        let reader = Reader { after: at(after), through: at(through), wanted: &Wanted::All };
+        let blocks = [Bytes::from(block.clone()), Bytes::from(block)];
+        let told = |hands| {
+            let (mut entries, mut effects) = (Vec::new(), Vec::new());
+            reader
+                .read(&blocks, hands, |part| {
+                    let read = part.entries.into_iter();
+                    entries.extend(read.map(|read| read.map(|read| (read.entry, read.effects))));
+                    effects.extend(part.effects);
+                    Ok::<_, Infallible>(entries.len() < enough)
+                })
+                .unwrap();
+            (entries, effects)
+        };
+        let (one, two) = (told(Hands::One), told(Hands::Two));
+        prop_assert!(one.0.len() >= enough.min(2 * kinds.len()));
+        prop_assert_eq!(one, two);
+    }
 }

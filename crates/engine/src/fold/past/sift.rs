@@ -7,7 +7,7 @@ use catalog::{Slice as SliceRow, SliceState};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use history::{raw, skim::Wanted};
 use model::ClusterTime;
-use vault::{ObjectName, Slice};
+use vault::{Hands, ObjectName, Slice};
 
 use super::{Origin, Past, PastError, of_model};
 use crate::{
@@ -86,7 +86,7 @@ impl Past {
             let Some(Sifted { kept, last }) = blocks.try_next().await? else { break };
             gatherings = off_the_runtime(move || {
                 for gathering in gatherings.iter_mut().filter(|gathering| !gathering.is_done()) {
-                    gathering.block(&kept)?;
+                    gathering.blocks(std::slice::from_ref(&kept), Hands::One)?;
                     gathering.passed(last);
                 }
                 Ok(gatherings)

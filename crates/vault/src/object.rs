@@ -3,6 +3,8 @@
 //! The header tells in the clear what is needed to open the rest, and nothing else: magic, version, kind, how
 //! long the first sealed block is, and the salt.
 
+use std::io::Cursor;
+
 use bytes::Bytes;
 use zstd::zstd_safe;
 
@@ -112,8 +114,8 @@ pub(crate) fn open_single(
 pub(crate) fn expand(name: &ObjectName, frame: &[u8], plain_bytes_max: usize) -> Result<Vec<u8>> {
     let length = frame_length(frame).filter(|&length| length <= plain_bytes_max);
     let length = length.ok_or_else(|| Error::damaged_block(*name, 0, "it says to be too long"))?;
-    let mut content = vec![0; length];
-    decompress(&mut zstd::bulk::Decompressor::new().map_err(zstd_failed)?, name, 0, frame, &mut content)?;
+    let (mut decompressor, mut content) = (zstd::bulk::Decompressor::new().map_err(zstd_failed)?, Vec::new());
+    decompress(&mut decompressor, name, 0, frame, length, &mut content)?;
     Ok(content)
 }
 
@@ -147,16 +149,21 @@ pub(crate) fn open_block(
     }
 }
 
-/// Fills `out` with the content of a zstd frame, which must have exactly that length.
+/// Appends the content of a zstd frame, which must have exactly that length. Memory that is written over is not cleared before.
 pub(crate) fn decompress(
     decompressor: &mut zstd::bulk::Decompressor<'_>,
     name: &ObjectName,
     block: u32,
     frame: &[u8],
-    out: &mut [u8],
+    bytes: usize,
+    out: &mut Vec<u8>,
 ) -> Result<()> {
-    match decompressor.decompress_to_buffer(frame, out) {
-        Ok(length) if length == out.len() => Ok(()),
+    let start = out.len();
+    out.reserve_exact(bytes);
+    let mut behind = Cursor::new(&mut *out);
+    behind.set_position(start as u64);
+    match decompressor.decompress_to_buffer(frame, &mut behind) {
+        Ok(_) if out.len() == start + bytes => Ok(()),
         _ => Err(Error::damaged_block(*name, block, "it does not decompress")),
     }
 }

@@ -172,9 +172,9 @@ impl Inner {
         let mut frame = Vec::new();
         open_block(&self.seal, &self.name, number, sealed, &mut frame)?;
         // The header was checked: no block is larger than a delta.
-        let mut plain = vec![0; block.bytes as usize];
         let mut decompressor = zstd::bulk::Decompressor::new().map_err(zstd_failed)?;
-        decompress(&mut decompressor, &self.name, number, &frame, &mut plain)?;
+        let mut plain = Vec::new();
+        decompress(&mut decompressor, &self.name, number, &frame, block.bytes as usize, &mut plain)?;
         if self.vault.keys().block_hash(&plain) != block.hash {
             return Err(damaged("its hash is another one"));
         }

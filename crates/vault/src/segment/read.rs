@@ -74,7 +74,7 @@ impl Vault {
         for at in index.candidates(key).rev() {
             let sealed = self.get_range(name, ranges[at].clone()).await?;
             let mut opener = Opener::new(self.keys(), &seal, name)?;
-            let mut plain = vec![0; index.blocks[at].plain_bytes as usize];
+            let mut plain = Vec::new();
             opener.open(at, &index, &sealed, &mut plain)?;
             for document in raw::documents(&plain) {
                 let document = document.map_err(|e| Error::damaged_block(*name, block_number(at), e.0))?;
@@ -223,7 +223,7 @@ fn search_blocks(
             .split_at_checked(block.sealed_bytes as usize)
             .ok_or_else(|| Error::damaged_block(name, number, "the object is cut short"))?;
         rest = after;
-        plain.resize(block.plain_bytes as usize, 0);
+        plain.clear();
         opener.open(look.block, index, sealed, &mut plain)?;
         let mut wanted = look.keys.clone().peekable();
         for document in raw::documents(&plain) {
@@ -269,16 +269,13 @@ fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Se
         return Err(Error::damaged(*name, "it is not what the manifest says of it"));
     }
     let mut plain = vault.recycler().buffer();
-    plain.resize(usize::try_from(entry.bytes).unwrap_or(0), 0);
-    let mut rest = plain.as_mut_slice();
+    plain.reserve_exact(usize::try_from(entry.bytes).unwrap_or(0));
     let mut opener = Opener::new(keys, &seal, name)?;
     let mut end = 0;
     for (at, range) in index.ranges().enumerate() {
         let sealed = slice(object, &range)
             .ok_or_else(|| Error::damaged_block(*name, block_number(at), "the object is cut short"))?;
-        let (out, after) = rest.split_at_mut(index.blocks[at].plain_bytes as usize);
-        opener.open(at, &index, sealed, out)?;
-        rest = after;
+        opener.open(at, &index, sealed, &mut plain)?;
         end = range.end;
     }
     if end != object.len() as u64 {
@@ -307,11 +304,13 @@ impl<'a> Opener<'a> {
         Ok(Self { keys, seal, name, decompressor, frame: Vec::new() })
     }
 
-    fn open(&mut self, at: usize, index: &Index, sealed: &[u8], out: &mut [u8]) -> Result<()> {
-        let number = block_number(at);
+    /// Appends one block.
+    fn open(&mut self, at: usize, index: &Index, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let (number, start) = (block_number(at), out.len());
         open_block(self.seal, self.name, number, sealed, &mut self.frame)?;
-        decompress(&mut self.decompressor, self.name, number, &self.frame, out)?;
-        if self.keys.block_hash(out) != index.blocks[at].hash {
+        let bytes = index.blocks[at].plain_bytes as usize;
+        decompress(&mut self.decompressor, self.name, number, &self.frame, bytes, out)?;
+        if self.keys.block_hash(&out[start..]) != index.blocks[at].hash {
             return Err(Error::damaged_block(*self.name, number, "its hash is another one"));
         }
         Ok(())

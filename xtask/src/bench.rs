@@ -12,17 +12,19 @@ use crate::{cache, mongod, tools};
 /// What `cargo xtask bench --help` tells.
 const HELP: &str = "\
 cargo xtask bench [--size-mb N] [--runs N] [--version V] [--only PART,…] [--segments N]
-                  [--disk-reads N] [--operations N] [--directory D]
+                  [--disk-reads N] [--memory-mb N] [--operations N] [--directory D]
 
   --size-mb N     megabytes of BSON in the data set (2000)
   --runs N        runs of each measurement (3); the median is told
   --version V     MongoDB server, one that cargo xtask mongod fetches (6.0.5)
   --only PART,…   snapshot, restore, scattered (random _ids, cold; needs root to drop the page cache),
                   segments (memory for a snapshot of very many), requests, timeline (continuous backup: folded
-                  snapshots, rewinds, points in time)
+                  snapshots, rewinds, points in time), folded (the first of these alone)
   --segments N    segments of that snapshot (1000000)
   --disk-reads N  reads a second that the disk gives to the server with random _ids (no limit; needs root and
                   control groups of version 1)
+  --memory-mb N   megabytes of memory that this server may take, with what the kernel keeps of its files (no
+                  limit; needs the same)
   --operations N  operations that are recorded and restored over (1000000)
   --directory D   where data goes (a temporary directory)
 

@@ -5,7 +5,7 @@
 
 mod beside;
 mod dataset;
-mod disk;
+mod limits;
 mod load;
 mod process;
 mod report;
@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use disk::SlowDisk;
+use limits::Limits;
 use process::{Ebbtide, directory_bytes, drop_page_cache, timed};
 use report::Report;
 use testbed::{Options, Server};
@@ -40,6 +40,8 @@ struct Plan {
     segments: u64,
     /// Reads a second that the disk gives to the server with random `_id`s; no limit where none is said.
     disk_reads: Option<u64>,
+    /// Megabytes of memory that this server may take, with what the kernel keeps of its files; no limit where none is said.
+    memory_mb: Option<u64>,
     /// Operations that are recorded and restored over.
     operations: u64,
     directory: PathBuf,
@@ -52,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     if plan.wants("snapshot") || plan.wants("restore") {
         snapshot_and_restore(&plan, &mut report).await?;
     }
-    if plan.wants("timeline") {
+    if plan.wants("timeline") || plan.wants("folded") {
         timeline::measure(&plan, &mut report).await?;
     }
     if plan.wants("scattered") {
@@ -86,6 +88,7 @@ fn plan() -> anyhow::Result<Plan> {
         many_segments: None,
         segments: 1_000_000,
         disk_reads: None,
+        memory_mb: None,
         operations: 1_000_000,
         directory: std::env::temp_dir().join(format!("ebbtide-bench-{}", std::process::id())),
     };
@@ -103,6 +106,7 @@ fn plan() -> anyhow::Result<Plan> {
             "--many-segments" => plan.many_segments = Some(value()?.into()),
             "--segments" => plan.segments = value()?.parse().context("--segments")?,
             "--disk-reads" => plan.disk_reads = Some(value()?.parse().context("--disk-reads")?),
+            "--memory-mb" => plan.memory_mb = Some(value()?.parse().context("--memory-mb")?),
             "--operations" => plan.operations = value()?.parse().context("--operations")?,
             "--directory" => plan.directory = value()?.into(),
             other => bail!("unknown argument {other}; see cargo xtask bench --help"),
@@ -250,19 +254,18 @@ async fn scattered(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let source = server(plan, CACHE_GB).await?;
     load::scattered(&source.client().await?, documents).await?;
     let data = source.log(0).await?;
-    let slow =
-        plan.disk_reads.map(|reads| SlowDisk::of(data.parent().unwrap_or(&data), reads)).transpose()?;
+    let limits = Limits::of(data.parent().unwrap_or(&data), plan.disk_reads, plan.memory_mb)?;
     for run in 0..plan.runs {
         let directory = plan.directory.join(format!("scattered-{run}"));
         let ebbtide = Ebbtide::start(&plan.program, &directory, None)?;
         ebbtide.client(&["cluster", "add", "source", "--uri", &source.uri()])?;
-        restart_cold(&source, slow.as_ref()).await?;
+        restart_cold(&source, &limits).await?;
         let started = Instant::now();
         ebbtide.client(&["snapshot", "create", "source", "--watch"])?;
         report.time("cold snapshot of random _ids", started.elapsed());
         drop(ebbtide);
         std::fs::remove_dir_all(&directory)?;
-        restart_cold(&source, slow.as_ref()).await?;
+        restart_cold(&source, &limits).await?;
         report.time("cold plain scan in _id order", scan_in_id_order(&source).await?);
     }
     report.ratio(
@@ -273,13 +276,12 @@ async fn scattered(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn restart_cold(source: &Server, slow: Option<&SlowDisk>) -> anyhow::Result<()> {
+async fn restart_cold(source: &Server, limits: &Limits) -> anyhow::Result<()> {
     source.stop(0).await?;
     drop_page_cache()?;
     source.restart(0).await?;
-    if let (Some(slow), Some(pid)) = (slow, source.pid(0).await) {
-        slow.limit(pid)?;
-    }
+    let pid = source.pid(0).await.context("the server runs")?;
+    limits.hold(pid)?;
     source.primary().await.map(drop)
 }
 

@@ -59,9 +59,11 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         let first = ebbtide.vault_bytes()?;
         report.bytes("base: bytes stored", first);
         bench.folded(run as u64, report).await?;
-        bench.rewinds(report).await?;
-        bench.operations(report).await?;
-        beside::measure(plan, &ebbtide, report).await?;
+        if plan.wants("timeline") {
+            bench.rewinds(report).await?;
+            bench.operations(report).await?;
+            beside::measure(plan, &ebbtide, report).await?;
+        }
         report.memory("ebbtide serve with continuous backup: peak memory", ebbtide.peak_memory()?);
         drop(bench);
         drop(ebbtide);

@@ -87,7 +87,6 @@ fn api_settings(config: &Config, export_places: BTreeSet<PlaceName>) -> api::Set
         rate_limits: config.file.rate_limit.limits(),
         legacy_mode: config.file.api.legacy_restore_jobs,
         quirks: config.file.api.quirks(),
-        download_ttl_ms: engine::jobs::download::EXPIRES_AFTER_MS,
         export_places,
         ..api::Settings::default()
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
-    collections, exports, schedule,
+    collections, exports, legacy, schedule,
     world::World,
 };
 use crate::support::text;
@@ -30,8 +30,10 @@ fn delete(target: &str) -> Ask {
 pub async fn from_snapshot_to_restore(world: &mut World, way: &str) {
     nouns(world, way).await;
     schedule::of_a_deployment(world, way).await;
+    legacy::schedule(world, way).await;
     let taken = snapshots_asked_for(world, way).await;
     snapshots_completed(world, way, &taken).await;
+    legacy::snapshot(world, way, &taken.main).await;
     exports::of_a_snapshot(world, way, &taken.main).await;
     let jobs = restores_asked_for(world, way, &taken).await;
     restores_done(world, way, &taken, &jobs).await;
@@ -420,6 +422,8 @@ async fn restores_done(world: &mut World, way: &str, taken: &Taken, jobs: &Jobs)
     let used = checker.ok(owner, get(&atlas(&jobs.download)), 200).await;
     assert_eq!((&used["expired"], &used["deliveryUrl"]), (&json!(true), &json!([])));
     checker.refused(owner, delete(&atlas(&jobs.download)), 400, "ALREADY_EXPIRED").await;
+    legacy::restores(world, way, &taken.main).await;
+    let (owner, checker) = (world.owner(way), &world.checker);
     checker.follow_links(owner).await;
     checker.ok(owner, delete(&taken.path(world)), 204).await;
     checker.refused(owner, get(&taken.path(world)), 404, "SNAPSHOT_NOT_FOUND").await;

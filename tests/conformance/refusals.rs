@@ -9,7 +9,8 @@ use super::{
 };
 
 /// Operations that have nothing to succeed with: there are no flex clusters and no sharded ones.
-pub const ONLY_REFUSED: [&str; 8] = [
+pub const ONLY_REFUSED: [&str; 9] = [
+    "getGroupClusterBackupCheckpoint",
     "getGroupFlexCluster",
     "downloadGroupFlexClusterBackup",
     "listGroupFlexClusterBackupSnapshots",
@@ -165,6 +166,7 @@ impl Case<'_> {
             ("groupId", "xyz", "INVALID_GROUP_ID"),
             ("snapshotId", "xyz", "INVALID_SNAPSHOT_ID"),
             ("restoreJobId", "xyz", "INVALID_JOB_ID"),
+            ("checkpointId", "xyz", "INVALID_CHECKPOINT_ID"),
             ("exportBucketId", "xyz", "EXPORT_BUCKET_NOT_FOUND"),
             ("exportId", "xyz", "RESOURCE_NOT_FOUND"),
             ("orgId", "xyz", "INVALID_ORG_ID"),
@@ -192,6 +194,7 @@ impl Case<'_> {
         for (parameter, code) in [
             ("snapshotId", "SNAPSHOT_NOT_FOUND"),
             ("restoreJobId", "RESTORE_JOB_NOT_FOUND"),
+            ("checkpointId", "CHECKPOINT_NOT_FOUND"),
             ("exportBucketId", "EXPORT_BUCKET_NOT_FOUND"),
             ("exportId", "RESOURCE_NOT_FOUND"),
         ] {

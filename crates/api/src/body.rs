@@ -70,6 +70,16 @@ impl Fields {
         }
     }
 
+    /// Milliseconds since the epoch: a float has an error of its own.
+    pub(crate) fn epoch_millis(&mut self, name: &'static str) -> Answer<Option<i64>> {
+        match self.map.remove(name) {
+            None => Ok(None),
+            Some(Value::Number(number)) if number.is_f64() => Err(Problem::new(Code::FractionalTimestamp)),
+            Some(Value::Number(number)) => number.as_i64().map(Some).ok_or_else(|| wrong_type(name)),
+            Some(_) => Err(wrong_type(name)),
+        }
+    }
+
     /// Seconds since the epoch: as [`Fields::int32`], but a float has an error of its own.
     pub(crate) fn epoch_seconds(&mut self, name: &'static str) -> Answer<Option<i32>> {
         if self.map.get(name).is_some_and(Value::is_f64) {

@@ -78,10 +78,23 @@ codes! {
     TooManySnapshotDownloads = 400 "TOO_MANY_SNAPSHOT_DOWNLOADS" "Cannot create a manual download of a snapshot when the project is at its limit for active downloads.";
     UnfinishedOnDemandSnapshot = 400 "UNFINISHED_ON_DEMAND_SNAPSHOT" "Another on-demand snapshot is queued or in progress.";
     ValidationError = 400 "VALIDATION_ERROR" "The request content produced the validation error: %s.";
+    CannotSetPointInTimeWindow = 400 "CANNOT_SET_POINT_IN_TIME_WINDOW" "Setting the point in time window is not allowed.";
+    CannotUseFlexClusterInClusterApi = 400 "CANNOT_USE_FLEX_CLUSTER_IN_CLUSTER_API" "Cannot use flex cluster %s in the cluster API.";
+    CheckpointRestoreUnsupportedForReplicaSets = 400 "CHECKPOINT_RESTORE_UNSUPPORTED_FOR_REPLICA_SETS" "Checkpoint restores are not supported for replica sets.";
+    /// Spelled as Atlas spells it.
+    CheckpointsOnlyOnContinuousBackup = 400 "CHECKPOINTS_ONLY_ON_CONTINOUS_BACKUP" "Checkpoints are only available on clusters with continuous backup.";
+    InvalidClusterCheckpointInterval = 400 "INVALID_CLUSTER_CHECKPOINT_INTERVAL" "The cluster checkpoint interval %s is invalid.";
+    InvalidDateFormat = 400 "INVALID_DATE_FORMAT" "The date %s is not in ISO 8601 format.";
+    InvalidDeliveryScp = 400 "INVALID_DELIVERY_SCP" "Restores are not delivered by SCP.";
+    InvalidSnapshotSchedule = 400 "INVALID_SNAPSHOT_SCHEDULE" "The snapshot schedule is invalid: %s.";
+    LegacyPitRestoreUnsupported = 400 "LEGACY_PIT_RESTORE_UNSUPPORTED" "Restores to a point in time on the side of the client are not supported.";
+    MissingOneOfManyAttributes = 400 "MISSING_ONE_OF_MANY_ATTRIBUTES" "One of the attributes %s must be specified.";
+    UnsupportedDeliveryMethod = 400 "UNSUPPORTED_DELIVERY_METHOD" "The delivery method %s is not supported.";
     Unauthorized = 401 "UNEXPECTED_ERROR" "You are not authorized for this resource.";
     UserCannotAccessGroup = 401 "USER_CANNOT_ACCESS_GROUP" "User cannot access this group.";
     UserCannotAccessOrg = 401 "USER_CANNOT_ACCESS_ORG" "User cannot access this organization.";
     AccessForbidden = 403 "ACCESS_FORBIDDEN" "Access to this resource is forbidden for current user.";
+    CannotModifySnapshot = 403 "CANNOT_MODIFY_SNAPSHOT" "Cannot modify snapshot %s.";
     CannotRestoreToTarget = 403 "CANNOT_RESTORE_TO_TARGET" "Cannot restore with insufficient permission on source snapshot or target cluster.";
     UnsupportedForCurrentConfig = 403 "UNSUPPORTED_FOR_CURRENT_CONFIG" "Operation not supported for current configuration.";
     ClusterNotFound = 404 "CLUSTER_NOT_FOUND" "No cluster named %s exists in group %s.";
@@ -105,6 +118,12 @@ codes! {
     SnapshotNotFound = 404 "SNAPSHOT_NOT_FOUND" "No snapshot with ID %s exists for cluster %s.";
     /// Spelled with a zero, as Atlas spells it.
     UnableToFindSnapshotPriorToPitRestoreOptime = 404 "UNABLE_T0_FIND_SNAPSHOT_PRIOR_TO_PIT_RESTORE_OPTIME" "Unable to find snapshot prior to pit restore optime.";
+    BackupConfigNotFound = 404 "BACKUP_CONFIG_NOT_FOUND" "No backup configuration exists for cluster %s in group %s.";
+    CheckpointNotFound = 404 "CHECKPOINT_NOT_FOUND" "No checkpoint with ID %s exists for cluster %s.";
+    InvalidCheckpointId = 404 "INVALID_CHECKPOINT_ID" "An invalid checkpoint ID %s was specified.";
+    InvalidClusterId = 404 "INVALID_CLUSTER_ID" "An invalid cluster ID %s was specified.";
+    TenantRestoreNotFound = 404 "TENANT_RESTORE_NOT_FOUND" "No Flex restore with ID %s exists for cluster %s.";
+    TenantSnapshotNotFound = 404 "TENANT_SNAPSHOT_NOT_FOUND" "No Flex snapshot with ID %s exists for cluster %s.";
     CancelShardRestoreJobNotAllowed = 405 "ATLAS_BACKUP_CANCEL_SHARD_RESTORE_JOB_NOT_ALLOWED" "Cannot cancel a restore job of an individual shard. Please cancel the entire sharded cluster restore job.";
     MethodNotAllowed = 405 "METHOD_NOT_ALLOWED" "Method %s is not allowed for resource %s.";
     InvalidVersionDate = 406 "INVALID_VERSION_DATE" "Invalid accept header or version date.";

@@ -47,7 +47,7 @@ pub use rate::{Bucket, RateLimits};
 pub use router::{Served, operations, router};
 pub use serve::{ServeError, serve};
 pub use state::{
-    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, DOWNLOAD_TTL_MS, LegacyMode,
-    PURPOSE_DOWNLOAD_TOKEN, PURPOSE_HA1, PURPOSE_URI, Quirks, Registrar, Secret, SecretError, SecretOpener,
-    Settings, State, UNTESTED_VERSION,
+    ArchiveError, ArchiveSource, CheckFinding, CheckReport, Clock, LegacyMode, PURPOSE_DOWNLOAD_TOKEN,
+    PURPOSE_HA1, PURPOSE_URI, Quirks, Registrar, Secret, SecretError, SecretOpener, Settings, State,
+    UNTESTED_VERSION,
 };

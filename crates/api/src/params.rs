@@ -36,6 +36,7 @@ impl Params {
                 "groupId" => drop(self.project()?),
                 "snapshotId" => drop(self.snapshot()?),
                 "restoreJobId" => drop(self.restore_job()?),
+                "checkpointId" => drop(self.checkpoint()?),
                 "exportBucketId" => drop(self.export_bucket()?),
                 "exportId" => drop(self.export_job()?),
                 "orgId" => {
@@ -71,6 +72,12 @@ impl Params {
     pub(crate) fn restore_job(&self) -> Answer<RestoreJobId> {
         let text = self.get("restoreJobId").unwrap_or_default();
         text.parse().map_err(|_| refused(Code::InvalidJobId, text))
+    }
+
+    /// Of what there is none, so that only its form is of interest.
+    pub(crate) fn checkpoint(&self) -> Answer<&str> {
+        let text = self.get("checkpointId").unwrap_or_default();
+        text.parse::<SnapshotId>().map(|_| text).map_err(|_| refused(Code::InvalidCheckpointId, text))
     }
 
     pub(crate) fn export_bucket(&self) -> Answer<ExportBucketId> {

@@ -106,6 +106,9 @@ impl Server {
             catalog::Error::Conflict(Conflict::TooManyDownloads { .. }) => {
                 Problem::new(Code::TooManySnapshotDownloads)
             }
+            catalog::Error::Conflict(conflict @ Conflict::SnapshotKept) => {
+                Problem::new(Code::ResourceBusy).with(conflict.to_string())
+            }
             catalog::Error::Conflict(conflict @ (Conflict::DeploymentBusy | Conflict::NotUndone { .. })) => {
                 Problem::new(Code::ResourceBusy).with(conflict.to_string())
             }

@@ -136,14 +136,14 @@ pub trait ArchiveSource: Send + Sync {
 #[error("an archive cannot be read")]
 pub struct ArchiveError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// What the legacy list answers, since a Cloud Backup cluster has no legacy jobs at Atlas.
+/// What the legacy pages answer, since a Cloud Backup cluster has no legacy backups at Atlas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LegacyMode {
-    /// The deployment's restore jobs in the legacy shape.
+    /// The deployment's snapshots, restore jobs and schedule in their legacy shapes.
     #[default]
     Mirror,
-    /// An empty page.
+    /// That there is nothing: empty pages, and nothing to be found. What would begin something is refused.
     Empty,
     /// 400 `INCORRECT_BACKUP_API_ENDPOINT`, as Atlas does.
     Refuse,
@@ -159,9 +159,6 @@ pub struct Quirks {
     pub null_desired_timestamp: bool,
 }
 
-/// An hour, as Atlas gives a download link.
-pub const DOWNLOAD_TTL_MS: i64 = 60 * 60 * 1000;
-
 /// Configuration of the API.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -169,12 +166,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Rate limits; none when switched off.
     pub rate_limits: Option<RateLimits>,
-    /// What the legacy list answers.
+    /// What the legacy pages answer.
     pub legacy_mode: LegacyMode,
     /// Deviations of real Atlas to copy.
     pub quirks: Quirks,
-    /// How long a download link lives, in milliseconds.
-    pub download_ttl_ms: i64,
     /// The organization.
     pub organization: Organization,
     /// The places that the workers may export snapshots to.
@@ -192,7 +187,6 @@ impl Default for Settings {
             rate_limits: Some(RateLimits::default()),
             legacy_mode: LegacyMode::default(),
             quirks: Quirks::default(),
-            download_ttl_ms: DOWNLOAD_TTL_MS,
             organization: Organization::default(),
             export_places: BTreeSet::new(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),

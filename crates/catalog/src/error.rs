@@ -81,6 +81,9 @@ pub enum Conflict {
         /// [`crate::PROJECT_DOWNLOADS_MAX`].
         limit: u32,
     },
+    /// Somebody has said that the snapshot is not to be deleted.
+    #[error("the snapshot is marked as not to be deleted (doNotDelete); take that back first")]
+    SnapshotKept,
     /// The snapshot has an export that is queued or under way.
     #[error("an export of this snapshot is queued or under way; wait until it ends")]
     SnapshotExporting,

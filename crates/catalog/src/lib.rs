@@ -63,7 +63,9 @@ pub use restores::{
 pub use schedules::{Applied, DeploymentSchedule, DueExport, ScheduleChange, Schedules, Taken};
 pub use sealed::{Sealed, SealedKind, SealedValue};
 pub use settings::Settings;
-pub use snapshots::{NewSnapshot, Snapshot, SnapshotFilter, SnapshotPolicy, SnapshotType, Snapshots};
+pub use snapshots::{
+    NewSnapshot, Protection, Snapshot, SnapshotFilter, SnapshotPolicy, SnapshotType, Snapshots,
+};
 pub use timelines::{
     Capture, CaptureLease, Ended, ImportedTimeline, NewSlice, NewTimeline, Renewal, Slice, SliceState,
     Timeline, Timelines,

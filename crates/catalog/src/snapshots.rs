@@ -30,7 +30,7 @@ pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, state, snapshot
     requested_at, completed_at, expires_at, deleted_at, cluster_seconds, cluster_increment, \
     last_as_of_seconds, last_as_of_increment, manifest, mongod_version, fcv, replica_set_name, collections, documents, \
     logical_bytes, stored_bytes, added_bytes, error, notes, amid_restore, \
-    frequency, policy_items, due_at";
+    frequency, policy_items, due_at, do_not_delete";
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +88,8 @@ pub struct Snapshot {
     pub completed_at: Option<WallTime>,
     /// When it will be deleted.
     pub expires_at: Option<WallTime>,
+    /// Whether nobody may delete it, and no time does, until somebody takes that back.
+    pub do_not_delete: bool,
     /// When it was deleted.
     pub deleted_at: Option<WallTime>,
     /// The time of the data.
@@ -154,13 +156,25 @@ pub struct NewSnapshot {
     pub retention_days: Option<u32>,
 }
 
+/// Whether a snapshot may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Nobody may, and it does not expire.
+    On,
+    /// Whoever has the right may.
+    Off {
+        /// When it expires; as before when it is absent.
+        expires_at: Option<WallTime>,
+    },
+}
+
 /// Which snapshots a list is about. Deleted ones are never listed.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotFilter {
     /// Of one deployment.
     pub deployment_id: DeploymentId,
-    /// Only those in this state.
-    pub state: Option<SnapshotState>,
+    /// Only completed ones, or only those that are not.
+    pub completed: Option<bool>,
     /// Only completed ones whose data is not newer than this.
     pub not_after: Option<ClusterTime>,
 }
@@ -168,7 +182,7 @@ pub struct SnapshotFilter {
 impl SnapshotFilter {
     /// All snapshots of a deployment.
     pub const fn of(deployment_id: DeploymentId) -> Self {
-        Self { deployment_id, state: None, not_after: None }
+        Self { deployment_id, completed: None, not_after: None }
     }
 }
 
@@ -207,10 +221,10 @@ impl Snapshots<'_> {
     /// When the database cannot be used.
     pub async fn list(&self, filter: SnapshotFilter, page: Page) -> Result<Listing<Snapshot>> {
         const WANTED: &str = "FROM snapshots WHERE deployment_id = $1 AND state <> 'deleted' \
-             AND ($2 IS NULL OR state = $2) \
+             AND ($2 IS NULL OR $2 = CASE state WHEN 'completed' THEN 1 ELSE 0 END) \
              AND ($3 IS NULL OR (cluster_seconds, cluster_increment) <= ($3, $4) AND state = 'completed')";
         let deployment = filter.deployment_id.to_string();
-        let state = filter.state.map(SnapshotState::as_str);
+        let completed = filter.completed.map(i64::from);
         let (seconds, increment) = (
             filter.not_after.map(|t| i64::from(t.seconds)),
             filter.not_after.map(|t| i64::from(t.increment)),
@@ -219,7 +233,7 @@ impl Snapshots<'_> {
             "SELECT {COLUMNS} {WANTED} ORDER BY requested_at DESC, id DESC LIMIT $5 OFFSET $6"
         ))
         .bind(&deployment)
-        .bind(state)
+        .bind(completed)
         .bind(seconds)
         .bind(increment)
         .bind(page.limit())
@@ -228,7 +242,7 @@ impl Snapshots<'_> {
         .await?;
         let count = statement(format!("SELECT COUNT(*) AS total {WANTED}"))
             .bind(&deployment)
-            .bind(state)
+            .bind(completed)
             .bind(seconds)
             .bind(increment);
         let total = self.0.total(page, count).await?;
@@ -261,18 +275,45 @@ impl Snapshots<'_> {
     /// Changes when a completed snapshot expires.
     ///
     /// # Errors
-    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Error::NotFound`].
+    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Conflict::SnapshotKept`] when it is not to be deleted,
+    /// [`crate::Error::NotFound`].
     pub async fn update_retention(&self, id: SnapshotId, expires_at: WallTime) -> Result<Snapshot> {
+        let sets = "expires_at = $2";
+        self.keep(id, sets, Some(expires_at), "AND do_not_delete = 0").await
+    }
+
+    /// Changes whether a completed snapshot may be deleted. One that may not has no expiry any more, and gets none by
+    /// being let go: without `expires_at` it stays as if for ever, until somebody deletes it or gives it one.
+    ///
+    /// # Errors
+    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Error::NotFound`].
+    pub async fn protect(&self, id: SnapshotId, protection: Protection) -> Result<Snapshot> {
+        match protection {
+            Protection::On => self.keep(id, "do_not_delete = 1, expires_at = $2", None, "").await,
+            Protection::Off { expires_at } => {
+                let sets = "do_not_delete = 0, expires_at = COALESCE($2, expires_at)";
+                self.keep(id, sets, expires_at, "").await
+            }
+        }
+    }
+
+    async fn keep(
+        &self,
+        id: SnapshotId,
+        sets: &'static str,
+        expires_at: Option<WallTime>,
+        condition: &'static str,
+    ) -> Result<Snapshot> {
         let row = statement(format!(
-            "UPDATE snapshots SET expires_at = $2 WHERE id = $1 AND state = 'completed' RETURNING {COLUMNS}"
+            "UPDATE snapshots SET {sets} WHERE id = $1 AND state = 'completed' {condition} RETURNING {COLUMNS}"
         ))
         .bind(id.to_string())
-        .bind(expires_at.0)
+        .bind(expires_at.map(|time| time.0))
         .fetch_optional(self.0.database.writer())
         .await?;
         match row {
             Some(row) => snapshot(&row),
-            None => Err(self.illegal(id, "a change of its retention").await?),
+            None => Err(self.refusal(id, "a change of its retention").await?),
         }
     }
 
@@ -280,18 +321,18 @@ impl Snapshots<'_> {
     ///
     /// # Errors
     /// [`crate::Error::Illegal`] while it is queued or in progress or when it is deleted already,
-    /// [`crate::Error::NotFound`].
+    /// [`crate::Conflict::SnapshotKept`] when it is not to be deleted, [`crate::Error::NotFound`].
     pub async fn delete(&self, id: SnapshotId, now: WallTime) -> Result<()> {
         let moves = transition::snapshot(SnapshotEvent::Deleted);
         let done = statement(format!(
-            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND state IN {}",
+            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND do_not_delete = 0 AND state IN {}",
             moves.next, moves.from
         ))
         .bind(id.to_string())
         .bind(now.0)
         .execute(self.0.database.writer())
         .await?;
-        if done.rows_affected() == 0 { Err(self.illegal(id, "its deletion").await?) } else { Ok(()) }
+        if done.rows_affected() == 0 { Err(self.refusal(id, "its deletion").await?) } else { Ok(()) }
     }
 
     /// Snapshots whose time is over, a bounded number, oldest expiry first: completed ones, and failed ones of a schedule,
@@ -351,13 +392,16 @@ impl Snapshots<'_> {
     }
 
     /// Why a conditional update of this snapshot found no row.
-    async fn illegal(&self, id: SnapshotId, event: &str) -> Result<Error> {
-        let row = query("SELECT state FROM snapshots WHERE id = $1")
+    async fn refusal(&self, id: SnapshotId, event: &str) -> Result<Error> {
+        let row = query("SELECT state, do_not_delete FROM snapshots WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.0.database.writer())
             .await?;
         Ok(match row {
             None => Error::not_found("snapshot", id),
+            Some(row) if row.flag("do_not_delete")? && row.text("state")? == "completed" => {
+                Conflict::SnapshotKept.into()
+            }
             Some(row) => {
                 let (state, event) = (row.text("state")?, event.to_owned());
                 Error::Illegal(model::IllegalTransition { machine: "snapshot", state, event })
@@ -431,6 +475,7 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         requested_at: row.time("requested_at")?,
         completed_at: row.maybe_time("completed_at")?,
         expires_at: row.maybe_time("expires_at")?,
+        do_not_delete: row.flag("do_not_delete")?,
         deleted_at: row.maybe_time("deleted_at")?,
         cluster_time: row.maybe_cluster_time("cluster_seconds", "cluster_increment")?,
         last_as_of: row.maybe_cluster_time("last_as_of_seconds", "last_as_of_increment")?,

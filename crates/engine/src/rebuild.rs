@@ -176,6 +176,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
         requested_at: header.created_at,
         completed_at: Some(manifest.completed_at()),
         expires_at: header.expires_at,
+        do_not_delete: false,
         deleted_at: None,
         cluster_time: Some(header.cluster_time),
         last_as_of: Some(last_as_of),

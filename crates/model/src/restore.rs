@@ -93,7 +93,7 @@ pub enum RestoreState {
     Failed,
     /// Cancelled, or asked for its plan alone, and no worker can write to the target any more. No exit.
     Cancelled,
-    /// The archive was fetched once or its hour has passed. No exit.
+    /// The archive was fetched as often as it may be, or its time has passed. No exit.
     Expired,
 }
 

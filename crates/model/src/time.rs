@@ -65,6 +65,11 @@ impl WallTime {
         Self(self.0.saturating_add(milliseconds))
     }
 
+    /// Reads a time of ISO 8601 with its offset; what is below a millisecond is cut off. None when it is no such time.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+    }
+
     /// `yyyy-MM-ddTHH:mm:ssZ`, as Atlas writes dates.
     pub fn to_rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.seconds())
@@ -76,6 +81,22 @@ impl WallTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_read_with_their_offset() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:01Z", Some(1)),
+            ("1970-01-01T01:00:01+01:00", Some(1)),
+            ("1970-01-01T00:00:01.000Z", Some(1)),
+            ("1970-01-01", None),
+            ("1970-01-01T00:00:01", None),
+            ("1970-13-01T00:00:01Z", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(WallTime::parse_rfc3339(text).map(WallTime::seconds), seconds, "{text}");
+        }
+    }
 
     #[test]
     fn dates_are_written_in_utc_without_fractions() {

@@ -1,12 +1,9 @@
-//! Which bytes of which archive were delivered, across all requests of this process. When all were, the link
-//! is used up: at once in memory, and in the catalog right after.
+//! Which bytes of which archive were delivered, across all requests of this process. When all were, that is one download;
+//! after as many as the link is good for it is used up: at once in memory, and in the catalog right after.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use model::id::RestoreJobId;
@@ -21,38 +18,57 @@ const INTERVALS_MAX: usize = 256;
 pub(crate) struct Ledger(Mutex<HashMap<RestoreJobId, Arc<Progress>>>);
 
 impl Ledger {
-    /// What was delivered of an archive of `size` bytes.
-    pub(crate) fn of(&self, id: RestoreJobId, size: u64) -> Arc<Progress> {
+    /// What was delivered of an archive of `size` bytes, whose link is good for so many downloads more.
+    pub(crate) fn of(&self, id: RestoreJobId, size: u64, left: u64) -> Arc<Progress> {
         let mut archives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if archives.len() >= ARCHIVES_MAX && !archives.contains_key(&id) {
             // Those in use by a response are kept alive by it, but a response to come must find them too.
             archives.retain(|_, progress| Arc::strong_count(progress) > 1);
         }
-        let fresh = || Arc::new(Progress { size, used: AtomicBool::new(false), intervals: Mutex::default() });
+        let fresh =
+            || Arc::new(Progress { size, delivered: Mutex::new(Delivered { left, intervals: vec![] }) });
         Arc::clone(archives.entry(id).or_insert_with(fresh))
     }
 
     /// Whether the link is used up, as far as this process knows.
     pub(crate) fn is_used_up(&self, id: RestoreJobId) -> bool {
         let archives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        archives.get(&id).is_some_and(|progress| progress.used.load(Ordering::Acquire))
+        archives.get(&id).is_some_and(|progress| progress.delivered().left == 0)
     }
 }
 
 /// What was delivered of one archive.
 pub(crate) struct Progress {
     size: u64,
-    used: AtomicBool,
-    intervals: Mutex<Vec<(u64, u64)>>,
+    delivered: Mutex<Delivered>,
+}
+
+struct Delivered {
+    /// Downloads that the link is still good for.
+    left: u64,
+    /// What was delivered since the last complete download.
+    intervals: Vec<(u64, u64)>,
 }
 
 impl Progress {
-    /// Records delivered bytes; `true` for the call that completes the archive, and for that one only.
+    /// Records delivered bytes; `true` for the call that completes a download that the link was good for. Those that are on
+    /// their way then go on to their end.
     pub(crate) fn cover(&self, from: u64, to: u64) -> bool {
-        let mut intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
-        merge(&mut intervals, from, to);
-        let complete = intervals.first().is_some_and(|(from, to)| *from == 0 && *to >= self.size);
-        complete && !self.used.swap(true, Ordering::AcqRel)
+        let mut delivered = self.delivered();
+        if delivered.left == 0 {
+            return false;
+        }
+        merge(&mut delivered.intervals, from, to);
+        let complete = delivered.intervals.first().is_some_and(|(from, to)| *from == 0 && *to >= self.size);
+        if complete {
+            delivered.left -= 1;
+            delivered.intervals.clear();
+        }
+        complete
+    }
+
+    fn delivered(&self) -> MutexGuard<'_, Delivered> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,13 +102,26 @@ mod tests {
     fn an_archive_is_complete_once_and_only_when_all_was_delivered() {
         let ledger = Ledger::default();
         let id = RestoreJobId::from_parts(1, [1; 8]);
-        let progress = ledger.of(id, 100);
+        let progress = ledger.of(id, 100, 1);
         assert!(!progress.cover(50, 100));
         assert!(!progress.cover(0, 49));
         assert!(!ledger.is_used_up(id));
-        assert!(ledger.of(id, 100).cover(40, 60));
+        assert!(ledger.of(id, 100, 1).cover(40, 60));
         assert!(ledger.is_used_up(id));
         assert!(!progress.cover(0, 100), "completed twice");
+    }
+
+    #[test]
+    fn a_link_is_good_for_as_many_downloads_as_it_may_have() {
+        let ledger = Ledger::default();
+        let id = RestoreJobId::from_parts(1, [1; 8]);
+        let progress = ledger.of(id, 100, 3);
+        for left in [2, 1, 0] {
+            assert!(!progress.cover(0, 60), "a half is no download");
+            assert!(progress.cover(60, 100));
+            assert_eq!(ledger.is_used_up(id), left == 0);
+        }
+        assert!(!progress.cover(0, 100), "one more than it is good for");
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The download link: `GET /download/restore-<job>/<token>/restore-<snapshot>.tar.gz`. The token is the key, no other is
-//! asked for. The link is resumable by `Range` and dies after one complete delivery, on cancel, or at its time.
+//! asked for. The link is resumable by `Range` and dies after as many complete deliveries as it is
+//! good for (one, unless more were asked for), on cancel, or at its time.
 
 pub(crate) mod ledger;
 pub(crate) mod meter;
@@ -67,7 +68,7 @@ pub(crate) fn file_name(job: &RestoreJob) -> String {
 /// Whether the archive can be fetched now.
 pub(crate) fn is_open(server: &Server, job: &RestoreJob, now: WallTime) -> bool {
     job.state == RestoreState::Ready
-        && !job.downloaded
+        && job.downloads < u64::from(job.terms.downloads())
         && job.expires_at.is_none_or(|end| now < end)
         && !server.downloads.is_used_up(job.id)
 }
@@ -226,7 +227,8 @@ fn counted(
     stream: BoxStream<'static, Result<Bytes, ArchiveError>>,
     flushes: Option<Arc<Flushes>>,
 ) -> impl Stream<Item = Result<Bytes, ArchiveError>> + Send + 'static {
-    let progress = server.downloads.of(job.id, archive.bytes);
+    let left = u64::from(job.terms.downloads()).saturating_sub(job.downloads);
+    let progress = server.downloads.of(job.id, archive.bytes, left);
     let (server, id) = (Arc::clone(server), job.id);
     let on_complete = Box::new(move || {
         tokio::spawn(consume(Arc::clone(&server), id, token_sha256.clone()));
@@ -251,7 +253,7 @@ fn counted(
     counted.chain(end)
 }
 
-/// Writes down that the link is used up. In memory it is already.
+/// Writes down a complete download. In memory it is already.
 async fn consume(server: Arc<Server>, id: RestoreJobId, token_sha256: String) {
     for attempt in 1..=CONSUME_ATTEMPTS {
         match server.state.catalog.restores().consume_download(id, &token_sha256, server.now()).await {

@@ -32,9 +32,9 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    fn delivery(&self) -> Delivery {
+    fn delivery(&self, wanted: &Wanted) -> Delivery {
         match (&self.target, self.point_in_time) {
-            (None, _) => Delivery::Download,
+            (None, _) => Delivery::Download { terms: wanted.terms() },
             (Some(target), None) => Delivery::Automated { target: target.id },
             (Some(target), Some(at)) => Delivery::PointInTime { target: target.id, at },
         }
@@ -56,7 +56,7 @@ pub(super) async fn check(call: &Call, source: &Deployment, wanted: &Wanted) -> 
             require_version(call, &snapshot, &target).await?;
             Ok(Checked { snapshot, target: Some(target), point_in_time: None })
         }
-        Wanted::Download { snapshot } => {
+        Wanted::Download { snapshot, .. } => {
             let snapshot = find_snapshot(call, source, *snapshot).await?;
             require_complete(&snapshot, Code::CannotDownloadIncompleteSnapshot)?;
             Ok(Checked { snapshot, target: None, point_in_time: None })
@@ -79,7 +79,7 @@ pub(super) async fn create(
     options: Value,
 ) -> Answer<RestoreJob> {
     let checked = check(call, source, wanted).await?;
-    let delivery = checked.delivery();
+    let delivery = checked.delivery(wanted);
     let Checked { snapshot, target, point_in_time } = checked;
     let new = NewRestore { snapshot_id: snapshot.id, delivery, options: options.clone() };
     let job = call.server.state.catalog.restores().request_as(resource, new, call.server.now()).await;

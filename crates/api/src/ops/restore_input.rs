@@ -3,7 +3,7 @@
 
 use http::HeaderMap;
 use model::{
-    ClusterTime, DeploymentName,
+    ClusterTime, DeploymentName, LinkTerms,
     id::{ProjectId, SnapshotId},
     restore::DeliveryType,
     timeline::PointInTime,
@@ -46,7 +46,7 @@ pub(super) const KNOWN: &[&str] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     Automated { snapshot: SnapshotId, target: TargetName },
-    Download { snapshot: SnapshotId },
+    Download { snapshot: SnapshotId, terms: LinkTerms },
     PointInTime { target: TargetName, at: PointInTime },
 }
 
@@ -56,6 +56,14 @@ impl Wanted {
             Self::Automated { .. } => DeliveryType::Automated,
             Self::Download { .. } => DeliveryType::Download,
             Self::PointInTime { .. } => DeliveryType::PointInTime,
+        }
+    }
+
+    /// On which terms the archive is offered, where there is one.
+    pub(super) fn terms(&self) -> LinkTerms {
+        match self {
+            Self::Download { terms, .. } => *terms,
+            Self::Automated { .. } | Self::PointInTime { .. } => LinkTerms::default(),
         }
     }
 }
@@ -82,7 +90,9 @@ pub(super) fn read(fields: &mut Fields) -> Answer<Wanted> {
         Ok(DeliveryType::Automated) => {
             Ok(Wanted::Automated { snapshot: raw.snapshot()?, target: raw.target()? })
         }
-        Ok(DeliveryType::Download) => Ok(Wanted::Download { snapshot: raw.snapshot()? }),
+        Ok(DeliveryType::Download) => {
+            Ok(Wanted::Download { snapshot: raw.snapshot()?, terms: LinkTerms::default() })
+        }
         Ok(DeliveryType::PointInTime) => {
             // A snapshot may be named beside it, and isn't read: the same state comes out whichever it is folded from.
             Ok(Wanted::PointInTime { target: raw.target()?, at: raw.point_in_time()? })
@@ -203,7 +213,8 @@ mod tests {
             "expired": false, "failed": false, "id": ID, "links": [{"href": "x", "rel": "self"}], "snapshotId": ID,
             "targetGroupId": "anything", "timestamp": "2025-05-04T09:42:00Z", "finishedAt": null,
         }));
-        assert_eq!(wanted.unwrap(), Wanted::Download { snapshot: ID.parse().unwrap() });
+        let terms = LinkTerms::ONCE_WITHIN_AN_HOUR;
+        assert_eq!(wanted.unwrap(), Wanted::Download { snapshot: ID.parse().unwrap(), terms });
     }
 
     #[test]

@@ -116,7 +116,8 @@ pub(super) async fn one_of(
     if job.resource == resource { Ok(job) } else { Err(unknown(call, deployment)) }
 }
 
-fn unknown(call: &Call, deployment: &Deployment) -> Problem {
+/// No restore job of the deployment has the id of the path.
+pub(super) fn unknown(call: &Call, deployment: &Deployment) -> Problem {
     let id = call.params.get("restoreJobId").unwrap_or_default();
     Problem::new(Code::RestoreJobNotFound).with(id).with(deployment.name.as_str())
 }

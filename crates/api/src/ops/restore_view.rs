@@ -124,7 +124,7 @@ pub(super) fn own(
         "createdAt": job.created_at.to_rfc3339(),
         "deliveryType": job.delivery.as_str(),
         "deliveryUrl": shown.url.into_iter().collect::<Vec<_>>(),
-        "downloaded": job.downloaded,
+        "downloaded": job.downloads > 0,
         "groupId": job.project_id.to_string(),
         "id": job.id.to_string(),
         "links": [links::own(format!(

@@ -72,19 +72,7 @@ async fn get(call: Call) -> Answer<Reply> {
 async fn update(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let wanted = Wanted::read(&call)?;
-    let mut before = read(&call, &deployment).await?;
-    let mut attempt = 1;
-    let applied = loop {
-        let change = change(&wanted, &deployment, before.as_ref(), &call)?;
-        let schedules = call.server.state.catalog.schedules();
-        match schedules.change(deployment.id, &change, call.server.now()).await {
-            Ok(applied) => break applied,
-            Err(catalog::Error::Conflict(Conflict::ScheduleChanged)) if attempt < ATTEMPTS => attempt += 1,
-            Err(error) => return Err(refused(&call, &deployment, "change a schedule", error)),
-        }
-        before = read(&call, &deployment).await?;
-    };
-    call.server.forget_deployments();
+    let applied = replace(&call, &deployment, |before| change(&wanted, &deployment, before, &call)).await?;
     if applied.snapshots_deleted > 0 || applied.schedule.auto_export.is_on() {
         call.server.state.poke.notify_one();
     }
@@ -92,6 +80,28 @@ async fn update(call: Call) -> Answer<Reply> {
     let window = wanted.restore_window.unwrap_or(deployment.continuous.restore_window_days);
     let DeploymentSchedule { schedule, auto_export, .. } = &applied.schedule;
     Ok(Reply::object(schedule_view::schedule(&call, &deployment, schedule, *auto_export, window)))
+}
+
+/// Makes a change of what is there, again when somebody else was quicker.
+pub(super) async fn replace(
+    call: &Call,
+    deployment: &Deployment,
+    change: impl Fn(Option<&DeploymentSchedule>) -> Answer<ScheduleChange>,
+) -> Answer<Applied> {
+    let mut before = read(call, deployment).await?;
+    let mut attempt = 1;
+    let applied = loop {
+        let change = change(before.as_ref())?;
+        let schedules = call.server.state.catalog.schedules();
+        match schedules.change(deployment.id, &change, call.server.now()).await {
+            Ok(applied) => break applied,
+            Err(catalog::Error::Conflict(Conflict::ScheduleChanged)) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(refused(call, deployment, "change a schedule", error)),
+        }
+        before = read(call, deployment).await?;
+    };
+    call.server.forget_deployments();
+    Ok(applied)
 }
 
 /// What is wanted, as a change of what is there.
@@ -142,7 +152,8 @@ async fn delete(call: Call) -> Answer<Reply> {
     Ok(Reply::object(schedule_view::schedule(&call, &deployment, &none, AutoExport::Unset, window)))
 }
 
-async fn read(call: &Call, deployment: &Deployment) -> Answer<Option<DeploymentSchedule>> {
+/// The schedule of a deployment, if somebody has set one.
+pub(super) async fn read(call: &Call, deployment: &Deployment) -> Answer<Option<DeploymentSchedule>> {
     let found = call.server.state.catalog.schedules().get(deployment.id).await;
     found.map_err(|e| call.server.catalog_problem("read a schedule", e))
 }

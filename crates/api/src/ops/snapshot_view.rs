@@ -38,8 +38,9 @@ fn common(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
         "status": snapshot.state.as_str(),
         "storageSizeBytes": snapshot.stored_bytes,
     });
-    // Until it is completed, the expiry is what it would be if it were completed now.
-    let estimated = snapshot.retention_days.map(|days| created.plus_ms(i64::from(days) * 86_400_000));
+    // Until it is completed, the expiry is what it would be if it were completed now. What is not to be deleted has none.
+    let days = snapshot.retention_days.filter(|_| snapshot.completed_at.is_none());
+    let estimated = days.map(|days| created.plus_ms(i64::from(days) * 86_400_000));
     if let Some(expires) = snapshot.expires_at.or(estimated) {
         object["expiresAt"] = expires.to_rfc3339().into();
     }

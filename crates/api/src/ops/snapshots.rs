@@ -1,6 +1,6 @@
 //! Cloud Backup snapshots of replica sets.
 
-use catalog::{Deployment, NewSnapshot, Snapshot, SnapshotFilter, SnapshotType};
+use catalog::{Conflict, Deployment, NewSnapshot, Snapshot, SnapshotFilter, SnapshotType};
 use http::Method;
 use model::{ClusterTime, Retention, RetentionUnit, role::Action};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest retention in days: a hundred years.
-const RETENTION_DAYS_MAX: i32 = Retention::DAYS_MAX as i32;
+pub(super) const RETENTION_DAYS_MAX: i32 = Retention::DAYS_MAX as i32;
 /// Longest description.
 const DESCRIPTION_CHARACTERS_MAX: usize = 1_024;
 
@@ -196,7 +196,8 @@ pub(super) async fn one(call: &Call, deployment: &Deployment) -> Answer<Snapshot
     found.ok_or_else(|| unknown(call, deployment))
 }
 
-fn unknown(call: &Call, deployment: &Deployment) -> Problem {
+/// No snapshot of the deployment has the id of the path.
+pub(super) fn unknown(call: &Call, deployment: &Deployment) -> Problem {
     let id = call.params.get("snapshotId").unwrap_or_default();
     Problem::new(Code::SnapshotNotFound).with(id).with(deployment.name.as_str())
 }
@@ -226,11 +227,21 @@ async fn update(call: Call) -> Answer<Reply> {
     let updated = call.server.state.catalog.snapshots().update_retention(snapshot.id, expires).await;
     let updated = updated.map_err(|e| match e {
         catalog::Error::Illegal(_) => unfinished(),
-        catalog::Error::NotFound { .. } => unknown(&call, &deployment),
-        other => call.server.catalog_problem("change a retention", other),
+        other => refused(&call, &deployment, "change a retention", other),
     })?;
     audit::record(&call, "snapshot.update", updated.id, json!({"expiresAt": expires.to_rfc3339()})).await;
     Ok(Reply::object(snapshot_view::replica_set(&call, &deployment, &updated)))
+}
+
+/// What the catalog does not do to the snapshot of the path, whatever it was.
+pub(super) fn refused(call: &Call, deployment: &Deployment, context: &str, error: catalog::Error) -> Problem {
+    match error {
+        catalog::Error::NotFound { .. } => unknown(call, deployment),
+        catalog::Error::Conflict(Conflict::SnapshotKept) => Problem::new(Code::CannotModifySnapshot)
+            .with(call.params.get("snapshotId").unwrap_or_default())
+            .because("It is marked as not to be deleted: set doNotDelete to false first, on the legacy page of the snapshot."),
+        other => call.server.catalog_problem(context, other),
+    }
 }
 
 async fn delete(call: Call) -> Answer<Reply> {
@@ -247,8 +258,7 @@ pub(super) async fn remove(call: &Call, deployment: &Deployment) -> Answer<Reply
         catalog::Error::Illegal(_) => {
             Problem::new(Code::CannotDeleteInProgressSnapshot).with(snapshot.id.to_string())
         }
-        catalog::Error::NotFound { .. } => unknown(call, deployment),
-        other => call.server.catalog_problem("delete a snapshot", other),
+        other => refused(call, deployment, "delete a snapshot", other),
     })?;
     call.server.state.poke.notify_one();
     audit::record(call, "snapshot.delete", snapshot.id, json!({"cluster": deployment.name.as_str()})).await;

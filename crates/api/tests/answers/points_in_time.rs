@@ -38,7 +38,7 @@ fn after(app: &App, seconds: u32, increment: u32) -> Value {
 }
 
 /// Recorded from second 5 to second 600, with snapshots of the seconds 10 and 100; it is second 600.
-async fn recorded(app: &App) -> (Recorder, [catalog::Snapshot; 2]) {
+pub(crate) async fn recorded(app: &App) -> (Recorder, [catalog::Snapshot; 2]) {
     app.pass_seconds(600);
     let mut recorder = Recorder::start(app, &app.cluster, second(5, 1)).await;
     recorder.record(app, second(50, 1)).await;

@@ -354,13 +354,14 @@ impl App {
             "bytes": bytes.len(), "sha256": sha256, "sha1": "00", "parts": 1,
             "tokenSealed": self.sealer.0.seal(api::PURPOSE_DOWNLOAD_TOKEN, token.as_bytes()),
         });
+        let Work::Download { restore_job_id } = lease.work else { panic!("not a download") };
+        let asked = self.catalog.restores().get(restore_job_id).await.unwrap().unwrap();
         let outcome = Outcome::DownloadReady {
             archive,
             url_token_sha256: http::sha256_hex(token.as_bytes()),
-            expires_at: self.now().plus_ms(api::DOWNLOAD_TTL_MS),
+            expires_at: self.now().plus_ms(asked.terms.life_ms()),
         };
         self.catalog.jobs().finish(&lease, outcome, self.now()).await.unwrap();
-        let Work::Download { restore_job_id } = lease.work else { panic!("not a download") };
         let job = self.catalog.restores().get(restore_job_id).await.unwrap().unwrap();
         (job, sha256)
     }

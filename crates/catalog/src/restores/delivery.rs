@@ -1,4 +1,4 @@
-//! The life of an archive: fetched once, or gone when its time is over.
+//! The life of an archive: fetched as often as it may be, or gone when its time is over.
 
 use model::{WallTime, id::RestoreJobId, job::Work, restore::RestoreEvent};
 use serde_json::Value;
@@ -39,7 +39,8 @@ impl Restores<'_> {
         row.as_ref().map(restore_job).transpose()
     }
 
-    /// The archive was fetched completely: the URL dies. `false` when it was dead already.
+    /// The archive was fetched completely, once more: the last time that it may be, the URL dies. `false` when it was dead
+    /// already.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -51,7 +52,9 @@ impl Restores<'_> {
     ) -> Result<bool> {
         let moves = transition::restore(RestoreEvent::Expired);
         let done = statement(format!(
-            "UPDATE restore_jobs SET state = {}, downloaded = 1, expires_at = $3 \
+            "UPDATE restore_jobs SET downloads = downloads + 1, \
+             state = CASE WHEN downloads + 1 >= downloads_max THEN {} ELSE state END, \
+             expires_at = CASE WHEN downloads + 1 >= downloads_max THEN $3 ELSE expires_at END \
              WHERE id = $1 AND url_token_sha256 = $2 AND state IN {}",
             moves.next, moves.from
         ))

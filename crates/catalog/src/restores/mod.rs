@@ -1,7 +1,7 @@
 //! Restore jobs: what was asked for, and what became of it.
 
 use model::{
-    DeploymentName, WallTime,
+    DeploymentName, LinkTerms, WallTime,
     id::{DeploymentId, ProjectId, RestoreJobId, SnapshotId},
     restore::{DeliveryType, RestoreResource, RestoreState},
     timeline::PointInTime,
@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 
 use crate::{
-    Catalog, Listing, Page, Result,
+    Catalog, Error, Listing, Page, Result,
     row::{Columns, statement},
 };
 
@@ -23,7 +23,7 @@ pub use collections::{CollectionFilter, CollectionSums, RestoredCollection};
 
 pub(crate) const COLUMNS: &str = "id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
     delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, error, receipt, archive, \
-    url_token_sha256, expires_at, downloaded, deliveries, created_at, finished_at, point_in_time, resource";
+    url_token_sha256, expires_at, downloads, downloads_max, link_hours, deliveries, created_at, finished_at, point_in_time, resource";
 
 /// The most active downloads of one project; Atlas's limit.
 pub const PROJECT_DOWNLOADS_MAX: u32 = 20;
@@ -65,8 +65,10 @@ pub struct RestoreJob {
     pub url_token_sha256: Option<String>,
     /// When the archive goes away, once ready.
     pub expires_at: Option<WallTime>,
-    /// Whether the archive was fetched completely.
-    pub downloaded: bool,
+    /// On which terms the archive is offered.
+    pub terms: LinkTerms,
+    /// How many times the archive was fetched completely.
+    pub downloads: u64,
     /// How many times a fetch of the archive began.
     pub deliveries: u64,
     /// When it was asked for.
@@ -95,7 +97,10 @@ pub enum Delivery {
         target: DeploymentId,
     },
     /// As an archive.
-    Download,
+    Download {
+        /// On which terms.
+        terms: LinkTerms,
+    },
     /// Into a deployment, as of a point in time.
     PointInTime {
         /// Which one.
@@ -110,7 +115,7 @@ impl Delivery {
     pub const fn kind(self) -> DeliveryType {
         match self {
             Self::Automated { .. } => DeliveryType::Automated,
-            Self::Download => DeliveryType::Download,
+            Self::Download { .. } => DeliveryType::Download,
             Self::PointInTime { .. } => DeliveryType::PointInTime,
         }
     }
@@ -119,7 +124,15 @@ impl Delivery {
     pub const fn target(self) -> Option<DeploymentId> {
         match self {
             Self::Automated { target } | Self::PointInTime { target, .. } => Some(target),
-            Self::Download => None,
+            Self::Download { .. } => None,
+        }
+    }
+
+    /// On which terms its archive is offered, if it has one.
+    pub(crate) const fn terms(self) -> LinkTerms {
+        match self {
+            Self::Download { terms } => terms,
+            Self::Automated { .. } | Self::PointInTime { .. } => LinkTerms::ONCE_WITHIN_AN_HOUR,
         }
     }
 
@@ -127,7 +140,7 @@ impl Delivery {
     pub const fn point_in_time(self) -> Option<PointInTime> {
         match self {
             Self::PointInTime { at, .. } => Some(at),
-            Self::Automated { .. } | Self::Download => None,
+            Self::Automated { .. } | Self::Download { .. } => None,
         }
     }
 }
@@ -229,11 +242,18 @@ fn restore_job(row: &AnyRow) -> Result<RestoreJob> {
         archive: row.maybe_json("archive")?,
         url_token_sha256: row.maybe_text("url_token_sha256")?,
         expires_at: row.maybe_time("expires_at")?,
-        downloaded: row.flag("downloaded")?,
+        terms: terms(row)?,
+        downloads: row.count("downloads")?,
         deliveries: row.count("deliveries")?,
         created_at: row.time("created_at")?,
         finished_at: row.maybe_time("finished_at")?,
     })
+}
+
+fn terms(row: &AnyRow) -> Result<LinkTerms> {
+    let number = |column: &str| Ok::<_, Error>(u32::try_from(row.count(column)?).unwrap_or(u32::MAX));
+    LinkTerms::new(number("link_hours")?, number("downloads_max")?)
+        .map_err(|bad| Error::corrupt(format!("columns link_hours, downloads_max: {bad}")))
 }
 
 fn target(row: &AnyRow) -> Result<Option<Target>> {

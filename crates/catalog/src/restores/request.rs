@@ -93,7 +93,7 @@ impl Restores<'_> {
         }
         let work = match new.delivery {
             Delivery::Automated { .. } | Delivery::PointInTime { .. } => Work::Restore { restore_job_id: id },
-            Delivery::Download => Work::Download { restore_job_id: id },
+            Delivery::Download { .. } => Work::Download { restore_job_id: id },
         };
         jobs::insert(&mut transaction, work, &id.to_string(), now).await?;
         transaction.commit().await?;
@@ -188,13 +188,13 @@ async fn insert(
 ) -> Result<RestoreJob> {
     let conflict = match new.delivery {
         Delivery::Automated { .. } | Delivery::PointInTime { .. } => Conflict::TargetBusy,
-        Delivery::Download => Conflict::SnapshotDownloading,
+        Delivery::Download { .. } => Conflict::SnapshotDownloading,
     };
     let row = statement(format!(
         "INSERT INTO restore_jobs (id, project_id, deployment_id, deployment_name, snapshot_id, snapshot_completed_at, \
-         delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, downloaded, \
-         deliveries, created_at, point_in_time, resource) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $14, $15) \
+         delivery, state, target_project_id, target_deployment_id, target_deployment_name, options, downloads, \
+         deliveries, created_at, point_in_time, resource, downloads_max, link_hours) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $14, $15, $16, $17) \
          RETURNING {COLUMNS}"
     ))
     .bind(id.to_string())
@@ -212,6 +212,8 @@ async fn insert(
     .bind(now.0)
     .bind(new.delivery.point_in_time().map(|at| to_json(&at)))
     .bind(resource.as_str())
+    .bind(i64::from(new.delivery.terms().downloads()))
+    .bind(i64::from(new.delivery.terms().hours()))
     .fetch_one(&mut **transaction)
     .await;
     match row {

@@ -172,7 +172,8 @@ async fn write(
 }
 
 /// The snapshots that an item decided on: those of its frequency, and those that it took when it had another interval.
-const TAKEN_BY: &str = "deployment_id = $1 AND due_at IS NOT NULL AND (frequency = $2 OR \
+/// What is not to be deleted is not the schedule's any more.
+const TAKEN_BY: &str = "deployment_id = $1 AND do_not_delete = 0 AND due_at IS NOT NULL AND (frequency = $2 OR \
                         (frequency LIKE $3 AND policy_items LIKE $4))";
 
 /// The values of [`TAKEN_BY`].

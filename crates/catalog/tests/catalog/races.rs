@@ -110,7 +110,7 @@ pub(crate) async fn a_download_too_many_is_never_granted(catalog: Catalog) {
     for snapshot in snapshots {
         let catalog = catalog.clone();
         tasks.spawn(async move {
-            match catalog.restores().request(support::new_restore(&snapshot, Delivery::Download), at(1)).await
+            match catalog.restores().request(support::new_restore(&snapshot, support::DOWNLOAD), at(1)).await
             {
                 Ok(_) => true,
                 Err(Error::Conflict(Conflict::TooManyDownloads { .. })) => false,

@@ -5,7 +5,7 @@ use catalog::{
     Page, RestoreFilter, RestoredCollection, Snapshot,
 };
 use model::{
-    ClusterTime,
+    ClusterTime, LinkTerms,
     collection_restore::CollectionStep,
     id::{DeploymentId, RestoreJobId, SnapshotId},
     job::{Directive, JobState, Work},
@@ -130,7 +130,7 @@ pub(crate) async fn downloads_are_limited(catalog: Catalog) {
         snapshots.push(support::snapshot(&catalog, &deployment, &format!("m{number}"), at(1)).await);
     }
     let ask = |index: usize, now| {
-        let (catalog, new) = (&catalog, support::new_restore(&snapshots[index], Delivery::Download));
+        let (catalog, new) = (&catalog, support::new_restore(&snapshots[index], support::DOWNLOAD));
         async move { catalog.restores().request(new, now).await }
     };
     let first = ask(0, at(2)).await.unwrap();
@@ -174,7 +174,7 @@ pub(crate) async fn an_archive_is_fetched_once_or_expires(catalog: Catalog) {
     assert!(!restores.consume_download(asked.id, "token-hash", at(6)).await.unwrap());
     assert_eq!(restores.begin_delivery(asked.id, "token-hash", at(7)).await.unwrap(), None);
     let fetched = support::restore(&catalog, &asked).await;
-    assert_eq!((fetched.state, fetched.downloaded), (RestoreState::Expired, true));
+    assert_eq!((fetched.state, fetched.downloads), (RestoreState::Expired, 1));
     assert_eq!(restores.request_cancel(asked.id, at(8)).await.unwrap(), Err(CancelRefusal::Expired));
 
     assert_eq!(restores.dead_archives().await.unwrap(), [fetched]);
@@ -188,13 +188,37 @@ pub(crate) async fn an_archive_is_fetched_once_or_expires(catalog: Catalog) {
     assert!(support::restore(&catalog, &second).await.archive.is_some(), "not before a final state");
     assert_eq!(restores.expire_due(at(99)).await.unwrap(), []);
     assert_eq!(restores.expire_due(at(100)).await.unwrap(), [second.id]);
-    assert!(!support::restore(&catalog, &second).await.downloaded);
+    assert_eq!(support::restore(&catalog, &second).await.downloads, 0);
 
     let third = support::request_download(&catalog, &snapshot, at(110)).await;
     let lease = support::claim(&catalog, "w", at(111)).await;
     catalog.jobs().finish(&lease, support::ready(at(200)), at(112)).await.unwrap();
     assert_eq!(restores.request_cancel(third.id, at(113)).await.unwrap(), Ok(RestoreState::Cancelled));
     assert_eq!(restores.begin_delivery(third.id, "token-hash", at(114)).await.unwrap(), None);
+}
+
+pub(crate) async fn an_archive_is_fetched_as_often_as_it_may_be(catalog: Catalog) {
+    let snapshot = source(&catalog).await;
+    let restores = catalog.restores();
+    let terms = LinkTerms::new(48, 3).unwrap();
+    let new = support::new_restore(&snapshot, Delivery::Download { terms });
+    let asked = restores.request(new, at(1)).await.unwrap();
+    assert_eq!((asked.terms, asked.downloads), (terms, 0));
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    catalog.jobs().finish(&lease, support::ready(at(100)), at(3)).await.unwrap();
+    for (count, state, expires_at) in [
+        (1, RestoreState::Ready, at(100)),
+        (2, RestoreState::Ready, at(100)),
+        (3, RestoreState::Expired, at(7)),
+    ] {
+        assert!(restores.begin_delivery(asked.id, "token-hash", at(6)).await.unwrap().is_some());
+        assert!(restores.consume_download(asked.id, "token-hash", at(7)).await.unwrap());
+        let is = support::restore(&catalog, &asked).await;
+        assert_eq!((is.downloads, is.state, is.expires_at), (count, state, Some(expires_at)));
+    }
+    assert!(!restores.consume_download(asked.id, "token-hash", at(8)).await.unwrap());
+    assert_eq!(restores.begin_delivery(asked.id, "token-hash", at(8)).await.unwrap(), None);
+    assert_eq!(support::restore(&catalog, &asked).await.downloads, 3);
 }
 
 pub(crate) async fn a_cancel_in_the_queue_ends_the_job_too(catalog: Catalog) {
@@ -309,13 +333,13 @@ pub(crate) async fn what_cannot_be_restored_is_refused(catalog: Catalog) {
     let (project, deployment) = support::source(&catalog).await;
     let done = support::snapshot(&catalog, &deployment, "m", T0).await;
     let queued = support::request_snapshot(&catalog, &deployment, at(1)).await;
-    let illegal = catalog.restores().request(support::new_restore(&queued, Delivery::Download), at(2)).await;
+    let illegal = catalog.restores().request(support::new_restore(&queued, support::DOWNLOAD), at(2)).await;
     assert!(matches!(illegal, Err(Error::Illegal(ref e)) if e.state == "queued"), "{illegal:?}");
     catalog.snapshots().delete(done.id, at(3)).await.unwrap();
-    let deleted = catalog.restores().request(support::new_restore(&done, Delivery::Download), at(4)).await;
+    let deleted = catalog.restores().request(support::new_restore(&done, support::DOWNLOAD), at(4)).await;
     assert!(matches!(deleted, Err(Error::Illegal(ref e)) if e.state == "deleted"), "{deleted:?}");
 
-    let mut unknown = support::new_restore(&done, Delivery::Download);
+    let mut unknown = support::new_restore(&done, support::DOWNLOAD);
     unknown.snapshot_id = SnapshotId::from_parts(1, [1; 8]);
     let missing = catalog.restores().request(unknown, at(5)).await;
     assert!(matches!(missing, Err(Error::NotFound { what: "snapshot", .. })), "{missing:?}");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use catalog::{
     Applied, Catalog, Conflict, Deployment, DeploymentSchedule, DueExport, Error, NewExport, NewExportBucket,
-    Outcome, Page, ScheduleChange, Snapshot, SnapshotFilter, SnapshotType, Taken,
+    Outcome, Page, Protection, ScheduleChange, Snapshot, SnapshotFilter, SnapshotType, Taken,
 };
 use model::{
     RestoreWindowDays, Retention, RetentionUnit, WallTime,
@@ -290,6 +290,12 @@ pub(crate) async fn snapshots_follow_a_change_when_they_are_asked_to(catalog: Ca
         taken.iter().filter(of_kind).map(|s| s.id).collect::<HashSet<_>>()
     };
     assert!(of(FrequencyType::Hourly).len() > 30 && of(FrequencyType::Daily).len() > 10);
+    // One of each that the change is about is not to be deleted, and is left alone.
+    let protected =
+        [FrequencyType::Hourly, FrequencyType::Daily].map(|kind| *of(kind).iter().next().unwrap());
+    for id in protected {
+        catalog.snapshots().protect(id, Protection::On).await.unwrap();
+    }
     let unfinished = {
         now = schedule(&before).next_after(now).unwrap();
         look(&catalog, now).await
@@ -308,11 +314,15 @@ pub(crate) async fn snapshots_follow_a_change_when_they_are_asked_to(catalog: Ca
     let applied = catalog.schedules().change(deployment.id, &change, now).await.unwrap();
     let unfinished_kind = unfinished.policy.as_ref().unwrap().frequency.kind();
     let extra = u64::from(unfinished_kind == FrequencyType::Daily);
-    assert_eq!(applied.snapshots_deleted, of(FrequencyType::Hourly).len() as u64);
-    assert_eq!(applied.snapshots_kept_anew, of(FrequencyType::Daily).len() as u64 + extra);
+    assert_eq!(applied.snapshots_deleted, of(FrequencyType::Hourly).len() as u64 - 1);
+    assert_eq!(applied.snapshots_kept_anew, of(FrequencyType::Daily).len() as u64 - 1 + extra);
     for was in &taken {
         let is = catalog.snapshots().get(was.id).await.unwrap().unwrap();
         let policy = was.policy.as_ref().unwrap();
+        if protected.contains(&was.id) {
+            assert_eq!((is.state, is.expires_at), (SnapshotState::Completed, None));
+            continue;
+        }
         match policy.frequency.kind() {
             FrequencyType::Hourly => assert_eq!(is.state, SnapshotState::Deleted),
             FrequencyType::Daily => {

@@ -1,6 +1,6 @@
 //! Snapshots.
 
-use catalog::{Catalog, Conflict, Error, Page, SnapshotFilter, SnapshotType};
+use catalog::{Catalog, Conflict, Error, Page, Protection, SnapshotFilter, SnapshotType};
 use model::{ClusterTime, id::SnapshotId, job::JobState, snapshot::SnapshotState};
 
 use crate::support::{self, T0, at};
@@ -86,6 +86,42 @@ pub(crate) async fn a_snapshot_lives_and_dies_as_the_model_says(catalog: Catalog
     assert!(matches!(catalog.snapshots().update_retention(nobody, T0).await, Err(Error::NotFound { .. })));
 }
 
+pub(crate) async fn what_is_not_to_be_deleted_stays(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let snapshots = catalog.snapshots();
+    let queued = support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let on = snapshots.protect(queued.id, Protection::On).await;
+    assert!(matches!(on, Err(Error::Illegal(_))), "it may still fail: {on:?}");
+    let lease = support::claim(&catalog, "w", at(2)).await;
+    catalog.jobs().finish(&lease, support::completion("m"), at(3)).await.unwrap();
+
+    let kept = snapshots.protect(queued.id, Protection::On).await.unwrap();
+    assert_eq!((kept.do_not_delete, kept.expires_at), (true, None));
+    assert_eq!(snapshots.expired(at(4_000_000)).await.unwrap(), []);
+    for refused in [
+        snapshots.delete(kept.id, at(4)).await.unwrap_err(),
+        snapshots.update_retention(kept.id, at(99)).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, Error::Conflict(Conflict::SnapshotKept)), "{refused:?}");
+    }
+    assert_eq!(snapshots.get(kept.id).await.unwrap(), Some(kept.clone()));
+
+    let free = snapshots.protect(kept.id, Protection::Off { expires_at: None }).await.unwrap();
+    assert_eq!((free.do_not_delete, free.expires_at), (false, None), "it has no expiry until it gets one");
+    assert_eq!(snapshots.update_retention(kept.id, at(50)).await.unwrap().expires_at, Some(at(50)));
+    let free = snapshots.protect(kept.id, Protection::Off { expires_at: None }).await.unwrap();
+    assert_eq!(free.expires_at, Some(at(50)), "nothing was to be taken back");
+    snapshots.protect(kept.id, Protection::On).await.unwrap();
+    let free = snapshots.protect(kept.id, Protection::Off { expires_at: Some(at(60)) }).await.unwrap();
+    assert_eq!(free.expires_at, Some(at(60)));
+    snapshots.delete(kept.id, at(5)).await.unwrap();
+    let gone = snapshots.protect(kept.id, Protection::On).await;
+    assert!(matches!(gone, Err(Error::Illegal(_))), "{gone:?}");
+    let nobody = SnapshotId::from_parts(1, [1; 8]);
+    let unknown = snapshots.protect(nobody, Protection::On).await;
+    assert!(matches!(unknown, Err(Error::NotFound { .. })), "{unknown:?}");
+}
+
 pub(crate) async fn lists_are_paged_newest_first(catalog: Catalog) {
     let (project, deployment) = support::source(&catalog).await;
     let other = support::deployment(&catalog, &project, "Cluster1").await;
@@ -106,8 +142,10 @@ pub(crate) async fn lists_are_paged_newest_first(catalog: Catalog) {
     let queued = support::request_snapshot(&catalog, &deployment, at(11)).await;
     let listing = catalog.snapshots().list(all, Page::default()).await.unwrap();
     assert_eq!((listing.items[0].id, listing.total), (queued.id, Some(5)), "the deleted one is not listed");
-    let only = SnapshotFilter { state: Some(SnapshotState::Completed), ..all };
+    let only = SnapshotFilter { completed: Some(true), ..all };
     assert_eq!(catalog.snapshots().list(only, Page::default()).await.unwrap().items, expected[1..]);
+    let others = SnapshotFilter { completed: Some(false), ..all };
+    assert_eq!(catalog.snapshots().list(others, Page::default()).await.unwrap().items, [queued]);
 
     let with =
         |seconds, increment| SnapshotFilter { not_after: Some(ClusterTime { seconds, increment }), ..all };

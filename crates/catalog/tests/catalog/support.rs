@@ -127,6 +127,9 @@ pub(crate) async fn snapshot_with(
     catalog.snapshots().get(snapshot.id).await.unwrap().unwrap()
 }
 
+/// A download on the usual terms.
+pub(crate) const DOWNLOAD: Delivery = Delivery::Download { terms: model::LinkTerms::ONCE_WITHIN_AN_HOUR };
+
 pub(crate) fn new_restore(snapshot: &Snapshot, delivery: Delivery) -> NewRestore {
     NewRestore { snapshot_id: snapshot.id, delivery, options: json!({"withUsers": true}) }
 }
@@ -138,7 +141,7 @@ pub(crate) async fn request_restore(catalog: &Catalog, snapshot: &Snapshot, now:
 }
 
 pub(crate) async fn request_download(catalog: &Catalog, snapshot: &Snapshot, now: WallTime) -> RestoreJob {
-    catalog.restores().request(new_restore(snapshot, Delivery::Download), now).await.unwrap()
+    catalog.restores().request(new_restore(snapshot, DOWNLOAD), now).await.unwrap()
 }
 
 pub(crate) async fn restore(catalog: &Catalog, job: &RestoreJob) -> RestoreJob {

@@ -149,6 +149,7 @@ mod tests {
             requested_at: now,
             completed_at: Some(now),
             expires_at: Some(now.plus_ms(i64::from(days) * DAY_MS)),
+            do_not_delete: false,
             deleted_at: None,
             cluster_time: Some(at),
             last_as_of: None,

@@ -29,7 +29,11 @@ async fn expire_snapshots(services: &Services) -> Result<usize, JobError> {
                     expired += 1;
                 }
                 // Somebody else was quicker.
-                Err(catalog::Error::Illegal(_) | catalog::Error::NotFound { .. }) => {}
+                Err(
+                    catalog::Error::Illegal(_)
+                    | catalog::Error::NotFound { .. }
+                    | catalog::Error::Conflict(catalog::Conflict::SnapshotKept),
+                ) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -52,8 +52,11 @@ pub async fn request(
 
 /// Asks for a download.
 pub async fn request_download(bench: &Bench, snapshot: &Snapshot) -> RestoreJobId {
-    let new =
-        NewRestore { snapshot_id: snapshot.id, delivery: Delivery::Download, options: serde_json::json!({}) };
+    let new = NewRestore {
+        snapshot_id: snapshot.id,
+        delivery: Delivery::Download { terms: model::LinkTerms::default() },
+        options: serde_json::json!({}),
+    };
     bench.catalog.restores().request(new, wall_clock()).await.unwrap().id
 }
 

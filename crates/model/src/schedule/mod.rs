@@ -7,6 +7,7 @@
 mod due;
 mod export;
 mod frequency;
+mod legacy;
 mod policy;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use due::{Due, Step};
 pub use export::{AutoExport, ExportPolicy};
 pub use frequency::{BadInterval, BadReferenceTime, Frequency, FrequencyType, ReferenceTime};
+pub use legacy::{BadLegacySchedule, LegacySchedule, NotLegacy};
 pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
 
 use crate::{Retention, RetentionUnit, id::PolicyItemId};

@@ -16,8 +16,9 @@ use aws_lc_rs::{
 };
 use base64::Engine as _;
 use bytes::Bytes;
+use catalog::RestoreJob;
 use futures::TryStreamExt as _;
-use model::{id::RestoreJobId, restore::RestoreState};
+use model::{LinkTerms, id::RestoreJobId, restore::RestoreState};
 use serde_json::json;
 use tokio::sync::mpsc;
 use vault::{ArchiveInfo, ArchiveWriter, ObjectKind};
@@ -29,8 +30,6 @@ use crate::{
     lease::{JobContext, JobError, Outcome},
 };
 
-/// How long an archive waits to be fetched.
-pub const EXPIRES_AFTER_MS: i64 = 3600 * 1000;
 /// The purpose under which the link's token is sealed.
 const PURPOSE_DOWNLOAD_TOKEN: &str = "download-token";
 /// 18 random bytes are 24 characters.
@@ -52,13 +51,16 @@ pub async fn run(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
     if ctx.lease().restore_state == Some(RestoreState::Cancelling) {
         return Err(JobError::Cancelled);
     }
-    let built = build(ctx, id).await;
+    let row = ctx.catalog().restores().get(id).await?;
+    let row =
+        row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
+    let built = build(ctx, &row).await;
     if built.is_err() && ctx.holds_lease() {
         sweep(ctx, id).await?;
     }
     let archive = built?;
     crash::point("download.after-archive");
-    let outcome = opened(ctx, &archive)?;
+    let outcome = opened(ctx, &archive, row.terms)?;
     match ctx.catalog().jobs().finish(ctx.lease(), outcome, ctx.now()).await {
         Ok(()) => Ok(Outcome::Recorded),
         // Cancelled while the last part was written.
@@ -91,16 +93,13 @@ pub async fn discard(services: &Services, id: RestoreJobId) -> Result<(), JobErr
     Ok(services.vault.delete_archives_of(id).await?)
 }
 
-async fn build(ctx: &JobContext, id: RestoreJobId) -> Result<ArchiveInfo, JobError> {
+async fn build(ctx: &JobContext, row: &RestoreJob) -> Result<ArchiveInfo, JobError> {
     ctx.progress().phase("archive");
-    let row = ctx.catalog().restores().get(id).await?;
-    let row =
-        row.ok_or_else(|| JobError::failed(format!("the restore job {id} is gone from the catalog")))?;
     // An archive tells the length of what it holds before it holds it.
     let manifest = whole::of_everything(ctx, open_manifest(ctx, row.snapshot_id).await?).await?;
     let totals = manifest.totals();
     ctx.progress().totals(totals.documents, totals.bytes, totals.collections);
-    let writer = ArchiveWriter::new(ctx.vault(), id);
+    let writer = ArchiveWriter::new(ctx.vault(), row.id);
     let unfinished = json!({"id": writer.id(), "bytes": 0, "sha256": "", "sha1": "", "parts": 0});
     ctx.catalog().restores().record_archive(ctx.lease(), &unfinished).await?;
 
@@ -166,7 +165,7 @@ async fn store(
 }
 
 /// Makes the token, and the outcome that opens the link.
-fn opened(ctx: &JobContext, archive: &ArchiveInfo) -> Result<catalog::Outcome, JobError> {
+fn opened(ctx: &JobContext, archive: &ArchiveInfo, terms: LinkTerms) -> Result<catalog::Outcome, JobError> {
     let mut random = [0; TOKEN_RANDOM_BYTES];
     rand::fill(&mut random).map_err(|_| JobError::failed("the operating system gives no random bytes"))?;
     let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random);
@@ -176,6 +175,6 @@ fn opened(ctx: &JobContext, archive: &ArchiveInfo) -> Result<catalog::Outcome, J
     Ok(catalog::Outcome::DownloadReady {
         archive: record,
         url_token_sha256: hex::encode(digest(&SHA256, token.as_bytes())),
-        expires_at: ctx.now().plus_ms(EXPIRES_AFTER_MS),
+        expires_at: ctx.now().plus_ms(terms.life_ms()),
     })
 }

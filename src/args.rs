@@ -271,6 +271,9 @@ pub(crate) enum Kind {
     /// Under /serverless.
     #[value(name = "serverless")]
     Serverless,
+    /// Under /flexClusters.
+    #[value(name = "flex")]
+    Flex,
 }
 
 /// What a MongoDB account is for.

@@ -8,6 +8,7 @@ mod conformance {
     pub mod client;
     pub mod collections;
     pub mod exports;
+    pub mod flex;
     pub mod legacy;
     pub mod life;
     pub mod refusals;

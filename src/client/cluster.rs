@@ -25,6 +25,7 @@ pub(crate) async fn run(command: Cluster, server: &Server, output: Output) -> an
             let kind = match kind {
                 Kind::ReplicaSet => "replicaSet",
                 Kind::Serverless => "serverless",
+                Kind::Flex => "flex",
             };
             let mut body = json!({
                 "name": target.cluster, "kind": kind, "uri": uri,

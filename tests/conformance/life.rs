@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
-    collections, exports, legacy, schedule,
+    collections, exports, flex, legacy, schedule,
     world::World,
 };
 use crate::support::text;
@@ -64,7 +64,9 @@ async fn nouns(world: &World, way: &str) {
     }
     let all = checker.ok(owner, get("/api/atlas/v2/clusters"), 200).await;
     assert_eq!(all["results"][0]["clusters"][0]["name"], "main");
-    checker.ok(owner, get(&world.group("/flexClusters")), 200).await;
+    let flexible = checker.ok(owner, get(&world.group("/flexClusters")), 200).await;
+    assert_eq!(flexible["results"][0]["name"], "flexible");
+    checker.ok(owner, get(&world.group("/flexClusters/flexible")), 200).await;
     let tenants = checker.ok(owner, get(&world.group("/serverless")), 200).await;
     assert_eq!(tenants["results"][0]["name"], "tenant");
     checker.ok(owner, get(&world.group("/serverless/tenant")), 200).await;
@@ -422,8 +424,8 @@ async fn restores_done(world: &mut World, way: &str, taken: &Taken, jobs: &Jobs)
     let used = checker.ok(owner, get(&atlas(&jobs.download)), 200).await;
     assert_eq!((&used["expired"], &used["deliveryUrl"]), (&json!(true), &json!([])));
     checker.refused(owner, delete(&atlas(&jobs.download)), 400, "ALREADY_EXPIRED").await;
-    legacy::restores(world, way, &taken.main).await;
-    let (owner, checker) = (world.owner(way), &world.checker);
+    let flex_token = flex::of_a_cluster(world, way).await;
+    let legacy_token = legacy::restores(world, way, &taken.main).await;
     checker.follow_links(owner).await;
     checker.ok(owner, delete(&taken.path(world)), 204).await;
     checker.refused(owner, get(&taken.path(world)), 404, "SNAPSHOT_NOT_FOUND").await;
@@ -440,6 +442,8 @@ async fn restores_done(world: &mut World, way: &str, taken: &Taken, jobs: &Jobs)
     checker.is_gone(&taken.tenant);
     let token = url.split('/').rev().nth(1).unwrap().to_owned();
     world.keep_secret(&token);
+    world.keep_secret(&legacy_token);
+    world.keep_secret(&flex_token);
 }
 
 /// The link needs no credentials, and works once.

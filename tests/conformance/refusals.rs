@@ -8,20 +8,20 @@ use super::{
     world::World,
 };
 
-/// Operations that have nothing to succeed with: there are no flex clusters and no sharded ones.
-pub const ONLY_REFUSED: [&str; 9] = [
+/// Operations that have nothing to succeed with: there are no sharded clusters, and no clouds to have endpoints in.
+pub const ONLY_REFUSED: [&str; 7] = [
     "getGroupClusterBackupCheckpoint",
-    "getGroupFlexCluster",
-    "downloadGroupFlexClusterBackup",
-    "listGroupFlexClusterBackupSnapshots",
-    "getGroupFlexClusterBackupSnapshot",
-    "listGroupFlexClusterBackupRestoreJobs",
-    "createGroupFlexClusterBackupRestoreJob",
-    "getGroupFlexClusterBackupRestoreJob",
     "getGroupClusterBackupSnapshotShardedCluster",
+    "deleteGroupClusterBackupSnapshotShardedCluster",
+    "listGroupBackupPrivateEndpoints",
+    "createGroupBackupPrivateEndpoint",
+    "getGroupBackupPrivateEndpoint",
+    "deleteGroupBackupPrivateEndpoint",
 ];
 /// Reads that take more than a role to read.
-const NOT_FOR_READERS: [&str; 23] = [
+const NOT_FOR_READERS: [&str; 25] = [
+    "listGroupBackupPrivateEndpoints",
+    "getGroupBackupPrivateEndpoint",
     "listGroupClusterCollectionRestoreJobs",
     "getGroupClusterCollectionRestoreJob",
     "listGroupClusterCollectionRestoreJobCollections",
@@ -81,7 +81,11 @@ impl Case<'_> {
 
     fn target_with(&self, changes: &[(&str, &str)]) -> String {
         let project = self.world.ebbtide.project.as_str();
-        let cluster = if self.operation.path.contains("/serverless/") { "tenant" } else { "main" };
+        let cluster = match self.operation.path.as_str() {
+            path if path.contains("/serverless/") => "tenant",
+            path if path.contains("/flexClusters/") => "flexible",
+            _ => "main",
+        };
         let fill = |part: &str| {
             let Some(name) = part.strip_prefix('{').map(|name| name.trim_end_matches('}')) else {
                 return part.to_owned();
@@ -93,6 +97,7 @@ impl Case<'_> {
                 "groupId" => project,
                 "groupName" => "shop",
                 "clusterName" => cluster,
+                "cloudProvider" => "AWS",
                 _ => UNKNOWN,
             };
             known.to_owned()
@@ -113,6 +118,10 @@ impl Case<'_> {
 
     fn has(&self, parameter: &str) -> bool {
         self.operation.path.contains(&format!("{{{parameter}}}"))
+    }
+
+    fn is_endpoint(&self) -> bool {
+        self.operation.path.contains("/privateEndpoints")
     }
 
     fn is_flex(&self) -> bool {
@@ -186,14 +195,21 @@ impl Case<'_> {
             let target = self.target_with(&[("groupId", UNKNOWN)]);
             self.refused(self.owner(), self.ask(&target), 404, "GROUP_NOT_FOUND").await;
         }
-        if self.is_flex() {
-            let code = "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API";
-            self.refused(self.owner(), self.ask(&self.target()), 400, code).await;
+        if self.is_endpoint() {
+            let code = "UNSUPPORTED_FOR_CURRENT_CONFIG";
+            self.refused(self.owner(), self.ask(&self.target()), 403, code).await;
+            let target = self.target_with(&[("cloudProvider", "NEBULA")]);
+            self.refused(self.owner(), self.ask(&target), 404, "RESOURCE_NOT_FOUND").await;
             return;
         }
+        let (snapshot, job) = match self.is_flex() {
+            true => ("TENANT_SNAPSHOT_NOT_FOUND", "TENANT_RESTORE_NOT_FOUND"),
+            false => ("SNAPSHOT_NOT_FOUND", "RESTORE_JOB_NOT_FOUND"),
+        };
         for (parameter, code) in [
-            ("snapshotId", "SNAPSHOT_NOT_FOUND"),
-            ("restoreJobId", "RESTORE_JOB_NOT_FOUND"),
+            ("endpointSetId", "RESOURCE_NOT_FOUND"),
+            ("snapshotId", snapshot),
+            ("restoreJobId", job),
             ("checkpointId", "CHECKPOINT_NOT_FOUND"),
             ("exportBucketId", "EXPORT_BUCKET_NOT_FOUND"),
             ("exportId", "RESOURCE_NOT_FOUND"),
@@ -205,18 +221,28 @@ impl Case<'_> {
         self.kinds().await;
     }
 
-    /// A deployment of one kind does not answer on the paths of the other.
+    /// A deployment of one kind does not answer on the paths of the others.
     async fn kinds(&self) {
         let path = &self.operation.path;
         if !self.has("clusterName") || path.starts_with("/api/ebbtide/") {
             return;
         }
-        let (other, code) = match path.contains("/serverless/") {
-            true => ("main", "CANNOT_USE_CLUSTER_IN_SERVERLESS_INSTANCE_API"),
-            false => ("tenant", "CANNOT_USE_SERVERLESS_INSTANCE_IN_CLUSTER_API"),
+        let serverless = "CANNOT_USE_CLUSTER_IN_SERVERLESS_INSTANCE_API";
+        let flex = "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API";
+        let others = if path.contains("/serverless/") {
+            [("main", serverless), ("flexible", serverless)]
+        } else if self.is_flex() {
+            [("main", flex), ("tenant", flex)]
+        } else {
+            [
+                ("tenant", "CANNOT_USE_SERVERLESS_INSTANCE_IN_CLUSTER_API"),
+                ("flexible", "CANNOT_USE_FLEX_CLUSTER_IN_CLUSTER_API"),
+            ]
         };
-        let target = self.target_with(&[("clusterName", other)]);
-        self.refused(self.owner(), self.ask(&target), 400, code).await;
+        for (other, code) in others {
+            let target = self.target_with(&[("clusterName", other)]);
+            self.refused(self.owner(), self.ask(&target), 400, code).await;
+        }
     }
 
     async fn roles(&self) {
@@ -247,8 +273,11 @@ impl Case<'_> {
         let id = self.operation.id;
         let is_list = id.starts_with("list") || id.starts_with("ebbtideList");
         // Versions are looked for, not counted: they come with what follows them instead of by pages.
-        let is_list = is_list && id != "ebbtideListDocumentVersions";
-        is_list && !self.is_flex()
+        // Snapshots of sharded clusters have no pages either, and of private endpoints there is no list.
+        is_list
+            && id != "ebbtideListDocumentVersions"
+            && id != "listGroupClusterBackupSnapshotShardedClusters"
+            && !self.is_endpoint()
     }
 
     /// Reads answer HEAD, in an envelope and prettily; no path answers a method that it does not have.
@@ -288,8 +317,8 @@ impl Case<'_> {
 
     async fn bodies(&self) {
         let takes_one = [Method::POST, Method::PATCH].contains(&self.operation.method);
-        // Flex clusters are refused, and unknown snapshots and buckets not found, before a body is looked at.
-        if !takes_one || self.is_flex() || self.has("snapshotId") || self.has("exportBucketId") {
+        // Private endpoints are refused, and unknown snapshots and buckets not found, before a body is looked at.
+        if !takes_one || self.is_endpoint() || self.has("snapshotId") || self.has("exportBucketId") {
             return;
         }
         let target = self.target();

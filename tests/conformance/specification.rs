@@ -15,7 +15,7 @@ const PLACE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/atlas-backup-openapi.tools.yaml");
 
 /// Answers that Atlas gives and its document leaves out of some or of all operations.
-const UNDOCUMENTED: [(u16, &str, &str); 12] = [
+const UNDOCUMENTED: [(u16, &str, &str); 13] = [
     (400, "INVALID_QUERY_PARAMETER", "any operation has query parameters, and any can be wrong"),
     (
         400,
@@ -23,6 +23,7 @@ const UNDOCUMENTED: [(u16, &str, &str); 12] = [
         "recorded; the page of getGroupCluster has no 400",
     ),
     (400, "CANNOT_USE_CLUSTER_IN_SERVERLESS_INSTANCE_API", "the same the other way round"),
+    (400, "CANNOT_USE_FLEX_CLUSTER_IN_CLUSTER_API", "recorded; the page of getGroupCluster has no 400"),
     (400, "INCORRECT_BACKUP_API_ENDPOINT", "recorded on the legacy pages"),
     (400, "MISSING_ONE_OF_ATTRIBUTES", "the page of updateGroupClusterSnapshot has no 400"),
     (400, "MALFORMED_REQUEST", "HTTP itself"),

@@ -47,7 +47,9 @@ impl World {
         let flags = ["--config", file.to_str().unwrap()];
         let mut ebbtide = Ebbtide::start_with(&flags, &[("EBBTIDE_LOG", "trace")]);
         ebbtide.add("main", &mongod.uri());
-        ebbtide.cli(&["cluster", "add", "tenant", "--kind", "serverless", "--uri", &mongod.uri()]);
+        for (name, kind) in [("tenant", "serverless"), ("flexible", "flex")] {
+            ebbtide.cli(&["cluster", "add", name, "--kind", kind, "--uri", &mongod.uri()]);
+        }
         let mut secrets = vec![testbed::server::ROOT_PASSWORD.to_owned(), ebbtide.private_key.clone()];
         let owners = pair(&ebbtide, "GROUP_OWNER", &mut secrets).await;
         let readers = pair(&ebbtide, "GROUP_READ_ONLY", &mut secrets).await;

@@ -12,6 +12,8 @@ pub enum DeploymentKind {
     ReplicaSet,
     /// A logical tenant: the same engine behind `/serverless/{name}`.
     Serverless,
+    /// The same behind `/flexClusters/{name}`.
+    Flex,
 }
 
 impl DeploymentKind {
@@ -20,6 +22,7 @@ impl DeploymentKind {
         match self {
             Self::ReplicaSet => "replicaSet",
             Self::Serverless => "serverless",
+            Self::Flex => "flex",
         }
     }
 }
@@ -31,7 +34,8 @@ impl FromStr for DeploymentKind {
         match text {
             "replicaSet" => Ok(Self::ReplicaSet),
             "serverless" => Ok(Self::Serverless),
-            other => Err(format!("a deployment is of kind replicaSet or serverless, not {other:?}")),
+            "flex" => Ok(Self::Flex),
+            other => Err(format!("a deployment is of kind replicaSet, serverless or flex, not {other:?}")),
         }
     }
 }
@@ -91,6 +95,15 @@ impl fmt::Display for DeploymentName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_read_as_they_are_written() {
+        for kind in [DeploymentKind::ReplicaSet, DeploymentKind::Serverless, DeploymentKind::Flex] {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).ok(), Some(kind.as_str().into()));
+        }
+        assert!("shardedCluster".parse::<DeploymentKind>().is_err());
+    }
 
     #[test]
     fn names_follow_the_pattern_of_the_api() {

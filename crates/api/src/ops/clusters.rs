@@ -85,6 +85,7 @@ pub(super) async fn cluster(call: &Call) -> Answer<Arc<Deployment>> {
         DeploymentKind::Serverless => {
             Err(Problem::new(Code::CannotUseServerlessInstanceInClusterApi).with(name))
         }
+        DeploymentKind::Flex => Err(Problem::new(Code::CannotUseFlexClusterInClusterApi).with(name)),
     }
 }
 

@@ -37,11 +37,12 @@ pub(super) fn group_path(project: ProjectId) -> String {
     format!("/groups/{project}")
 }
 
-/// Path of a deployment: which of the two depends on its kind.
+/// Path of a deployment: which of them depends on its kind.
 pub(super) fn deployment_path(deployment: &Deployment) -> String {
     let noun = match deployment.kind {
         DeploymentKind::ReplicaSet => "clusters",
         DeploymentKind::Serverless => "serverless",
+        DeploymentKind::Flex => "flexClusters",
     };
     format!("{}/{noun}/{}", group_path(deployment.project_id), deployment.name)
 }

@@ -12,7 +12,8 @@ mod contents;
 mod ebbtide;
 mod export_buckets;
 mod exports;
-mod flex_probe;
+mod flex;
+mod flex_view;
 mod groups;
 mod legacy;
 mod links;
@@ -62,7 +63,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         groups::OPERATIONS,
         clusters::OPERATIONS,
         cluster_details::OPERATIONS,
-        flex_probe::OPERATIONS,
+        flex::OPERATIONS,
         snapshots::OPERATIONS,
         contents::OPERATIONS,
         schedule::OPERATIONS,

@@ -112,7 +112,7 @@ async fn find_target(call: &Call, source: &Deployment, target: &TargetName) -> A
     let unknown = || Problem::new(Code::ClusterNotFound).with(name).with(target.project.to_string());
     let found = found.ok_or_else(unknown)?;
     // Atlas doesn't restore a dedicated cluster's snapshot into a tenant.
-    if source.kind == DeploymentKind::ReplicaSet && found.kind == DeploymentKind::Serverless {
+    if source.kind == DeploymentKind::ReplicaSet && found.kind != DeploymentKind::ReplicaSet {
         return Err(Problem::new(Code::ProviderBackupNotSupported));
     }
     Ok(found)

@@ -102,7 +102,7 @@ async fn instance(call: &Call) -> Answer<Arc<Deployment>> {
     let found = found.ok_or_else(unknown)?;
     match found.kind {
         DeploymentKind::Serverless => Ok(found),
-        DeploymentKind::ReplicaSet => {
+        DeploymentKind::ReplicaSet | DeploymentKind::Flex => {
             Err(Problem::new(Code::CannotUseClusterInServerlessInstanceApi).with(name))
         }
     }

@@ -13,6 +13,7 @@ mod contents;
 mod contract;
 mod download;
 mod exports;
+mod flex;
 mod hostile;
 mod legacy_jobs;
 mod legacy_schedules;

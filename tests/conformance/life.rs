@@ -67,6 +67,10 @@ async fn nouns(world: &World, way: &str) {
     let flexible = checker.ok(owner, get(&world.group("/flexClusters")), 200).await;
     assert_eq!(flexible["results"][0]["name"], "flexible");
     checker.ok(owner, get(&world.group("/flexClusters/flexible")), 200).await;
+    let limits = checker.ok(owner, get("/api/atlas/v2/rateLimits"), 200).await;
+    let capacity = json!({"defaultValue": 1_200, "value": 1_000_000});
+    assert_eq!(limits["results"][0]["capacity"], capacity, "as it is configured");
+    checker.ok(owner, get("/api/atlas/v2/rateLimits/cloudBackups_group"), 200).await;
     let tenants = checker.ok(owner, get(&world.group("/serverless")), 200).await;
     assert_eq!(tenants["results"][0]["name"], "tenant");
     checker.ok(owner, get(&world.group("/serverless/tenant")), 200).await;

@@ -340,9 +340,7 @@ impl Case<'_> {
 /// Paths and prefixes outside the table.
 async fn no_operation(world: &World, way: &str) {
     let (owner, checker) = (world.owner(way), &world.checker);
-    for path in
-        ["/api/atlas/v2/nothing", "/api/atlas/v3", "/api/ebbtide/v1/nothing", "/api/atlas/v2/rateLimits"]
-    {
+    for path in ["/api/atlas/v2/nothing", "/api/atlas/v3", "/api/ebbtide/v1/nothing"] {
         checker.refused(owner, Ask::new(Method::GET, path), 404, "RESOURCE_NOT_FOUND").await;
         checker.refused(&Account::Nobody, Ask::new(Method::GET, path), 401, "UNEXPECTED_ERROR").await;
     }

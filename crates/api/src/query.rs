@@ -40,6 +40,11 @@ impl Query {
         self.pairs.iter().find(|pair| pair.name == name).map(|pair| pair.value.as_str())
     }
 
+    /// All values of a name, in their order.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.pairs.iter().filter(|pair| pair.name == name).map(|pair| pair.value.as_str()).collect()
+    }
+
     /// A flag, `true` or `false` and nothing else.
     pub(crate) fn flag(&self, name: &'static str, default: bool) -> Answer<bool> {
         match self.get(name) {

@@ -19,6 +19,8 @@ mod legacy;
 mod links;
 mod orgs;
 mod point_in_time;
+mod private_endpoints;
+mod rate_limits;
 mod restore_create;
 mod restore_input;
 mod restore_jobs;
@@ -59,6 +61,7 @@ const SINCE_MARCH_2025: &[Version] = &[Version::current(2025, 3, 12)];
 pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
     [
         root::OPERATIONS,
+        rate_limits::OPERATIONS,
         orgs::OPERATIONS,
         groups::OPERATIONS,
         clusters::OPERATIONS,
@@ -69,6 +72,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         schedule::OPERATIONS,
         export_buckets::OPERATIONS,
         exports::OPERATIONS,
+        private_endpoints::OPERATIONS,
         restore_jobs::OPERATIONS,
         collection_restores::OPERATIONS,
         legacy::OPERATIONS,

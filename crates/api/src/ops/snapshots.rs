@@ -5,7 +5,7 @@ use http::Method;
 use model::{ClusterTime, Retention, RetentionUnit, role::Action};
 use serde_json::json;
 
-use super::{Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, snapshot_view};
+use super::{Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, links, snapshot_view};
 use crate::{
     access::Scope,
     body::{Fields, invalid},
@@ -86,6 +86,16 @@ pub(super) static OPERATIONS: &[Operation] = &[
         versions: SINCE_2023,
         scope: Scope::Project(&[Action::Read]),
         limit: Set::Backups,
+        run: |call| Box::pin(get_sharded(call)),
+    },
+    Operation {
+        id: "deleteGroupClusterBackupSnapshotShardedCluster",
+        method: Method::DELETE,
+        path: "/groups/{groupId}/clusters/{clusterName}/backup/snapshots/shardedCluster/{snapshotId}",
+        versions: SINCE_2023,
+        scope: Scope::Project(&[Action::ManageSnapshots]),
+        limit: Set::Backups,
+        // A snapshot of a replica set is none of a sharded cluster: it is deleted on its own page.
         run: |call| Box::pin(get_sharded(call)),
     },
 ];
@@ -265,12 +275,12 @@ pub(super) async fn remove(call: &Call, deployment: &Deployment) -> Answer<Reply
     Ok(Reply::no_content())
 }
 
-/// No deployment is sharded yet: an empty page.
+/// No deployment is sharded yet: an empty list. It has no pages, and so no parameters of any.
 async fn list_sharded(call: Call) -> Answer<Reply> {
-    let asked = PageRequest::read(&call.query)?;
-    cluster(&call).await?;
-    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
-    Ok(Reply::page(page(&at, asked, vec![], 0)))
+    let deployment = cluster(&call).await?;
+    let path = links::deployment_path(&deployment);
+    let own = links::own(call.link(&format!("{path}/backup/snapshots/shardedClusters")));
+    Ok(Reply::page(json!({"links": [own], "results": [], "totalCount": 0})))
 }
 
 /// Terraform asks this after the plain one and takes an error for an answer.

@@ -20,6 +20,7 @@ mod legacy_schedules;
 mod legacy_snapshots;
 mod pasts;
 mod points_in_time;
+mod rate_limits;
 mod restore_shapes;
 mod restores;
 mod schedules;

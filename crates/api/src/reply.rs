@@ -20,6 +20,8 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) content: Content,
+    /// Where to find what was made.
+    pub(crate) location: Option<String>,
 }
 
 /// The body of a reply.
@@ -37,23 +39,36 @@ pub(crate) enum Content {
 
 impl Reply {
     pub(crate) fn object(value: Value) -> Self {
-        Self { status: StatusCode::OK, content: Content::Object(value) }
+        Self::of(StatusCode::OK, Content::Object(value))
     }
 
+    /// Something was made that can be looked at where its own link leads.
     pub(crate) fn created(value: Value) -> Self {
-        Self { status: StatusCode::CREATED, content: Content::Object(value) }
+        let links = value["links"].as_array().into_iter().flatten();
+        let own = links.filter(|link| link["rel"] == "self").find_map(|link| link["href"].as_str());
+        let location = own.map(str::to_owned);
+        Self { location, ..Self::of(StatusCode::CREATED, Content::Object(value)) }
+    }
+
+    /// The same, of what has no links.
+    pub(crate) fn created_at(location: String, value: Value) -> Self {
+        Self { location: Some(location), ..Self::created(value) }
     }
 
     pub(crate) fn tree(tree: json::Tree) -> Self {
-        Self { status: StatusCode::OK, content: Content::Tree(tree) }
+        Self::of(StatusCode::OK, Content::Tree(tree))
     }
 
     pub(crate) fn page(value: Value) -> Self {
-        Self { status: StatusCode::OK, content: Content::Page(value) }
+        Self::of(StatusCode::OK, Content::Page(value))
     }
 
     pub(crate) fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, content: Content::Empty }
+        Self::of(StatusCode::NO_CONTENT, Content::Empty)
+    }
+
+    fn of(status: StatusCode, content: Content) -> Self {
+        Self { status, content, location: None }
     }
 }
 
@@ -82,6 +97,9 @@ pub(crate) fn success(server: &Server, reply: Reply, query: &Query, selected: &S
         headers.extend(
             dates.into_iter().filter_map(|(name, date)| Some((name, HeaderValue::from_static(date?)))),
         );
+    }
+    if let Some(location) = reply.location.and_then(|href| HeaderValue::from_str(&href).ok()) {
+        headers.insert(header::LOCATION, location);
     }
     let settings = &server.state.settings;
     let service = format!("gitHash={}; versionString={}", settings.git_hash, settings.server_version);

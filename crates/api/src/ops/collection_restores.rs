@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     Operation, SINCE_MARCH_2025, clusters::cluster, collection_restore_input,
-    collection_restore_view as view, groups::catalog_page, restore_create, restore_jobs,
+    collection_restore_view as view, groups::catalog_page, links, restore_create, restore_jobs,
 };
 use crate::{
     access::Scope,
@@ -104,7 +104,9 @@ async fn create(call: Call) -> Answer<Reply> {
     let options = json!({ view::OPTION: restore });
     let resource = RestoreResource::CollectionRestoreJob;
     let job = restore_create::create(&call, &deployment, &wanted, resource, options).await?;
-    Ok(Reply::created(view::job(&job, None)?))
+    let path = links::deployment_path(&deployment);
+    let location = call.link(&format!("{path}/collectionRestoreJobs/{}", job.id));
+    Ok(Reply::created_at(location, view::job(&job, None)?))
 }
 
 async fn get(call: Call) -> Answer<Reply> {

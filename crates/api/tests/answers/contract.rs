@@ -328,6 +328,56 @@ async fn d8_links_follow_the_host_or_the_public_url() {
 }
 
 #[tokio::test]
+async fn what_was_made_is_found_where_the_answer_says() {
+    let app = App::start().await;
+    let snapshot = app.snapshot().await;
+    let restore = json!({
+        "collections": [{"sourceNamespace": "db.c"}], "indexStrategy": "ALL", "snapshotId": snapshot.id.to_string(),
+        "targetClusterName": "c1", "targetGroupId": app.project.id.to_string(), "writeStrategy": "CREATE_NEW",
+    });
+    for (path, body) in [
+        (app.group("/clusters/c1/collectionRestoreJobs"), restore),
+        (app.own("/clusters/c1/snapshots"), json!({"retentionInDays": 1})),
+    ] {
+        let made = app.post(&path, body).await;
+        let location = made.header("location").unwrap().to_owned();
+        let id = made.expect(201)["id"].as_str().unwrap().to_owned();
+        assert_eq!(location, format!("http://api.test:8080{path}/{id}"));
+        let found = app.get(location.strip_prefix("http://api.test:8080").unwrap()).await.expect(200);
+        assert_eq!(found["id"], id);
+    }
+    // Atlas answers these with 200, and without a place.
+    let taken = app
+        .post(
+            &app.backup("/restoreJobs"),
+            json!({"deliveryType": "download", "snapshotId": snapshot.id.to_string()}),
+        )
+        .await;
+    assert_eq!((taken.status, taken.header("location")), (200, None));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn errors_are_laid_out_and_enveloped_like_answers() {
+    let app = App::start().await;
+    let missing = app.group("/clusters/nobody/snapshots");
+    let plain = app.get(&missing).await.refused(404, "CLUSTER_NOT_FOUND");
+    let enveloped = app.get(&format!("{missing}?envelope=true")).await;
+    assert_eq!(enveloped.status, 404, "the status stays beside the envelope");
+    assert_eq!(enveloped.json(), json!({"content": plain, "status": 404}));
+    let pretty = app.get(&format!("{missing}?pretty=true")).await;
+    assert!(pretty.text().starts_with("{\n  \"detail\" : "), "{}", pretty.text());
+    let both = app.get(&format!("{missing}?envelope=true&pretty=true")).await;
+    assert_eq!(both.json(), enveloped.json());
+    // 204 has no body to put into an envelope.
+    let snapshot = app.snapshot().await;
+    let gone = app.delete(&app.group(&format!("/clusters/c1/snapshots/{}?envelope=true", snapshot.id))).await;
+    assert_eq!((gone.status, gone.body.len()), (204, 0));
+    assert_eq!(gone.header("deprecation"), Some("Mon, 23 Mar 2020 00:00:00 GMT"));
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn d14_sunset_resources_go_on_with_their_dates() {
     let app = App::start().await;
     app.add("s1", DeploymentKind::Serverless).await;

@@ -9,9 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use catalog::{Delivery, NewRestore};
 use ebbtide_engine::engine::wall_clock;
 use futures::TryStreamExt as _;
-use model::restore::RestoreState;
+use model::{LinkTerms, restore::RestoreState};
 use restore_support::{request_download, run, server};
 use support::{Bench, probe, source_at};
 use testbed::{Options, Server, data::Set, oracle};
@@ -53,6 +54,25 @@ fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
         (path, content)
     });
     entries.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_link_lives_for_as_long_as_was_asked() {
+    let server = server(Options::version("6.0.5"), &Set::ALL[..1]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let snapshot = bench.snapshot().await;
+    let terms = LinkTerms::new(72, 5).unwrap();
+    let new = NewRestore {
+        snapshot_id: snapshot.id,
+        delivery: Delivery::Download { terms },
+        options: serde_json::json!({}),
+    };
+    let id = bench.catalog.restores().request(new, wall_clock()).await.unwrap().id;
+    let job = run(&bench, id, bench.settings(), None).await;
+    assert_eq!((job.state, job.terms), (RestoreState::Ready, terms), "{:?}", job.error);
+    let left_ms = job.expires_at.unwrap().0 - wall_clock().0;
+    assert!((terms.life_ms() - 600_000..=terms.life_ms()).contains(&left_ms), "{left_ms}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -190,7 +190,6 @@ async fn a_snapshot_is_loaded_into_a_cluster_told_by_name_or_id() {
         body["delivery"]["targetClusterId"] = id.into();
         app.post(&path(&app), body).await.refused(status, code);
     }
-    let mut body = body;
     body["delivery"]["targetGroupId"] = UNKNOWN.into();
     body["delivery"]["targetClusterId"] = app.cluster.id.to_string().into();
     app.post(&path(&app), body).await.refused(403, "CANNOT_RESTORE_TO_TARGET");

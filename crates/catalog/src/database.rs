@@ -292,6 +292,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn downloads_of_before_are_good_for_one_within_an_hour() {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
+        for (version, _, sql) in MIGRATIONS {
+            if version == 12 {
+                sqlx::raw_sql(
+                    "PRAGMA foreign_keys = OFF; INSERT INTO restore_jobs (id, project_id, deployment_id, \
+                     deployment_name, snapshot_id, snapshot_completed_at, delivery, state, options, downloaded, \
+                     deliveries, created_at) VALUES ('fetched', 'p', 'd', 'n', 's', 1, 'download', 'expired', '{}', 1, 2, 1), \
+                     ('waiting', 'p', 'd', 'n', 't', 1, 'download', 'ready', '{}', 0, 0, 2)",
+                )
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            }
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        let select = "SELECT id, downloads, downloads_max, link_hours FROM restore_jobs ORDER BY id";
+        let rows: Vec<(String, i64, i64, i64)> =
+            sqlx::query_as(select).fetch_all(&mut connection).await.unwrap();
+        assert_eq!(rows, [("fetched".to_owned(), 1, 1, 1), ("waiting".to_owned(), 0, 1, 1)]);
+    }
+
+    #[tokio::test]
     async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         let directory = tempfile::tempdir().unwrap();
         let catalog = crate::Catalog::open(directory.path().join("c.db").to_str().unwrap()).await.unwrap();

@@ -109,6 +109,8 @@ pub(crate) enum Command {
     /// Restore snapshots and points in time, download snapshots, watch and cancel such jobs.
     #[command(subcommand)]
     Restore(Restore),
+    /// Print what the server serves, for programs that make clients of it.
+    Openapi(Openapi),
 }
 
 /// Where a server keeps its things.
@@ -160,6 +162,20 @@ pub(crate) struct Serve {
     /// How logs are written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+/// `ebbtide openapi`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Prints an OpenAPI 3 document, as JSON. Asks no server: it tells what this program serves.
+
+Examples:
+  ebbtide openapi > ebbtide.json
+  ebbtide openapi --coverage")]
+pub(crate) struct Openapi {
+    /// Print a page in Markdown instead: how much of each operation of the Atlas API is there.
+    #[arg(long)]
+    pub(crate) coverage: bool,
 }
 
 /// `ebbtide admin …`.

@@ -15,8 +15,9 @@ mod registrar;
 mod secrets;
 mod serve;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Parser;
 
 /// What the process ends with. Documented in `docs/cli.md`.
@@ -71,5 +72,22 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Schedule(command) => client::schedule::run(command, &args.server, args.output).await,
         Command::Export(command) => client::export::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
+        Command::Openapi(asked) => {
+            match std::io::stdout().write_all(openapi(&asked)?.as_bytes()) {
+                // Whoever reads has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                written => written.context("print it")?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// What is served, as a document for programs or a page for people.
+fn openapi(asked: &args::Openapi) -> anyhow::Result<String> {
+    if asked.coverage {
+        return Ok(api::coverage_page());
+    }
+    let document = api::document(env!("CARGO_PKG_VERSION"));
+    Ok(serde_json::to_string_pretty(&document).context("write the document")? + "\n")
 }

@@ -37,3 +37,22 @@ fn every_link_between_documents_leads_somewhere() {
         }
     }
 }
+
+#[test]
+fn the_page_of_coverage_is_what_the_program_prints() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coverage.md")).unwrap();
+    let output = support::program().args(["openapi", "--coverage"]).output().unwrap();
+    assert!(output.status.success(), "{}", support::stderr(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(page == printed, "write it anew: ebbtide openapi --coverage > docs/coverage.md");
+}
+
+#[test]
+fn the_document_of_what_is_served_is_printed_as_json() {
+    let output = support::program().args(["openapi"]).output().unwrap();
+    assert!(output.status.success(), "{}", support::stderr(&output));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["openapi"], "3.0.3");
+    let path = "/api/atlas/v2/groups/{groupId}/clusters/{clusterName}/backup/restoreJobs";
+    assert_eq!(document["paths"][path]["post"]["operationId"], "createGroupClusterBackupRestoreJob");
+}

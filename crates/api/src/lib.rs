@@ -19,6 +19,7 @@ mod error;
 pub mod fuzzing;
 mod gate;
 mod json;
+mod openapi;
 mod ops;
 mod page;
 mod params;
@@ -39,6 +40,7 @@ pub use auth::{
 pub use contents::{Contents, ContentsError};
 pub use error::{Code, Problem};
 pub use model::organization::Organization;
+pub use openapi::{Coverage, coverage_page, document};
 pub use past::{
     DefinitionChange, DifferenceOf, DocumentAt, DocumentChange, DocumentChanges, Past, PastDifference,
     PastDocument, PastError, PastVersion, PastVersions, VersionsOf,

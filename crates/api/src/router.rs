@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// Prefixes of the Atlas API and how each finds the version of a request.
-const ATLAS: [(&str, Rule); 3] = [
+pub(crate) const ATLAS: [(&str, Rule); 3] = [
     ("/api/atlas/v2", Rule::Accept),
     ("/api/atlas/v1.0", Rule::Fixed(Date::new(2023, 1, 1))),
     ("/api/atlas/v1.5", Rule::Fixed(Date::new(2023, 2, 1))),
 ];
 /// Prefix of what Atlas has no call for.
-const OWN: &str = "/api/ebbtide/v1";
+pub(crate) const OWN: &str = "/api/ebbtide/v1";
 
 /// Longest part of a path, and of a method, that an error shows back.
 const PATH_CHARACTERS_SHOWN: usize = 256;

@@ -2,6 +2,8 @@
 //!
 //! This crate is the command line and the wiring of one process; everything that works is in `crates/`.
 
+#![deny(clippy::print_stdout)]
+
 mod admin;
 mod allocator;
 mod args;
@@ -11,11 +13,12 @@ mod datadir;
 mod failure;
 mod lock;
 mod logging;
+mod out;
 mod registrar;
 mod secrets;
 mod serve;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -73,11 +76,7 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Export(command) => client::export::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
         Command::Openapi(asked) => {
-            match std::io::stdout().write_all(openapi(&asked)?.as_bytes()) {
-                // Whoever reads has seen enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-                written => written.context("print it")?,
-            }
+            out::text(&openapi(&asked)?);
             Ok(ExitCode::SUCCESS)
         }
     }

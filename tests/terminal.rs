@@ -58,3 +58,13 @@ async fn bars_are_drawn_on_a_terminal_and_nothing_elsewhere() {
         assert!(file.exists());
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut command = support::program();
+    command.args(["openapi"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    drop(running.stdout.take());
+    let output = running.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+}

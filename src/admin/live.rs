@@ -16,6 +16,7 @@ use crate::{
     args::{Output, Verify},
     config::Config,
     datadir, exit,
+    out::{self, say},
 };
 
 /// Compares one deployment; exit code 1 when anything differs.
@@ -46,9 +47,9 @@ pub(super) async fn run(
     }
     match output {
         Output::Json => {
-            println!("{}", json!({ "clusterName": cluster, "good": report.is_good(), "report": report }));
+            say!("{}", json!({ "clusterName": cluster, "good": report.is_good(), "report": report }));
         }
-        Output::Text => print!("{}", told(cluster, &report)),
+        Output::Text => out::text(&told(cluster, &report)),
     }
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }

@@ -8,7 +8,10 @@ pub(crate) mod verify;
 
 use std::process::ExitCode;
 
-use crate::args::{Admin, Output};
+use crate::{
+    args::{Admin, Output},
+    out::say,
+};
 
 /// Runs one of the commands.
 pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCode> {
@@ -27,7 +30,7 @@ pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCo
 /// Prints JSON for programs or a sentence for people.
 fn say(output: Output, value: &serde_json::Value, sentence: &str) {
     match output {
-        Output::Json => println!("{value}"),
-        Output::Text => println!("{sentence}"),
+        Output::Json => say!("{value}"),
+        Output::Text => say!("{sentence}"),
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     args::{Output, Verify},
     config::Config,
     datadir, exit,
+    out::say,
 };
 
 /// Verifies one snapshot, or all of them and all that was recorded; exit code 1 when anything is wrong.
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode
         let timelines = recorded
             .iter()
             .map(|(id, report)| json!({ "timelineId": id, "good": report.is_good(), "report": report }));
-        println!("{}", json!(snapshots.chain(timelines).collect::<Vec<_>>()));
+        say!("{}", json!(snapshots.chain(timelines).collect::<Vec<_>>()));
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
@@ -121,36 +122,41 @@ pub(super) async fn watched<T>(what: &str, counters: &Counters, work: impl Futur
 
 fn tell_of_timeline(id: TimelineId, report: &TimelineReport) {
     if report.is_good() {
-        println!(
+        say!(
             "timeline {id} is good: {} slices, {} operations, {} bytes",
-            report.slices, report.entries, report.bytes
+            report.slices,
+            report.entries,
+            report.bytes
         );
         return;
     }
-    println!("timeline {id} is DAMAGED: {} faults", report.faults_total);
+    say!("timeline {id} is DAMAGED: {} faults", report.faults_total);
     for fault in &report.faults {
-        println!("  {}: {}", fault.object.as_deref().unwrap_or_default(), fault.what);
+        say!("  {}: {}", fault.object.as_deref().unwrap_or_default(), fault.what);
     }
-    println!(
+    say!(
         "  No point in time can be restored from before a damaged slice to after it without a snapshot in between: take one."
     );
 }
 
 fn tell(id: SnapshotId, report: &Report) {
     if report.is_good() {
-        println!(
+        say!(
             "snapshot {id} is good: {} collections, {} segments, {} documents, {} bytes",
-            report.collections, report.segments, report.documents, report.bytes
+            report.collections,
+            report.segments,
+            report.documents,
+            report.bytes
         );
         return;
     }
-    println!("snapshot {id} is DAMAGED: {} faults", report.faults_total);
+    say!("snapshot {id} is DAMAGED: {} faults", report.faults_total);
     for fault in &report.faults {
         let place = [fault.namespace.as_deref(), fault.object.as_deref()];
-        println!("  {}: {}", place.into_iter().flatten().collect::<Vec<_>>().join(", "), fault.what);
+        say!("  {}: {}", place.into_iter().flatten().collect::<Vec<_>>().join(", "), fault.what);
     }
     if !report.damaged.is_empty() {
-        println!(
+        say!(
             "  What is damaged is noted: the next snapshot of the same data stores it anew, and this one is whole again."
         );
     }

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Client, cluster, http, print, timeline};
-use crate::args::{Diff, Doc, Document, Output, Server, Target};
+use crate::{
+    args::{Diff, Doc, Document, Output, Server, Target},
+    out::{self, say},
+};
 
 /// Documents as they came: a JSON value would lose the order of their fields.
 type Raw = Box<RawValue>;
@@ -30,14 +33,14 @@ pub(crate) async fn doc(command: Doc, server: &Server, output: Output) -> anyhow
                 std::fs::write(file, bytes).with_context(|| format!("write {}", file.display()))?;
             }
             match output {
-                Output::Json => println!("{text}"),
+                Output::Json => say!("{text}"),
                 Output::Text => {
                     let at = timeline::time(&shown.at);
                     eprintln!(
                         "{} {} at {at}, from snapshot {}",
                         document.namespace, shown.id, shown.snapshot
                     );
-                    println!("{}", indented(shown.document.get()));
+                    say!("{}", indented(shown.document.get()));
                 }
             }
         }
@@ -50,10 +53,10 @@ pub(crate) async fn doc(command: Doc, server: &Server, output: Output) -> anyhow
             query.flag("relaxed", relaxed);
             let text = client.get_text(&query.path(&document.target, "document/versions")).await?;
             match output {
-                Output::Json => println!("{text}"),
+                Output::Json => say!("{text}"),
                 Output::Text => {
                     let history = serde_json::from_str(&text).context("understand the server's answer")?;
-                    print!("{}", listed(&history));
+                    out::text(&listed(&history));
                 }
             }
         }
@@ -72,10 +75,10 @@ pub(crate) async fn diff(command: Diff, server: &Server, output: Output) -> anyh
     query.flag("relaxed", command.relaxed);
     let text = client.get_text(&query.path(&command.target, "diff")).await?;
     match output {
-        Output::Json => println!("{text}"),
+        Output::Json => say!("{text}"),
         Output::Text => {
             let difference = serde_json::from_str(&text).context("understand the server's answer")?;
-            print!("{}", compared(&difference));
+            out::text(&compared(&difference));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::args::Output;
+use crate::{
+    args::Output,
+    out::{self, say},
+};
 
 /// One column of a table: its title, and where its text comes from.
 pub(crate) type Column = (&'static str, fn(&Value) -> String);
@@ -11,7 +14,7 @@ pub(crate) type Column = (&'static str, fn(&Value) -> String);
 pub(crate) fn list(output: Output, rows: &[Value], columns: &[Column]) {
     match output {
         Output::Json => json(&Value::Array(rows.to_vec())),
-        Output::Text => print!("{}", table(rows, columns)),
+        Output::Text => out::text(&table(rows, columns)),
     }
 }
 
@@ -19,7 +22,7 @@ pub(crate) fn list(output: Output, rows: &[Value], columns: &[Column]) {
 pub(crate) fn one(output: Output, value: &Value) {
     match output {
         Output::Json => json(value),
-        Output::Text => print!("{}", lines(value, 0)),
+        Output::Text => out::text(&lines(value, 0)),
     }
 }
 
@@ -27,7 +30,7 @@ pub(crate) fn one(output: Output, value: &Value) {
 pub(crate) fn said(output: Output, sentence: &str, value: &Value) {
     match output {
         Output::Json => json(value),
-        Output::Text => println!("{sentence}"),
+        Output::Text => say!("{sentence}"),
     }
 }
 
@@ -53,7 +56,7 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 fn json(value: &Value) {
-    println!("{}", serde_json::to_string_pretty(value).expect("a JSON value is always written"));
+    say!("{}", serde_json::to_string_pretty(value).expect("a JSON value is always written"));
 }
 
 /// Lines of columns.

@@ -26,7 +26,7 @@ impl Ledger {
             archives.retain(|_, progress| Arc::strong_count(progress) > 1);
         }
         let fresh =
-            || Arc::new(Progress { size, delivered: Mutex::new(Delivered { left, intervals: vec![] }) });
+            || Arc::new(Progress { size, delivered: Mutex::new(Delivered { left, ..Delivered::default() }) });
         Arc::clone(archives.entry(id).or_insert_with(fresh))
     }
 
@@ -43,11 +43,15 @@ pub(crate) struct Progress {
     delivered: Mutex<Delivered>,
 }
 
+#[derive(Default)]
 struct Delivered {
     /// Downloads that the link is still good for.
     left: u64,
     /// What was delivered since the last complete download.
     intervals: Vec<(u64, u64)>,
+    /// What was begun to be delivered since then: of a connection that broke nobody knows how much of it has arrived, but its
+    /// reader.
+    handed: Vec<(u64, u64)>,
 }
 
 impl Progress {
@@ -63,8 +67,21 @@ impl Progress {
         if complete {
             delivered.left -= 1;
             delivered.intervals.clear();
+            delivered.handed.clear();
         }
         complete
+    }
+
+    /// Records bytes whose delivery begins.
+    pub(crate) fn hand(&self, from: u64, to: u64) {
+        merge(&mut self.delivered().handed, from, to);
+    }
+
+    /// Records that a reader goes on from there: so it has what was handed out before. `true` as [`Progress::cover`].
+    pub(crate) fn go_on(&self, at: u64) -> bool {
+        let reaches = |&&(from, to): &&(u64, u64)| from < at && at <= to;
+        let handed = self.delivered().handed.iter().find(reaches).copied();
+        handed.is_some_and(|(from, _)| self.cover(from, at))
     }
 
     fn delivered(&self) -> MutexGuard<'_, Delivered> {
@@ -122,6 +139,25 @@ mod tests {
             assert_eq!(ledger.is_used_up(id), left == 0);
         }
         assert!(!progress.cover(0, 100), "one more than it is good for");
+    }
+
+    #[test]
+    fn who_goes_on_from_somewhere_has_what_was_handed_out_before() {
+        let ledger = Ledger::default();
+        let id = RestoreJobId::from_parts(1, [1; 8]);
+        let progress = ledger.of(id, 100, 1);
+        progress.hand(0, 60);
+        assert!(!progress.cover(0, 20), "the connection breaks before more of it is known to have left");
+        assert!(!progress.go_on(40));
+        assert!(progress.cover(40, 100));
+        assert!(ledger.is_used_up(id));
+        // Nothing was handed out before this: whoever reads in pieces may not have them yet.
+        let progress = ledger.of(RestoreJobId::from_parts(1, [2; 8]), 100, 1);
+        progress.hand(0, 20);
+        assert!(!progress.go_on(40));
+        assert!(!progress.cover(40, 100));
+        assert!(!progress.cover(0, 30));
+        assert!(progress.cover(30, 40));
     }
 
     proptest! {

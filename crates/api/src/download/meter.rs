@@ -34,12 +34,16 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     pub(crate) fn new(progress: Arc<Progress>, start: u64, on_complete: Box<dyn Fn() + Send + Sync>) -> Self {
+        if progress.go_on(start) {
+            on_complete();
+        }
         Self { progress, delivered: AtomicU64::new(start), handed: AtomicU64::new(start), on_complete }
     }
 
     /// Bytes were handed over to be sent.
     pub(crate) fn hand(&self, bytes: u64) {
-        self.handed.fetch_add(bytes, Ordering::AcqRel);
+        let from = self.handed.fetch_add(bytes, Ordering::AcqRel);
+        self.progress.hand(from, from + bytes);
     }
 
     /// Everything handed over has left.

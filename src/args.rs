@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
 mod change;
+mod compliance;
 mod export;
 mod past;
 mod schedule;
@@ -13,6 +14,7 @@ mod selected;
 mod verify;
 
 pub(crate) use change::Change;
+pub(crate) use compliance::{CompliancePolicy, Wanted as ComplianceWanted};
 pub(crate) use export::{Bucket, Export};
 pub(crate) use past::{Diff, Doc, Document};
 pub(crate) use schedule::{Rule, Schedule};
@@ -103,6 +105,9 @@ pub(crate) enum Command {
     /// Show, set and delete when snapshots are taken by themselves.
     #[command(subcommand)]
     Schedule(Schedule),
+    /// Show, set and lift the least that the deployments of a project are backed up.
+    #[command(subcommand)]
+    CompliancePolicy(CompliancePolicy),
     /// Write snapshots to buckets as files for other programs.
     #[command(subcommand)]
     Export(Export),
@@ -210,10 +215,20 @@ pub(crate) enum Admin {
     /// Export or change the master key.
     #[command(subcommand)]
     Key(Key),
+    /// Let the compliance policy of a project be lifted, or replaced by one that asks for less, until it is set anew.
+    #[command(
+        after_help = "Example:\n  ebbtide admin release-compliance-policy --project 68a7… --data-dir /var/lib/ebbtide"
+    )]
+    ReleaseCompliancePolicy {
+        #[command(flatten)]
+        within: InProject,
+        #[command(flatten)]
+        data: DataDir,
+    },
     /// Make a new catalog out of what the vault says of itself.
     #[command(after_help = "\
-Projects, deployments and snapshots come back. Credentials, connection strings, schedules and export buckets do not: they are
-not in the vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
+Projects, deployments and snapshots come back. Credentials, connection strings, schedules, compliance policies and export
+buckets do not: they are not in the vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
 Nothing that comes back expires within 30 days, since changes of retention are not in the vault either.
 
 Example:

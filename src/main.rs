@@ -73,6 +73,9 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         Command::Diff(command) => client::past::diff(command, &args.server, args.output).await,
         Command::Snapshot(command) => client::snapshot::run(command, &args.server, args.output).await,
         Command::Schedule(command) => client::schedule::run(command, &args.server, args.output).await,
+        Command::CompliancePolicy(command) => {
+            client::compliance::run(command, &args.server, args.output).await
+        }
         Command::Export(command) => client::export::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
         Command::Openapi(asked) => {

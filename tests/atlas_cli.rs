@@ -299,3 +299,81 @@ async fn the_atlas_cli_finds_its_way_and_sets_schedules_and_exports() {
     atlas.run(&format!("backups exports buckets delete --bucketId {bucket} --force"));
     assert_eq!(atlas.json("backups exports buckets list")["results"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_atlas_cli_sets_a_compliance_policy_that_holds() {
+    let server = Server::start(Options::default()).await.unwrap();
+    put(&server, "first").await;
+    let place = tempfile::tempdir().unwrap();
+    let ebbtide = registered(&server, place.path());
+    let Some(atlas) = Atlas::of(&ebbtide) else { return };
+    let snapshot = ebbtide.snapshot("main");
+
+    let who = "--authorizedEmail it@example.com --authorizedUserFirstName Ada --authorizedUserLastName Byron";
+    let policy = "backups compliancepolicy";
+    let set = atlas.json(&format!("{policy} enable {who} --force --watch"));
+    assert_eq!((&set["state"], &set["projectId"]), (&"ACTIVE".into(), &ebbtide.project.as_str().into()));
+    let daily = "--frequencyType daily --frequencyInterval 1 --retentionUnit days --retentionValue 7";
+    atlas.run(&format!("{policy} policies scheduled create {daily} --projectId {} --watch", ebbtide.project));
+    atlas.run(&format!(
+        "{policy} policies ondemand create --retentionUnit days --retentionValue 2 --projectId {}",
+        ebbtide.project
+    ));
+    atlas.run(&format!("{policy} pointintimerestore enable --restoreWindowDays 3 --watch"));
+    atlas.run(&format!("{policy} encryptionatrest enable --watch"));
+    let shown = atlas.json(&format!("{policy} describe"));
+    assert_eq!((&shown["pitEnabled"], &shown["restoreWindowDays"]), (&true.into(), &3.into()));
+    assert_eq!((&shown["encryptionAtRestEnabled"], &shown["deletable"]), (&true.into(), &false.into()));
+    assert_eq!(shown["scheduledPolicyItems"][0]["retentionValue"], 7);
+    assert_eq!(shown["onDemandPolicyItem"]["retentionValue"], 2);
+    let schedule = atlas.json("backups schedule describe main");
+    assert_eq!(
+        schedule["policies"][0]["policyItems"][0]["frequencyType"], "daily",
+        "it was brought into line"
+    );
+
+    for (line, code) in [
+        (
+            format!("backups snapshots delete {snapshot} --clusterName main --force"),
+            "CANNOT_DELETE_SNAPSHOT_WITH_BACKUP_COMPLIANCE_POLICY",
+        ),
+        (
+            "backups snapshots create main --desc short --retention 1".to_owned(),
+            "SNAPSHOT_RETENTION_LESS_THAN_BACKUP_COMPLIANCE_POLICY",
+        ),
+        (
+            "backups schedule delete main --force".to_owned(),
+            "BACKUP_POLICY_NOT_MEETING_BACKUP_COMPLIANCE_POLICY_REQUIREMENTS",
+        ),
+        (
+            "backups schedule update --clusterName main --restoreWindowDays 2".to_owned(),
+            "CANNOT_DECREASE_PIT_WINDOW_WITH_BCP",
+        ),
+        (format!("{policy} copyprotection enable"), "UNSUPPORTED_FOR_CURRENT_CONFIG"),
+        (format!("{policy} enable {who} --force"), "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
+    ] {
+        let said = atlas.refused(&line);
+        assert!(said.contains(code), "{line}: {said}");
+    }
+
+    // Its own command line, and the only way out.
+    let told = ebbtide.cli(&["compliance-policy", "show"]);
+    assert_eq!(told["scheduledPolicyItems"], shown["scheduledPolicyItems"]);
+    let person = ["--email", "it@example.com", "--first-name", "Ada", "--last-name", "Byron"];
+    let less =
+        ["compliance-policy", "set", "--daily", "6d", "--on-demand", "2d", "--restore-window-days", "3"];
+    let refused = ebbtide.try_cli(&[&less[..], &person].concat());
+    assert!(stderr(&refused).contains("release-compliance-policy"), "{}", stderr(&refused));
+    let refused = ebbtide.try_cli(&["compliance-policy", "lift"]);
+    assert!(stderr(&refused).contains("release-compliance-policy"), "{}", stderr(&refused));
+    ebbtide.admin(&["release-compliance-policy", "--project", &ebbtide.project]);
+    let set = ebbtide.cli(&[&less[..], &person].concat());
+    assert_eq!(
+        (&set["deletable"], &set["scheduledPolicyItems"][0]["retentionValue"]),
+        (&false.into(), &6.into())
+    );
+    ebbtide.admin(&["release-compliance-policy", "--project", &ebbtide.project]);
+    ebbtide.cli(&["compliance-policy", "lift"]);
+    assert_eq!(ebbtide.cli(&["compliance-policy", "show"]), json!({}));
+    atlas.run(&format!("backups snapshots delete {snapshot} --clusterName main --force"));
+}

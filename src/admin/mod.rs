@@ -1,6 +1,7 @@
 //! `ebbtide admin …` and `ebbtide verify`: work on a server's data directory, without HTTP.
 
 mod bootstrap;
+mod compliance;
 mod key;
 mod live;
 mod rebuild;
@@ -20,6 +21,9 @@ pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCo
         Admin::CreateKey { grant, data } => bootstrap::create_key(&grant, &data, output).await?,
         Admin::CreateServiceAccount { grant, data } => {
             bootstrap::create_service_account(&grant, &data, output).await?
+        }
+        Admin::ReleaseCompliancePolicy { within, data } => {
+            compliance::release(&within.project, &data, output).await?;
         }
         Admin::Key(command) => key::run(command, output).await?,
         Admin::RebuildCatalog { data } => rebuild::run(&data, output).await?,

@@ -106,19 +106,19 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-fn hourly(text: &str) -> Result<Rule, String> {
+pub(super) fn hourly(text: &str) -> Result<Rule, String> {
     rule(FrequencyType::Hourly, text, "6=2d", number)
 }
 
-fn daily(text: &str) -> Result<Rule, String> {
+pub(super) fn daily(text: &str) -> Result<Rule, String> {
     rule(FrequencyType::Daily, &format!("1={text}"), "7d", |_| Some(1))
 }
 
-fn weekly(text: &str) -> Result<Rule, String> {
+pub(super) fn weekly(text: &str) -> Result<Rule, String> {
     rule(FrequencyType::Weekly, text, "sat=4w", |day| place(&DAYS, day))
 }
 
-fn monthly(text: &str) -> Result<Rule, String> {
+pub(super) fn monthly(text: &str) -> Result<Rule, String> {
     rule(FrequencyType::Monthly, text, "1=12m or last=12m", |day| match day {
         "last" => Some(Frequency::LAST_DAY.into()),
         // The API's number of the last day is no day of the month.
@@ -126,7 +126,7 @@ fn monthly(text: &str) -> Result<Rule, String> {
     })
 }
 
-fn yearly(text: &str) -> Result<Rule, String> {
+pub(super) fn yearly(text: &str) -> Result<Rule, String> {
     rule(FrequencyType::Yearly, text, "jan=7y", |month| place(&MONTHS, month))
 }
 
@@ -150,7 +150,7 @@ fn place(names: &[&str], name: &str) -> Option<i64> {
     i64::try_from(place + 1).ok()
 }
 
-fn kept(text: &str) -> Result<Retention, String> {
+pub(super) fn kept(text: &str) -> Result<Retention, String> {
     let malformed = || format!("{text:?} is no time to keep a snapshot: write 7d, 4w, 12m or 1y");
     let units = [
         ('d', RetentionUnit::Days),

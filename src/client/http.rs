@@ -64,6 +64,11 @@ impl Client {
         self.json(Method::POST, path, Some(body)).await
     }
 
+    /// PUT, answered by JSON.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json(Method::PUT, path, Some(body)).await
+    }
+
     /// PATCH, answered by JSON.
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.json(Method::PATCH, path, Some(body)).await

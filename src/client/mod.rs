@@ -2,6 +2,7 @@
 
 mod bar;
 pub(crate) mod cluster;
+pub(crate) mod compliance;
 mod digest;
 mod download;
 pub(crate) mod export;

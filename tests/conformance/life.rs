@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Account, Ask},
-    collections, exports, flex, legacy, schedule,
+    collections, compliance, exports, flex, legacy, schedule,
     world::World,
 };
 use crate::support::text;
@@ -35,6 +35,7 @@ pub async fn from_snapshot_to_restore(world: &mut World, way: &str) {
     snapshots_completed(world, way, &taken).await;
     legacy::snapshot(world, way, &taken.main).await;
     exports::of_a_snapshot(world, way, &taken.main).await;
+    compliance::of_a_project(world, way, &taken.main).await;
     let jobs = restores_asked_for(world, way, &taken).await;
     restores_done(world, way, &taken, &jobs).await;
     oauth(world, way).await;

@@ -76,6 +76,16 @@ impl Specification {
         Some(Documented { specification: self, id, operation })
     }
 
+    /// The names of the operations that have one of these tags.
+    pub fn tagged(&self, tags: &[&str]) -> Vec<String> {
+        let operations = self.paths.values().filter_map(Value::as_object).flat_map(|item| item.values());
+        let has_one = |operation: &&Value| {
+            let own = operation["tags"].as_array();
+            own.is_some_and(|own| own.iter().filter_map(Value::as_str).any(|tag| tags.contains(&tag)))
+        };
+        operations.filter(has_one).filter_map(|o| o["operationId"].as_str()).map(str::to_owned).collect()
+    }
+
     fn validator(&self, schema: &Value) -> Arc<jsonschema::Validator> {
         let key = schema.to_string();
         let mut made = self.validators.lock().unwrap();

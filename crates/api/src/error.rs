@@ -37,8 +37,16 @@ codes! {
     AlreadyExpired = 400 "ALREADY_EXPIRED" "Cannot update an entity that has already expired.";
     AtlasGeneralError = 400 "ATLAS_GENERAL_ERROR" "Reason: %s.";
     AttributeNegativeOrZero = 400 "ATTRIBUTE_NEGATIVE_OR_ZERO" "The attribute %s cannot be negative or zero.";
+    BackupCompliancePolicySettingsInvalid = 400 "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID" "The Backup Compliance Policy has invalid settings.";
+    BackupPoliciesNotMeetingBackupCompliancePolicyRequirements = 400 "BACKUP_POLICIES_NOT_MEETING_BACKUP_COMPLIANCE_POLICY_REQUIREMENTS" "Backup policies don't meet the minimum Backup Compliance Policy requirements.";
+    BackupPolicyNotMeetingBackupCompliancePolicyRequirements = 400 "BACKUP_POLICY_NOT_MEETING_BACKUP_COMPLIANCE_POLICY_REQUIREMENTS" "Backup policy doesn't meet the minimum Backup Compliance Policy requirements.";
     BackupSnapshotRetentionValueInvalid = 400 "BACKUP_SNAPSHOT_RETENTION_VALUE_INVALID" "Retention value of snapshot is invalid.";
     CannotCancelAutomatedRestore = 400 "CANNOT_CANCEL_AUTOMATED_RESTORE" "Automated restore cannot be cancelled.";
+    CannotDecreasePitWindowWithBcp = 400 "CANNOT_DECREASE_PIT_WINDOW_WITH_BCP" "You can't reduce the Continuous Cloud Backup Restore Window while you have a Backup Compliance Policy enabled.";
+    CannotDecreaseSnapshotRetentionWithBackupCompliancePolicy = 400 "CANNOT_DECREASE_SNAPSHOT_RETENTION_WITH_BACKUP_COMPLIANCE_POLICY" "You can't decrease the snapshot retention while you have a Backup Compliance Policy enabled.";
+    CannotDeleteSnapshotWithBackupCompliancePolicy = 400 "CANNOT_DELETE_SNAPSHOT_WITH_BACKUP_COMPLIANCE_POLICY" "You can't delete snapshots while you have a Backup Compliance Policy enabled.";
+    /// Spelled as Atlas spells it.
+    CannotDisablePitWithBackupCompliancePolicy = 400 "CANNOT_DISABLE_PIT_WITH_BACKUUP_COMPLIANCE_POLICY" "You can't disable Continuous Cloud Backup while you have a Backup Compliance Policy with the Require Point in Time Restore to all clusters option set to On.";
     CannotDeleteInProgressSnapshot = 400 "CANNOT_DELETE_IN_PROGRESS_SNAPSHOT" "Cannot delete an in progress snapshot %s.";
     CannotDownloadSnapshotConcurrently = 400 "CANNOT_DOWNLOAD_SNAPSHOT_CONCURRENTLY" "Cannot create a manual download of a snapshot when there is already an active download for that snapshot.";
     CannotModifyInProgressSnapshotRetention = 400 "CANNOT_MODIFY_IN_PROGRESS_SNAPSHOT_RETENTION" "Snapshot retention can only be modified once it is completed.";
@@ -75,6 +83,7 @@ codes! {
     MissingQueryParameter = 400 "MISSING_QUERY_PARAMETER" "The required query parameter %s was not specified.";
     MutuallyExclusiveQueryParameters = 400 "MUTUALLY_EXCLUSIVE_QUERY_PARAMETERS" "Either the %s query parameter or the %s query parameter but not both should be specified.";
     ProviderBackupNotSupported = 400 "PROVIDER_BACKUP_NOT_SUPPORTED" "Provider snapshot backups are not supported for this type of provider.";
+    SnapshotRetentionLessThanBackupCompliancePolicy = 400 "SNAPSHOT_RETENTION_LESS_THAN_BACKUP_COMPLIANCE_POLICY" "The snapshot retention is less than the minimum that the Backup Compliance Policy requires.";
     TooManySnapshotDownloads = 400 "TOO_MANY_SNAPSHOT_DOWNLOADS" "Cannot create a manual download of a snapshot when the project is at its limit for active downloads.";
     UnfinishedOnDemandSnapshot = 400 "UNFINISHED_ON_DEMAND_SNAPSHOT" "Another on-demand snapshot is queued or in progress.";
     ValidationError = 400 "VALIDATION_ERROR" "The request content produced the validation error: %s.";

@@ -15,6 +15,7 @@ mod cache;
 mod contents;
 mod download;
 mod error;
+mod forbidden;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gate;

@@ -10,6 +10,7 @@ use crate::{
     cache::{Cache, TTL_MS},
     download::ledger::Ledger,
     error::{Answer, Code, Problem},
+    forbidden,
     rate::Limiter,
     state::State,
 };
@@ -112,6 +113,7 @@ impl Server {
             catalog::Error::Conflict(conflict @ (Conflict::DeploymentBusy | Conflict::NotUndone { .. })) => {
                 Problem::new(Code::ResourceBusy).with(conflict.to_string())
             }
+            catalog::Error::Conflict(Conflict::Forbidden(forbidden)) => forbidden::problem(forbidden),
             catalog::Error::Busy(_) => {
                 tracing::warn!(context, %error, "the catalog is busy");
                 Problem::new(Code::ServiceUnavailable).with("the catalog is busy, try again")

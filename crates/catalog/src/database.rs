@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -38,6 +38,7 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
     (8, "schedules", include_str!("../migrations/0008_schedules.sql")),
     (9, "collection restores", include_str!("../migrations/0009_collection_restores.sql")),
     (10, "exports", include_str!("../migrations/0010_exports.sql")),
+    (11, "compliance", include_str!("../migrations/0011_compliance.sql")),
     (12, "legacy", include_str!("../migrations/0012_legacy.sql")),
 ];
 

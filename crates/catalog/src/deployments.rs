@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
-    Catalog, Conflict, Error, Listing, Obligation, Page, Result, Sealed,
+    Catalog, Conflict, Error, Listing, Obligation, Page, Result, Sealed, compliance,
     error::{is_duplicate, is_orphan},
     exports, new_id, obligations,
     row::{Columns, statement, to_json},
@@ -83,10 +83,12 @@ pub struct NewDeployment {
 pub struct Deployments<'a>(pub(crate) &'a Catalog);
 
 impl Deployments<'_> {
-    /// Adds a deployment, or puts back a removed one of that name with its id and snapshots.
+    /// Adds a deployment, or puts back a removed one of that name with its id and snapshots. Where the project has a compliance
+    /// policy, it begins with the schedule that this asks for.
     ///
     /// # Errors
-    /// [`crate::Error::AlreadyExists`] when the name is taken, [`crate::Error::NotFound`] without such a project.
+    /// [`crate::Error::AlreadyExists`] when the name is taken, [`crate::Conflict::Forbidden`] when a compliance policy asks for
+    /// continuous backup and it has none, [`crate::Error::NotFound`] without such a project.
     pub async fn add(&self, new: NewDeployment, now: WallTime) -> Result<Deployment> {
         let sql = format!(
             "INSERT INTO deployments ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, \
@@ -99,6 +101,8 @@ impl Deployments<'_> {
              WHERE deployments.removed_at IS NOT NULL RETURNING {COLUMNS}",
             default_days = RestoreWindowDays::DEFAULT.days()
         );
+        let mut transaction = self.0.database.begin().await?;
+        let policy = compliance::of_locked_project(&mut transaction, new.project_id).await?;
         let row = statement(sql)
             .bind(new_id::<Deployment>(now).to_string())
             .bind(new.project_id.to_string())
@@ -114,10 +118,17 @@ impl Deployments<'_> {
             .bind(now.0)
             .bind(new.continuous.map(|continuous| i64::from(continuous.pit_enabled)))
             .bind(new.continuous.map(|continuous| i64::from(continuous.restore_window_days.days())))
-            .fetch_optional(self.0.database.writer())
+            .fetch_optional(&mut *transaction)
             .await;
         match row {
-            Ok(Some(row)) => deployment(&row),
+            Ok(Some(row)) => {
+                let mut added = deployment(&row)?;
+                if let Some(policy) = &policy {
+                    compliance::begin(&mut transaction, &mut added, policy, now).await?;
+                }
+                transaction.commit().await?;
+                Ok(added)
+            }
             Ok(None) => Err(Error::AlreadyExists { what: "deployment", name: new.name.to_string() }),
             Err(error) if is_duplicate(&error) => {
                 Err(Error::AlreadyExists { what: "deployment", name: new.name.to_string() })

@@ -95,6 +95,9 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// The backup compliance policy of the project does not allow it.
+    #[error("the backup compliance policy of the project forbids this: {0}")]
+    Forbidden(model::compliance::Forbidden),
     /// Somebody else has changed the schedule since it was read.
     #[error("the schedule was changed in the same moment; look at it, and try again")]
     ScheduleChanged,
@@ -130,6 +133,12 @@ impl Error {
     /// Whether the same call may succeed in a moment.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Busy(_))
+    }
+}
+
+impl From<model::compliance::Forbidden> for Error {
+    fn from(forbidden: model::compliance::Forbidden) -> Self {
+        Self::Conflict(Conflict::Forbidden(forbidden))
     }
 }
 

@@ -12,10 +12,11 @@
 //!   state machines of the model (see `transition`), so that SQL cannot disagree with Rust.
 //! * Whatever a worker writes stands in one transaction behind a check of its lease epoch that also locks the
 //!   row of the job (or capture): who lost the lease changes nothing, whatever the interleaving.
-//! * Locks are taken in one order: deployment, export bucket, capture, job, subject, timeline, slices, objects.
+//! * Locks are taken in one order: project, deployment, export bucket, capture, job, subject, timeline, slices, objects.
 
 mod audit;
 mod collector;
+mod compliance;
 mod credentials;
 mod database;
 mod defects;
@@ -45,6 +46,7 @@ use model::{Id, WallTime};
 
 pub use audit::{Audit, AuditEntry};
 pub use collector::{Collector, Cycle};
+pub use compliance::{Compliance, PolicySet, ProjectPolicy};
 pub use credentials::{Credential, CredentialKind, Credentials, Grant, NewCredential};
 pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};
@@ -127,6 +129,11 @@ impl Catalog {
     /// Exports of snapshots, as the API shows them.
     pub const fn exports(&self) -> Exports<'_> {
         Exports(self)
+    }
+
+    /// Backup compliance policies of projects.
+    pub const fn compliance(&self) -> Compliance<'_> {
+        Compliance(self)
     }
 
     /// Buckets that snapshots are exported to.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, str::FromStr};
 use model::{
     ClusterTime, WallTime,
     chain::Base,
+    compliance::Forbidden,
     id::{DeploymentId, PolicyItemId, ProjectId, SnapshotId},
     job::Work,
     schedule::Frequency,
@@ -14,7 +15,7 @@ use serde_json::Value;
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
-    Catalog, Conflict, Error, Listing, Page, Result, deployments,
+    Catalog, Conflict, Error, Listing, Page, Result, compliance, deployments,
     error::is_duplicate,
     jobs, new_id,
     row::{Columns, bulk, placeholders, plain, statement, to_json},
@@ -194,10 +195,12 @@ impl Snapshots<'_> {
     /// Asks for a snapshot: its row and its work item, in one transaction.
     ///
     /// # Errors
-    /// [`crate::Conflict::OnDemandUnfinished`]; [`crate::Error::NotFound`] when the deployment is not there or removed.
+    /// [`crate::Conflict::OnDemandUnfinished`]; [`crate::Conflict::Forbidden`] when it would be kept shorter than a compliance
+    /// policy says; [`crate::Error::NotFound`] when the deployment is not there or removed.
     pub async fn request(&self, new: NewSnapshot, now: WallTime) -> Result<Snapshot> {
         let mut transaction = self.0.database.begin().await?;
         let project = deployments::lock(&mut transaction, new.deployment_id).await?.project_id;
+        compliance::check_on_demand(&mut transaction, project, &new, now).await?;
         let snapshot = insert(&mut transaction, project, new, None, now).await?;
         transaction.commit().await?;
         Ok(snapshot)
@@ -276,23 +279,25 @@ impl Snapshots<'_> {
     ///
     /// # Errors
     /// [`crate::Error::Illegal`] unless it is completed, [`crate::Conflict::SnapshotKept`] when it is not to be deleted,
-    /// [`crate::Error::NotFound`].
+    /// [`crate::Conflict::Forbidden`] when a compliance policy has it kept until later, [`crate::Error::NotFound`].
     pub async fn update_retention(&self, id: SnapshotId, expires_at: WallTime) -> Result<Snapshot> {
-        let sets = "expires_at = $2";
-        self.keep(id, sets, Some(expires_at), "AND do_not_delete = 0").await
+        let condition = format!("AND do_not_delete = 0 AND {}", not_shorter());
+        self.keep(id, "expires_at = $2", Some(expires_at), &condition).await
     }
 
     /// Changes whether a completed snapshot may be deleted. One that may not has no expiry any more, and gets none by
     /// being let go: without `expires_at` it stays as if for ever, until somebody deletes it or gives it one.
     ///
     /// # Errors
-    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Error::NotFound`].
+    /// [`crate::Error::Illegal`] unless it is completed, [`crate::Conflict::Forbidden`] when a compliance policy has it kept until
+    /// later than the expiry that it is to get, [`crate::Error::NotFound`].
     pub async fn protect(&self, id: SnapshotId, protection: Protection) -> Result<Snapshot> {
         match protection {
             Protection::On => self.keep(id, "do_not_delete = 1, expires_at = $2", None, "").await,
             Protection::Off { expires_at } => {
                 let sets = "do_not_delete = 0, expires_at = COALESCE($2, expires_at)";
-                self.keep(id, sets, expires_at, "").await
+                let condition = expires_at.map(|_| format!("AND {}", not_shorter())).unwrap_or_default();
+                self.keep(id, sets, expires_at, &condition).await
             }
         }
     }
@@ -302,7 +307,7 @@ impl Snapshots<'_> {
         id: SnapshotId,
         sets: &'static str,
         expires_at: Option<WallTime>,
-        condition: &'static str,
+        condition: &str,
     ) -> Result<Snapshot> {
         let row = statement(format!(
             "UPDATE snapshots SET {sets} WHERE id = $1 AND state = 'completed' {condition} RETURNING {COLUMNS}"
@@ -313,26 +318,33 @@ impl Snapshots<'_> {
         .await?;
         match row {
             Some(row) => snapshot(&row),
-            None => Err(self.refusal(id, "a change of its retention").await?),
+            None => Err(self.refusal(id, "a change of its retention", Forbidden::ShorterRetention).await?),
         }
     }
 
     /// Deletes a snapshot: only a tombstone stays. Restores that run from it go on to their end.
     ///
     /// # Errors
+    /// [`crate::Conflict::Forbidden`] when a compliance policy has it kept until its time is over,
     /// [`crate::Error::Illegal`] while it is queued or in progress or when it is deleted already,
     /// [`crate::Conflict::SnapshotKept`] when it is not to be deleted, [`crate::Error::NotFound`].
     pub async fn delete(&self, id: SnapshotId, now: WallTime) -> Result<()> {
         let moves = transition::snapshot(SnapshotEvent::Deleted);
         let done = statement(format!(
-            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND do_not_delete = 0 AND state IN {}",
-            moves.next, moves.from
+            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND do_not_delete = 0 AND state IN {} \
+             AND (state <> 'completed' OR expires_at <= $2 OR NOT {})",
+            moves.next,
+            moves.from,
+            compliance::GUARDED
         ))
         .bind(id.to_string())
         .bind(now.0)
         .execute(self.0.database.writer())
         .await?;
-        if done.rows_affected() == 0 { Err(self.refusal(id, "its deletion").await?) } else { Ok(()) }
+        if done.rows_affected() == 0 {
+            return Err(self.refusal(id, "its deletion", Forbidden::Deletion).await?);
+        }
+        Ok(())
     }
 
     /// Snapshots whose time is over, a bounded number, oldest expiry first: completed ones, and failed ones of a schedule,
@@ -391,8 +403,8 @@ impl Snapshots<'_> {
         rows.iter().map(|row| Ok((row.parsed("id")?, row.text("manifest")?))).collect()
     }
 
-    /// Why a conditional update of this snapshot found no row.
-    async fn refusal(&self, id: SnapshotId, event: &str) -> Result<Error> {
+    /// Why a conditional update of this snapshot found no row; of a completed one that may be deleted, a compliance policy forbade it.
+    async fn refusal(&self, id: SnapshotId, event: &str, forbidden: Forbidden) -> Result<Error> {
         let row = query("SELECT state, do_not_delete FROM snapshots WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.0.database.writer())
@@ -402,6 +414,7 @@ impl Snapshots<'_> {
             Some(row) if row.flag("do_not_delete")? && row.text("state")? == "completed" => {
                 Conflict::SnapshotKept.into()
             }
+            Some(row) if row.text("state")? == SnapshotState::Completed.as_str() => forbidden.into(),
             Some(row) => {
                 let (state, event) = (row.text("state")?, event.to_owned());
                 Error::Illegal(model::IllegalTransition { machine: "snapshot", state, event })
@@ -460,6 +473,11 @@ fn policy(row: &AnyRow) -> Result<Option<SnapshotPolicy>> {
     let Some(due_at) = row.maybe_time("due_at")? else { return Ok(None) };
     let (frequency, items) = (row.parsed("frequency")?, row.json("policy_items")?);
     Ok(Some(SnapshotPolicy { frequency, items, due_at }))
+}
+
+/// Whether an expiry ($2) is none that a compliance policy forbids, in a statement on snapshots.
+fn not_shorter() -> String {
+    format!("(expires_at <= $2 OR NOT {})", compliance::GUARDED)
 }
 
 fn snapshot(row: &AnyRow) -> Result<Snapshot> {

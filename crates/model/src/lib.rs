@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod collection;
 pub mod collection_restore;
+pub mod compliance;
 pub mod continuous;
 pub mod deployment;
 pub mod export;

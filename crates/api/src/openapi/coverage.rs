@@ -130,6 +130,21 @@ pub(super) const GROUPS: &[Group] = &[
             of("listGroupClusterBackupExports", "List exports", Real),
             of("createGroupClusterBackupExport", "Export a snapshot", Real),
             of("getGroupClusterBackupExport", "Get an export", Real),
+            of("getGroupBackupCompliancePolicy", "Get the backup compliance policy", Real),
+            of(
+                "updateGroupBackupCompliancePolicy",
+                "Set the backup compliance policy",
+                Partial(
+                    "no copies in other regions, so none to protect; continuous backup is switched on before",
+                ),
+            ),
+            of(
+                "disableGroupBackupCompliancePolicy",
+                "Lift the backup compliance policy",
+                Partial(
+                    "after whoever runs the server has released it, who stands in for the support of Atlas",
+                ),
+            ),
             of(
                 "listGroupBackupPrivateEndpoints",
                 "List private endpoints of a cloud's object storage",

@@ -8,6 +8,7 @@ mod clusters;
 mod collection_restore_input;
 mod collection_restore_view;
 mod collection_restores;
+mod compliance;
 mod contents;
 mod ebbtide;
 mod export_buckets;
@@ -70,6 +71,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         snapshots::OPERATIONS,
         contents::OPERATIONS,
         schedule::OPERATIONS,
+        compliance::OPERATIONS,
         export_buckets::OPERATIONS,
         exports::OPERATIONS,
         private_endpoints::OPERATIONS,

@@ -95,11 +95,12 @@ struct WantedPolicy {
     items: Vec<WantedItem>,
 }
 
+/// An item of a policy.
 #[derive(Debug)]
-struct WantedItem {
-    id: Option<String>,
-    frequency: Frequency,
-    retention: Retention,
+pub(super) struct WantedItem {
+    pub(super) id: Option<String>,
+    pub(super) frequency: Frequency,
+    pub(super) retention: Retention,
 }
 
 impl Wanted {
@@ -224,25 +225,32 @@ fn policy(fields: &mut Fields) -> Answer<Option<WantedPolicy>> {
     Ok(Some(WantedPolicy { id, items: items.into_iter().map(item).collect::<Answer<_>>()? }))
 }
 
-fn item(mut fields: Fields) -> Answer<WantedItem> {
+/// Reads an item of a policy.
+pub(super) fn item(mut fields: Fields) -> Answer<WantedItem> {
     let incomplete = || Problem::new(Code::MissingPolicyItemParameters);
-    let unknown = |word: &str| Problem::new(Code::InvalidEnumValue).with(shown(word));
     let kind = fields.text("frequencyType")?.ok_or_else(incomplete)?;
     let interval = fields.int32("frequencyInterval")?.ok_or_else(incomplete)?;
-    let unit = fields.text("retentionUnit")?.ok_or_else(incomplete)?;
-    let value = fields.int32("retentionValue")?.ok_or_else(incomplete)?;
-    let kind: FrequencyType = kind.parse().map_err(|_| unknown(&kind))?;
-    let unit: RetentionUnit = unit.parse().map_err(|_| unknown(&unit))?;
+    let kind: FrequencyType =
+        kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&kind)))?;
     let frequency = Frequency::new(kind, interval.into())
         .map_err(|bad| Problem::new(Code::InvalidBackupPolicy).with(bad.to_string()))?;
-    let value = u32::try_from(value).unwrap_or(0);
-    let retention = Retention::new(unit, value).map_err(|bad| match bad {
+    let retention = retention(&mut fields)?;
+    Ok(WantedItem { id: fields.text("id")?, frequency, retention })
+}
+
+/// Reads how long an item keeps.
+pub(super) fn retention(fields: &mut Fields) -> Answer<Retention> {
+    let incomplete = || Problem::new(Code::MissingPolicyItemParameters);
+    let unit = fields.text("retentionUnit")?.ok_or_else(incomplete)?;
+    let value = fields.int32("retentionValue")?.ok_or_else(incomplete)?;
+    let unit: RetentionUnit =
+        unit.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&unit)))?;
+    Retention::new(unit, u32::try_from(value).unwrap_or(0)).map_err(|bad| match bad {
         BadRetention::Nothing => Problem::new(Code::AttributeNegativeOrZero).with("retentionValue"),
         bad @ BadRetention::TooLong { .. } => {
             Problem::new(Code::BackupSnapshotRetentionValueInvalid).because(format!("It cannot be: {bad}."))
         }
-    })?;
-    Ok(WantedItem { id: fields.text("id")?, frequency, retention })
+    })
 }
 
 fn export(fields: &mut Fields) -> Answer<Option<WantedExport>> {

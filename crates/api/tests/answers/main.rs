@@ -8,6 +8,7 @@ mod common;
 
 mod authentication;
 mod collection_restores;
+mod compliance;
 mod connection_strings;
 mod contents;
 mod contract;

@@ -2,15 +2,16 @@
 
 use model::{
     RestoreWindowDays, WallTime,
+    compliance::{CompliancePolicy, Forbidden, Shortfall},
     id::{DeploymentId, PolicyItemId, SnapshotId},
-    schedule::{AutoExport, RetentionChange, Schedule, TakenBy},
+    schedule::{AutoExport, Policy, RetentionChange, Schedule, TakenBy},
     snapshot::SnapshotEvent,
 };
 use sqlx::{Any, Transaction, query};
 
 use super::{COLUMNS, DeploymentSchedule, Schedules, schedule};
 use crate::{
-    Conflict, Error, Result, deployments, exports,
+    Conflict, Error, Result, compliance, deployments, exports, new_id,
     row::{Columns, statement, to_json},
     snapshots::DAY_MS,
     transition,
@@ -51,7 +52,8 @@ impl Schedules<'_> {
     /// takes snapshots at the same times as before.
     ///
     /// # Errors
-    /// [`Conflict::ScheduleChanged`] when it is not of that revision any more; [`crate::Error::NotFound`] when the
+    /// [`Conflict::Forbidden`] when it falls short of a compliance policy, or snapshots that were taken would be kept shorter or
+    /// deleted against one; [`Conflict::ScheduleChanged`] when it is not of that revision any more; [`crate::Error::NotFound`] when the
     /// deployment or the export bucket (`what` says which) is not there or removed.
     pub async fn change(
         &self,
@@ -64,6 +66,10 @@ impl Schedules<'_> {
         let before = locked(&mut transaction, deployment).await?;
         if before.as_ref().map(|before| before.revision) != change.of_revision {
             return Err(Conflict::ScheduleChanged.into());
+        }
+        let guarded = compliance::of(&mut transaction, project).await?;
+        if let Some(policy) = &guarded {
+            allowed(policy, change)?;
         }
         let was = before.as_ref().map(|before| before.auto_export).unwrap_or_default();
         // What was switched off may name a bucket that is deleted since, and be sent back as it was shown.
@@ -91,7 +97,8 @@ impl Schedules<'_> {
         }
         let mut snapshots_kept_anew = 0;
         for retention in &change.retention {
-            snapshots_kept_anew += keep_anew(&mut transaction, deployment, retention).await?;
+            snapshots_kept_anew +=
+                keep_anew(&mut transaction, deployment, retention, guarded.is_some()).await?;
         }
         let mut snapshots_deleted = 0;
         for taken_by in &change.delete_of {
@@ -104,14 +111,69 @@ impl Schedules<'_> {
     /// Deletes the schedule of a deployment; its snapshots stay until they expire. `false` when it had none.
     ///
     /// # Errors
+    /// [`Conflict::Forbidden`] when a compliance policy asks for one;
     /// [`crate::Error::NotFound`] when the deployment is not there or removed.
     pub async fn delete(&self, deployment: DeploymentId) -> Result<bool> {
         let mut transaction = self.0.database.begin().await?;
-        deployments::lock(&mut transaction, deployment).await?;
+        let project = deployments::lock(&mut transaction, deployment).await?.project_id;
+        if let Some(policy) = compliance::of(&mut transaction, project).await? {
+            meets(&policy, &Policy::none())?;
+        }
         let was_there = forget(&mut transaction, deployment).await?;
         transaction.commit().await?;
         Ok(was_there)
     }
+}
+
+/// Whether a compliance policy allows a change.
+fn allowed(policy: &CompliancePolicy, change: &ScheduleChange) -> Result<()> {
+    meets(policy, &change.schedule.policy)?;
+    if !change.delete_of.is_empty() {
+        return Err(Forbidden::Deletion.into());
+    }
+    match (policy.continuous, change.restore_window) {
+        (Some(least), Some(window)) if window.days() < least.days() => Err(Forbidden::Window(least).into()),
+        _ => Ok(()),
+    }
+}
+
+fn meets(policy: &CompliancePolicy, schedule: &Policy) -> Result<()> {
+    let missing = policy.missing_in(schedule);
+    if missing.is_empty() { Ok(()) } else { Err(Forbidden::Schedule(missing).into()) }
+}
+
+/// In what the schedule of a deployment that is locked falls short of a compliance policy. Such a one is changed to meet it, if
+/// that is wanted.
+pub(crate) async fn bring_into_line(
+    transaction: &mut Tx,
+    deployment: DeploymentId,
+    policy: &CompliancePolicy,
+    overwrite: bool,
+    now: WallTime,
+) -> Result<Vec<Shortfall>> {
+    let before = locked(transaction, deployment).await?;
+    let was = before.as_ref().map(|before| before.schedule.clone()).unwrap_or_default();
+    let missing = policy.missing_in(&was.policy);
+    if missing.is_empty() || !overwrite {
+        return Ok(missing);
+    }
+    let met = policy.met_by(&was.policy, || new_id(now));
+    let met = met.map_err(|bad| Error::corrupt(format!("a schedule or compliance policy: {bad}")))?;
+    let change = ScheduleChange {
+        of_revision: before.as_ref().map(|before| before.revision),
+        schedule: Schedule { policy: met, ..was },
+        auto_export: before.as_ref().map(|before| before.auto_export).unwrap_or_default(),
+        restore_window: None,
+        retention: vec![],
+        delete_of: vec![],
+    };
+    let same_times = before.as_ref().filter(|before| before.schedule.is_as_often_as(&change.schedule));
+    let times = Times {
+        handled_until: same_times.map_or(now, |before| before.handled_until),
+        export_from: before.as_ref().map_or(now, |before| before.export_from),
+    };
+    write(transaction, deployment, &change, times, now).await?;
+    Ok(missing)
 }
 
 /// Forgets the schedule of a deployment that is locked.
@@ -188,9 +250,14 @@ fn taken_by(deployment: DeploymentId, item: TakenBy) -> [String; 4] {
 }
 
 /// Months have different lengths, so each snapshot has its own number of days.
-async fn keep_anew(transaction: &mut Tx, deployment: DeploymentId, change: &RetentionChange) -> Result<u64> {
+async fn keep_anew(
+    transaction: &mut Tx,
+    deployment: DeploymentId,
+    change: &RetentionChange,
+    is_guarded: bool,
+) -> Result<u64> {
     let mut asked = statement(format!(
-        "SELECT id, due_at, completed_at FROM snapshots WHERE {TAKEN_BY} \
+        "SELECT id, due_at, completed_at, expires_at FROM snapshots WHERE {TAKEN_BY} \
          AND state IN ('queued', 'inProgress', 'completed') ORDER BY id"
     ));
     for value in taken_by(deployment, change.taken_by) {
@@ -201,10 +268,14 @@ async fn keep_anew(transaction: &mut Tx, deployment: DeploymentId, change: &Rete
         let due_at = row.time("due_at")?;
         let days = i64::from(change.retention.days_from(due_at));
         let from = row.maybe_time("completed_at")?.unwrap_or(due_at);
+        let expires = from.plus_ms(days * DAY_MS);
+        if is_guarded && row.maybe_time("expires_at")?.is_none_or(|before| expires < before) {
+            return Err(Forbidden::ShorterRetention.into());
+        }
         query("UPDATE snapshots SET retention_days = $2, expires_at = $3 WHERE id = $1")
             .bind(row.parsed::<SnapshotId>("id")?.to_string())
             .bind(days)
-            .bind(from.plus_ms(days * DAY_MS).0)
+            .bind(expires.0)
             .execute(&mut **transaction)
             .await?;
     }

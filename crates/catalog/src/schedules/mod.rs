@@ -14,8 +14,8 @@ use model::{
 };
 use sqlx::{any::AnyRow, query};
 
-pub(crate) use change::forget;
 pub use change::{Applied, ScheduleChange};
+pub(crate) use change::{bring_into_line, forget};
 pub use export::DueExport;
 pub use take::Taken;
 

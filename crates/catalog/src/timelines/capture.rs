@@ -6,7 +6,7 @@ use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use super::{COLUMNS, Timeline, Timelines, timeline};
 use crate::{
-    Error, Result,
+    Error, Result, compliance, deployments,
     obligations::SAME_REPLICA_SET,
     row::{Columns, plain, statement, to_json},
 };
@@ -62,17 +62,19 @@ impl Timelines<'_> {
     /// by itself: whoever records it is told so at its next renewal.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`] when the deployment is not there or removed.
+    /// [`crate::Conflict::Forbidden`] when a compliance policy asks for more; [`crate::Error::NotFound`] when the deployment is not
+    /// there or removed.
     pub async fn set_continuous_backup(&self, id: DeploymentId, wanted: ContinuousBackup) -> Result<()> {
-        let done = query(
-            "UPDATE deployments SET pit_enabled = $2, restore_window_days = $3 WHERE id = $1 AND removed_at IS NULL",
-        )
-        .bind(id.to_string())
-        .bind(i64::from(wanted.pit_enabled))
-        .bind(i64::from(wanted.restore_window_days.days()))
-        .execute(self.0.database.writer())
-        .await?;
-        if done.rows_affected() == 0 { Err(Error::not_found("deployment", id)) } else { Ok(()) }
+        let mut transaction = self.0.database.begin().await?;
+        let project = deployments::lock(&mut transaction, id).await?.project_id;
+        compliance::check_continuous(&mut transaction, project, wanted).await?;
+        query("UPDATE deployments SET pit_enabled = $2, restore_window_days = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(i64::from(wanted.pit_enabled))
+            .bind(i64::from(wanted.restore_window_days.days()))
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The deployments that are to be recorded, oldest first.

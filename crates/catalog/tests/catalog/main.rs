@@ -8,6 +8,7 @@ extern crate ebbtide_catalog as catalog;
 
 mod captures;
 mod collector;
+mod compliance;
 mod credentials;
 mod deployments;
 mod exports;
@@ -53,6 +54,9 @@ macro_rules! suite {
 }
 
 suite![
+    compliance::a_policy_guards_snapshots_until_their_time_is_over,
+    compliance::a_schedule_is_held_to_the_policy,
+    compliance::a_policy_is_made_weaker_or_lifted_only_after_it_was_released,
     deployments::projects_are_made_once_and_listed,
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,
     deployments::a_connection_string_leads_to_the_set_that_is_known,

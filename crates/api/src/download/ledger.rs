@@ -49,9 +49,9 @@ struct Delivered {
     left: u64,
     /// What was delivered since the last complete download.
     intervals: Vec<(u64, u64)>,
-    /// What was begun to be delivered since then: of a connection that broke nobody knows how much of it has arrived, but its
-    /// reader.
-    handed: Vec<(u64, u64)>,
+    /// What was handed over since then, on connections that ended before it is known to have left. How much of it has arrived only
+    /// the reader knows.
+    open: Vec<(u64, u64)>,
 }
 
 impl Progress {
@@ -67,21 +67,27 @@ impl Progress {
         if complete {
             delivered.left -= 1;
             delivered.intervals.clear();
-            delivered.handed.clear();
+            delivered.open.clear();
         }
         complete
     }
 
-    /// Records bytes whose delivery begins.
-    pub(crate) fn hand(&self, from: u64, to: u64) {
-        merge(&mut self.delivered().handed, from, to);
+    /// Records bytes that were handed over to a connection that has ended since.
+    pub(crate) fn leave_open(&self, from: u64, to: u64) {
+        let open = &mut self.delivered().open;
+        if open.len() < INTERVALS_MAX {
+            open.push((from, to));
+        }
     }
 
-    /// Records that a reader goes on from there: so it has what was handed out before. `true` as [`Progress::cover`].
+    /// Records that a reader goes on from there, within what was left open: so it has what is before. `true` as
+    /// [`Progress::cover`].
     pub(crate) fn go_on(&self, at: u64) -> bool {
-        let reaches = |&&(from, to): &&(u64, u64)| from < at && at <= to;
-        let handed = self.delivered().handed.iter().find(reaches).copied();
-        handed.is_some_and(|(from, _)| self.cover(from, at))
+        let mut delivered = self.delivered();
+        let found = delivered.open.iter().position(|&(from, to)| from < at && at <= to);
+        let Some((from, _)) = found.map(|place| delivered.open.swap_remove(place)) else { return false };
+        drop(delivered);
+        self.cover(from, at)
     }
 
     fn delivered(&self) -> MutexGuard<'_, Delivered> {
@@ -146,14 +152,14 @@ mod tests {
         let ledger = Ledger::default();
         let id = RestoreJobId::from_parts(1, [1; 8]);
         let progress = ledger.of(id, 100, 1);
-        progress.hand(0, 60);
         assert!(!progress.cover(0, 20), "the connection breaks before more of it is known to have left");
+        progress.leave_open(20, 60);
         assert!(!progress.go_on(40));
         assert!(progress.cover(40, 100));
         assert!(ledger.is_used_up(id));
         // Nothing was handed out before this: whoever reads in pieces may not have them yet.
         let progress = ledger.of(RestoreJobId::from_parts(1, [2; 8]), 100, 1);
-        progress.hand(0, 20);
+        progress.leave_open(0, 20);
         assert!(!progress.go_on(40));
         assert!(!progress.cover(40, 100));
         assert!(!progress.cover(0, 30));

@@ -42,8 +42,7 @@ impl Delivery {
 
     /// Bytes were handed over to be sent.
     pub(crate) fn hand(&self, bytes: u64) {
-        let from = self.handed.fetch_add(bytes, Ordering::AcqRel);
-        self.progress.hand(from, from + bytes);
+        self.handed.fetch_add(bytes, Ordering::AcqRel);
     }
 
     /// Everything handed over has left.
@@ -52,6 +51,15 @@ impl Delivery {
         let from = self.delivered.swap(to, Ordering::AcqRel);
         if from < to && self.progress.cover(from, to) {
             (self.on_complete)();
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let (from, to) = (*self.delivered.get_mut(), *self.handed.get_mut());
+        if from < to {
+            self.progress.leave_open(from, to);
         }
     }
 }

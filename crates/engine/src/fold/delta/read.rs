@@ -71,7 +71,8 @@ impl Reader<'_> {
         }
         let shared = Shared::of(parts.len());
         thread::scope(|scope| {
-            scope.spawn(|| {
+            // Where the system gives no thread, this one reads all.
+            let _helper = thread::Builder::new().spawn_scoped(scope, || {
                 // A panic must not leave the other thread waiting; it is told when the scope ends.
                 let _ends = EndOfWork(&shared);
                 while let Some(at) = shared.claim_next() {

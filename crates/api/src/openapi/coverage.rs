@@ -54,6 +54,7 @@ const fn of(id: &'static str, summary: &'static str, coverage: Coverage) -> Desc
 
 const NO_SHARDS: Coverage = Refused("deployments are replica sets: it is as if no cluster were sharded");
 
+const NOTHING_SHARDED: Coverage = Partial("always empty, since deployments are replica sets");
 const NO_ENDPOINTS: Coverage =
     Refused("how the server reaches its vault and the places of exports is its network's affair");
 
@@ -70,7 +71,7 @@ pub(super) const GROUPS: &[Group] = &[
             of(
                 "listGroupClusterBackupSnapshotShardedClusters",
                 "List snapshots of a sharded cluster",
-                NO_SHARDS,
+                NOTHING_SHARDED,
             ),
             of(
                 "getGroupClusterBackupSnapshotShardedCluster",
@@ -181,7 +182,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "Change the schedule in the legacy shape",
                 Partial("no other checkpoint interval than 15, whole days of point in time"),
             ),
-            of("listGroupClusterBackupCheckpoints", "List checkpoints", NO_SHARDS),
+            of("listGroupClusterBackupCheckpoints", "List checkpoints", NOTHING_SHARDED),
             of("getGroupClusterBackupCheckpoint", "Get a checkpoint", NO_SHARDS),
             of("listGroupClusterRestoreJobs", "List restore jobs in the legacy shape", Real),
             of(

@@ -354,7 +354,7 @@ impl Snapshots<'_> {
     /// When the database cannot be used.
     pub async fn expired(&self, now: WallTime) -> Result<Vec<Snapshot>> {
         let rows = statement(format!(
-            "SELECT {COLUMNS} FROM snapshots WHERE (state = 'completed' AND expires_at <= $1) \
+            "SELECT {COLUMNS} FROM snapshots WHERE (state = 'completed' AND do_not_delete = 0 AND expires_at <= $1) \
              OR (state = 'failed' AND due_at IS NOT NULL AND expires_at <= $1) ORDER BY expires_at, id LIMIT $2"
         ))
         .bind(now.0)

@@ -100,6 +100,8 @@ pub enum Shortfall {
     NotRecorded,
     /// They are kept for fewer days.
     Window(RestoreWindowDays),
+    /// That what is kept is sealed is not asked for any more.
+    Encryption,
 }
 
 impl fmt::Display for Shortfall {
@@ -114,6 +116,7 @@ impl fmt::Display for Shortfall {
             Self::OnDemand(retention) => write!(f, "snapshots on demand, kept for {retention}"),
             Self::NotRecorded => write!(f, "continuous backup"),
             Self::Window(window) => write!(f, "a restore window of {} days", window.days()),
+            Self::Encryption => f.write_str("encryption at rest"),
         }
     }
 }
@@ -137,6 +140,8 @@ impl CompliancePolicy {
             None => Some(Shortfall::NotRecorded),
             Some(after) => (after.days() < window.days()).then_some(Shortfall::Window(window)),
         }));
+        missing
+            .extend((self.encryption_at_rest && !after.encryption_at_rest).then_some(Shortfall::Encryption));
         missing
     }
 
@@ -339,7 +344,12 @@ mod tests {
         let told = before.missing_in_successor(&none).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             told,
-            ["daily snapshots, kept for 7 days", "snapshots on demand, kept for 1 week", "continuous backup"]
+            [
+                "daily snapshots, kept for 7 days",
+                "snapshots on demand, kept for 1 week",
+                "continuous backup",
+                "encryption at rest"
+            ]
         );
         let window = RestoreWindowDays::new(4).unwrap();
         let shorter = CompliancePolicy { continuous: Some(window), ..before.clone() };

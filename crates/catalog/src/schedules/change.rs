@@ -83,7 +83,9 @@ impl Schedules<'_> {
             return Err(Error::not_found("export bucket", export.bucket_id));
         }
         let same_times = before.as_ref().filter(|before| before.schedule.is_as_often_as(&change.schedule));
-        let handled_until = same_times.map_or(now, |before| before.handled_until);
+        // Under a policy what was about to be due is not forgotten by moving it: one is taken at once.
+        let kept = before.as_ref().filter(|_| guarded.is_some()).or(same_times);
+        let handled_until = kept.map_or(now, |before| before.handled_until);
         let same_export = before.as_ref().filter(|before| before.auto_export == change.auto_export);
         let times =
             Times { handled_until, export_from: same_export.map_or(now, |before| before.export_from) };
@@ -95,10 +97,10 @@ impl Schedules<'_> {
                 .execute(&mut *transaction)
                 .await?;
         }
-        let mut snapshots_kept_anew = 0;
+        let (mut snapshots_kept_anew, lock) = (0, self.0.database.locked());
         for retention in &change.retention {
             snapshots_kept_anew +=
-                keep_anew(&mut transaction, deployment, retention, guarded.is_some()).await?;
+                keep_anew(&mut transaction, deployment, retention, guarded.is_some(), lock).await?;
         }
         let mut snapshots_deleted = 0;
         for taken_by in &change.delete_of {
@@ -255,10 +257,11 @@ async fn keep_anew(
     deployment: DeploymentId,
     change: &RetentionChange,
     is_guarded: bool,
+    lock: &'static str,
 ) -> Result<u64> {
     let mut asked = statement(format!(
         "SELECT id, due_at, completed_at, expires_at FROM snapshots WHERE {TAKEN_BY} \
-         AND state IN ('queued', 'inProgress', 'completed') ORDER BY id"
+         AND state IN ('queued', 'inProgress', 'completed') ORDER BY id{lock}"
     ));
     for value in taken_by(deployment, change.taken_by) {
         asked = asked.bind(value);

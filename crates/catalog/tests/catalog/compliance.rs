@@ -97,33 +97,40 @@ pub(crate) async fn a_policy_guards_snapshots_until_their_time_is_over(catalog: 
 pub(crate) async fn a_schedule_is_held_to_the_policy(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     let schedules = catalog.schedules();
-    schedules.change(deployment.id, &change(5, None), T0).await.unwrap();
+    let begun = schedules.change(deployment.id, &change(5, None), T0).await.unwrap().schedule.revision;
     let refused = catalog.compliance().set(deployment.project_id, &policy(Some(7), None), false, T0).await;
     assert!(matches!(forbidden(refused), Forbidden::Unmet(unmet) if unmet.len() == 1));
     assert_eq!(catalog.compliance().get(deployment.project_id).await.unwrap(), None);
     assert_eq!(set(&catalog, &deployment, &policy(Some(7), None)).await.changed, ["Cluster0"]);
     let kept = schedules.get(deployment.id).await.unwrap().unwrap();
     assert_eq!(kept.schedule.policy, Policy::new(vec![daily(7)]).unwrap());
-    assert_eq!(kept.revision, 2, "whoever is about to change it reads it again");
+    assert!(kept.revision > begun, "whoever is about to change it reads it again");
     assert_eq!(set(&catalog, &deployment, &policy(Some(7), None)).await.changed, [""; 0]);
-    let short = schedules.change(deployment.id, &change(6, Some(2)), T0).await;
+    let short = schedules.change(deployment.id, &change(6, Some(kept.revision)), T0).await;
     assert!(matches!(forbidden(short), Forbidden::Schedule(missing) if missing.len() == 1));
     assert!(matches!(forbidden(schedules.delete(deployment.id).await), Forbidden::Schedule(_)));
 
+    // What is about to be due is not put off by naming another time.
+    let mut later = change(7, Some(kept.revision));
+    later.schedule.reference = ReferenceTime::new(3, 0).unwrap();
+    let moved = schedules.change(deployment.id, &later, WallTime(T0.0 + 60_000)).await.unwrap().schedule;
+    assert_eq!(moved.handled_until, kept.handled_until);
+    let kept = moved;
+
     // What was taken is kept as long as it is, even by a schedule that meets the policy.
-    schedules.change(deployment.id, &change(9, Some(2)), T0).await.unwrap();
+    schedules.change(deployment.id, &change(9, Some(kept.revision)), T0).await.unwrap();
     let seen = schedules.get(deployment.id).await.unwrap().unwrap();
     let now = WallTime(T0.0 + 2 * DAY_MS);
     let Step::Take(due) = seen.schedule.step(seen.handled_until, now) else { panic!("nothing is due") };
     schedules.take(&seen, &due, now).await.unwrap();
-    let mut shorter = change(8, Some(3));
+    let mut shorter = change(8, Some(seen.revision));
     let taken_by = TakenBy { id: daily(1).id, frequency: daily(1).frequency };
     shorter.retention = vec![RetentionChange { taken_by, retention: daily(8).retention }];
     assert_eq!(forbidden(schedules.change(deployment.id, &shorter, now).await), Forbidden::ShorterRetention);
-    let mut deletion = change(9, Some(3));
+    let mut deletion = change(9, Some(seen.revision));
     deletion.delete_of = vec![taken_by];
     assert_eq!(forbidden(schedules.change(deployment.id, &deletion, now).await), Forbidden::Deletion);
-    let mut longer = change(10, Some(3));
+    let mut longer = change(10, Some(seen.revision));
     longer.retention = vec![RetentionChange { taken_by, retention: daily(10).retention }];
     assert_eq!(schedules.change(deployment.id, &longer, now).await.unwrap().snapshots_kept_anew, 1);
 }

@@ -28,11 +28,13 @@ async fn expire_snapshots(services: &Services) -> Result<usize, JobError> {
                     tracing::info!(snapshot.id = %snapshot.id, "snapshot {} has expired and is deleted", snapshot.id);
                     expired += 1;
                 }
-                // Somebody else was quicker.
+                // Somebody else was quicker, or has it kept for longer.
                 Err(
                     catalog::Error::Illegal(_)
                     | catalog::Error::NotFound { .. }
-                    | catalog::Error::Conflict(catalog::Conflict::SnapshotKept),
+                    | catalog::Error::Conflict(
+                        catalog::Conflict::SnapshotKept | catalog::Conflict::Forbidden(_),
+                    ),
                 ) => {}
                 Err(error) => return Err(error.into()),
             }

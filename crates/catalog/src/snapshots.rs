@@ -347,6 +347,24 @@ impl Snapshots<'_> {
         Ok(())
     }
 
+    /// Deletes a snapshot if its time is over: whoever has it kept for longer meanwhile is obeyed. Tells whether it was.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn expire(&self, id: SnapshotId, now: WallTime) -> Result<bool> {
+        let moves = transition::snapshot(SnapshotEvent::Deleted);
+        let done = statement(format!(
+            "UPDATE snapshots SET state = {}, deleted_at = $2 WHERE id = $1 AND do_not_delete = 0 \
+             AND expires_at <= $2 AND state IN {}",
+            moves.next, moves.from
+        ))
+        .bind(id.to_string())
+        .bind(now.0)
+        .execute(self.0.database.writer())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Snapshots whose time is over, a bounded number, oldest expiry first: completed ones, and failed ones of a schedule,
     /// which nobody asked for by name and would pile up while a deployment is away.
     ///

@@ -260,21 +260,28 @@ async fn keep_anew(
     lock: &'static str,
 ) -> Result<u64> {
     let mut asked = statement(format!(
-        "SELECT id, due_at, completed_at, expires_at FROM snapshots WHERE {TAKEN_BY} \
+        "SELECT id, due_at, completed_at, retention_days, expires_at FROM snapshots WHERE {TAKEN_BY} \
          AND state IN ('queued', 'inProgress', 'completed') ORDER BY id{lock}"
     ));
     for value in taken_by(deployment, change.taken_by) {
         asked = asked.bind(value);
     }
-    let rows = asked.fetch_all(&mut **transaction).await?;
-    for row in &rows {
+    let mut kept = 0;
+    for row in &asked.fetch_all(&mut **transaction).await? {
         let due_at = row.time("due_at")?;
         let days = i64::from(change.retention.days_from(due_at));
         let from = row.maybe_time("completed_at")?.unwrap_or(due_at);
         let expires = from.plus_ms(days * DAY_MS);
-        if is_guarded && row.maybe_time("expires_at")?.is_none_or(|before| expires < before) {
-            return Err(Forbidden::ShorterRetention.into());
+        if is_guarded {
+            if row.maybe_int("retention_days")?.is_some_and(|before| days < before) {
+                return Err(Forbidden::ShorterRetention.into());
+            }
+            // Somebody has it kept for longer than that: so it is.
+            if row.maybe_time("expires_at")?.is_none_or(|before| expires < before) {
+                continue;
+            }
         }
+        kept += 1;
         query("UPDATE snapshots SET retention_days = $2, expires_at = $3 WHERE id = $1")
             .bind(row.parsed::<SnapshotId>("id")?.to_string())
             .bind(days)
@@ -282,7 +289,7 @@ async fn keep_anew(
             .execute(&mut **transaction)
             .await?;
     }
-    Ok(rows.len() as u64)
+    Ok(kept)
 }
 
 async fn delete_of(

@@ -132,7 +132,22 @@ pub(crate) async fn a_schedule_is_held_to_the_policy(catalog: Catalog) {
     assert_eq!(forbidden(schedules.change(deployment.id, &deletion, now).await), Forbidden::Deletion);
     let mut longer = change(10, Some(seen.revision));
     longer.retention = vec![RetentionChange { taken_by, retention: daily(10).retention }];
-    assert_eq!(schedules.change(deployment.id, &longer, now).await.unwrap().snapshots_kept_anew, 1);
+    let applied = schedules.change(deployment.id, &longer, now).await.unwrap();
+    assert_eq!(applied.snapshots_kept_anew, 1);
+
+    // What somebody has kept for longer than the schedule says stays so, and is in nobody's way.
+    let lease = support::claim(&catalog, "w", now).await;
+    catalog.jobs().finish(&lease, support::completion("s"), now).await.unwrap();
+    let far = WallTime(now.0 + 90 * DAY_MS);
+    let prolonged = catalog.snapshots().expired(WallTime(now.0 + 11 * DAY_MS)).await.unwrap().remove(0).id;
+    catalog.snapshots().update_retention(prolonged, far).await.unwrap();
+    let mut longer = change(11, Some(applied.schedule.revision));
+    longer.retention = vec![RetentionChange { taken_by, retention: daily(11).retention }];
+    assert_eq!(schedules.change(deployment.id, &longer, now).await.unwrap().snapshots_kept_anew, 0);
+    // Whoever found it expired is told that it is not any more.
+    assert!(!catalog.snapshots().expire(prolonged, WallTime(far.0 - 1)).await.unwrap());
+    assert!(catalog.snapshots().expire(prolonged, far).await.unwrap());
+    assert!(!catalog.snapshots().expire(prolonged, far).await.unwrap());
 }
 
 pub(crate) async fn a_policy_is_made_weaker_or_lifted_only_after_it_was_released(catalog: Catalog) {

@@ -22,22 +22,16 @@ async fn expire_snapshots(services: &Services) -> Result<usize, JobError> {
         if batch.is_empty() {
             return Ok(expired);
         }
+        let before = expired;
         for snapshot in batch {
-            match services.catalog.snapshots().delete(snapshot.id, now).await {
-                Ok(()) => {
-                    tracing::info!(snapshot.id = %snapshot.id, "snapshot {} has expired and is deleted", snapshot.id);
-                    expired += 1;
-                }
-                // Somebody else was quicker, or has it kept for longer.
-                Err(
-                    catalog::Error::Illegal(_)
-                    | catalog::Error::NotFound { .. }
-                    | catalog::Error::Conflict(
-                        catalog::Conflict::SnapshotKept | catalog::Conflict::Forbidden(_),
-                    ),
-                ) => {}
-                Err(error) => return Err(error.into()),
+            // Or somebody else was quicker, or has it kept for longer.
+            if services.catalog.snapshots().expire(snapshot.id, now).await? {
+                tracing::info!(snapshot.id = %snapshot.id, "snapshot {} has expired and is deleted", snapshot.id);
+                expired += 1;
             }
+        }
+        if expired == before {
+            return Ok(expired);
         }
     }
 }

@@ -15,21 +15,19 @@ use model::{
     role::Action,
     snapshot::SnapshotState,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    Operation, clusters, flex_view,
-    groups::catalog_page,
-    restore_create,
+    Operation, clusters, flex_view, restore_create,
     restore_input::{TargetName, Wanted},
-    restore_jobs, snapshots,
+    restore_jobs, snapshots, tenants,
 };
 use crate::{
     access::Scope,
     body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
-    page::{Location, PageRequest, page},
+    page::PageRequest,
     rate::Set,
     reply::Reply,
     version::Version,
@@ -137,12 +135,8 @@ async fn flex(call: &Call) -> Answer<Arc<Deployment>> {
 
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
-    let deployments = call.server.state.catalog.deployments();
-    let kind = Some(DeploymentKind::Flex);
-    let listing = deployments.list(call.project_id()?, kind, catalog_page(asked)).await;
-    let listing = listing.map_err(|e| call.server.catalog_problem("list deployments", e))?;
-    let results = listing.items.iter().map(|deployment| flex_view::cluster(&call, deployment)).collect();
-    Ok(paged(&call, asked, results, listing.total.unwrap_or_default()))
+    let (results, total) = tenants::listed(&call, DeploymentKind::Flex, asked, flex_view::cluster).await?;
+    Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn get(call: Call) -> Answer<Reply> {
@@ -154,7 +148,7 @@ async fn list_snapshots(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = flex(&call).await?;
     let (items, total) = snapshots::listed(&call, SnapshotFilter::of(deployment.id), asked).await?;
-    Ok(paged(&call, asked, items.iter().map(flex_view::snapshot).collect(), total))
+    Ok(tenants::paged(&call, asked, items.iter().map(flex_view::snapshot).collect(), total))
 }
 
 async fn get_snapshot(call: Call) -> Answer<Reply> {
@@ -193,7 +187,7 @@ async fn list_jobs(call: Call) -> Answer<Reply> {
     let deployment = flex(&call).await?;
     let (jobs, total) = restore_jobs::listed(&call, &deployment, restore_jobs::RESOURCE, asked).await?;
     let results = jobs.iter().map(|job| flex_view::restore_job(&call, job)).collect();
-    Ok(paged(&call, asked, results, total))
+    Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn get_job(call: Call) -> Answer<Reply> {
@@ -244,9 +238,4 @@ async fn begin(call: &Call, deployment: &Deployment, wanted: Wanted) -> Answer<R
 fn snapshot_id(fields: &mut Fields) -> Answer<SnapshotId> {
     let text = fields.text("snapshotId")?.ok_or_else(|| missing("snapshotId"))?;
     text.parse().map_err(|_| invalid("snapshotId"))
-}
-
-fn paged(call: &Call, asked: PageRequest, results: Vec<Value>, total: u64) -> Reply {
-    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
-    Reply::page(page(&at, asked, results, total))
 }

@@ -8,34 +8,15 @@ use model::{
 };
 use serde_json::{Value, json};
 
-use super::{links, restore_view::Shown};
+use super::{restore_view::Shown, tenants};
 use crate::gate::Call;
 
 /// `FlexClusterDescription20241113`. The specification wants a cloud provider; the word stands for nothing here.
 pub(super) fn cluster(call: &Call, deployment: &Deployment) -> Value {
-    let path = links::deployment_path(deployment);
-    let mut object = json!({
-        "backupSettings": {"enabled": true},
-        "clusterType": "REPLICASET",
-        "connectionStrings": {},
-        "createDate": deployment.created_at.to_rfc3339(),
-        "groupId": deployment.project_id.to_string(),
-        "id": deployment.id.to_string(),
-        "links": [
-            links::own(call.link(&path)),
-            links::other("backupRestoreJobs", call.link(&format!("{path}/backup/restoreJobs"))),
-            links::other("snapshots", call.link(&format!("{path}/backup/snapshots"))),
-        ],
-        "name": deployment.name.as_str(),
-        "providerSettings": {"backingProviderName": "AWS", "providerName": "FLEX", "regionName": "SELF_HOSTED"},
-        "stateName": "IDLE",
-        "tags": [],
-        "terminationProtectionEnabled": false,
-        "versionReleaseSystem": "LTS",
-    });
-    if let Some(version) = &deployment.facts.mongodb_version {
-        object["mongoDBVersion"] = version.as_str().into();
-    }
+    let mut object = tenants::view(call, deployment, "FLEX");
+    object["backupSettings"] = json!({"enabled": true});
+    object["clusterType"] = "REPLICASET".into();
+    object["versionReleaseSystem"] = "LTS".into();
     object
 }
 

@@ -33,6 +33,7 @@ mod schedule_view;
 mod serverless;
 mod snapshot_view;
 mod snapshots;
+mod tenants;
 
 use futures::future::BoxFuture;
 use http::Method;

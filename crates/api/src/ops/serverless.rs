@@ -9,14 +9,13 @@ use model::{DeploymentKind, restore::RestoreResource, role::Action};
 use serde_json::{Value, json};
 
 use super::{
-    Operation, groups::catalog_page, links, restore_create, restore_input, restore_jobs, restore_view,
-    snapshot_view, snapshots,
+    Operation, restore_create, restore_input, restore_jobs, restore_view, snapshot_view, snapshots, tenants,
 };
 use crate::{
     access::Scope,
     error::{Answer, Code, Problem},
     gate::Call,
-    page::{Location, PageRequest, page},
+    page::PageRequest,
     rate::Set,
     reply::Reply,
     version::Version,
@@ -110,12 +109,8 @@ async fn instance(call: &Call) -> Answer<Arc<Deployment>> {
 
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
-    let deployments = call.server.state.catalog.deployments();
-    let kind = Some(DeploymentKind::Serverless);
-    let listing = deployments.list(call.project_id()?, kind, catalog_page(asked)).await;
-    let listing = listing.map_err(|e| call.server.catalog_problem("list deployments", e))?;
-    let results = listing.items.iter().map(|deployment| view(&call, deployment)).collect();
-    Ok(paged(&call, asked, results, listing.total.unwrap_or_default()))
+    let (results, total) = tenants::listed(&call, DeploymentKind::Serverless, asked, view).await?;
+    Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn get(call: Call) -> Answer<Reply> {
@@ -128,7 +123,7 @@ async fn list_jobs(call: Call) -> Answer<Reply> {
     let deployment = instance(&call).await?;
     let (jobs, total) = restore_jobs::listed(&call, &deployment, restore_jobs::RESOURCE, asked).await?;
     let results = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job)).collect();
-    Ok(paged(&call, asked, results, total))
+    Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn create_job(call: Call) -> Answer<Reply> {
@@ -151,7 +146,7 @@ async fn list_snapshots(call: Call) -> Answer<Reply> {
     let (items, total) = snapshots::listed(&call, SnapshotFilter::of(deployment.id), asked).await?;
     let results =
         items.iter().map(|snapshot| snapshot_view::serverless(&call, &deployment, snapshot)).collect();
-    Ok(paged(&call, asked, results, total))
+    Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn get_snapshot(call: Call) -> Answer<Reply> {
@@ -160,33 +155,10 @@ async fn get_snapshot(call: Call) -> Answer<Reply> {
     Ok(Reply::object(snapshot_view::serverless(&call, &deployment, &snapshot)))
 }
 
-fn paged(call: &Call, asked: PageRequest, results: Vec<Value>, total: u64) -> Reply {
-    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
-    Reply::page(page(&at, asked, results, total))
-}
-
-/// `ServerlessInstanceDescription`. The specification wants a cloud provider; the word stands for nothing here.
+/// `ServerlessInstanceDescription`.
 fn view(call: &Call, deployment: &Deployment) -> Value {
-    let path = links::deployment_path(deployment);
-    let mut object = json!({
-        "connectionStrings": {},
-        "createDate": deployment.created_at.to_rfc3339(),
-        "groupId": deployment.project_id.to_string(),
-        "id": deployment.id.to_string(),
-        "links": [
-            links::own(call.link(&path)),
-            links::other("backupRestoreJobs", call.link(&format!("{path}/backup/restoreJobs"))),
-            links::other("snapshots", call.link(&format!("{path}/backup/snapshots"))),
-        ],
-        "name": deployment.name.as_str(),
-        "providerSettings": {"backingProviderName": "AWS", "providerName": "SERVERLESS", "regionName": "SELF_HOSTED"},
-        "serverlessBackupOptions": {"serverlessContinuousBackupEnabled": deployment.continuous.pit_enabled},
-        "stateName": "IDLE",
-        "tags": [],
-        "terminationProtectionEnabled": false,
-    });
-    if let Some(version) = &deployment.facts.mongodb_version {
-        object["mongoDBVersion"] = version.as_str().into();
-    }
+    let mut object = tenants::view(call, deployment, "SERVERLESS");
+    object["serverlessBackupOptions"] =
+        json!({"serverlessContinuousBackupEnabled": deployment.continuous.pit_enabled});
     object
 }

@@ -24,6 +24,7 @@ pub mod manifest;
 mod name;
 mod object;
 mod outlet;
+mod page_cache;
 mod pool;
 mod recycle;
 pub mod segment;

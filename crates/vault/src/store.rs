@@ -20,7 +20,7 @@ use object_store::{
     path::Path,
 };
 
-use crate::{Error, Location, Result, S3Options, location::Place};
+use crate::{Error, Location, Result, S3Options, location::Place, page_cache, vault::off_the_runtime};
 
 /// Larger than any object that we write. What is larger is not ours and is not read into memory.
 pub(crate) const OBJECT_BYTES_MAX: u64 = 160 << 20;
@@ -44,6 +44,8 @@ pub(crate) struct Store {
     location: String,
     /// Where it is, when it is a local directory.
     directory: Option<PathBuf>,
+    /// Whether what was put is on the disk.
+    synced: bool,
     #[cfg(any(test, feature = "testing"))]
     faults: crate::faults::Faults,
 }
@@ -69,6 +71,7 @@ impl Store {
                 Place::Directory(path) => Some(path.clone()),
                 _ => None,
             },
+            synced: location.fsync,
             #[cfg(any(test, feature = "testing"))]
             faults: location.faults.clone().unwrap_or_default(),
         })
@@ -129,6 +132,15 @@ impl Store {
             return Err(Error::Location { text: self.location.clone(), why });
         }
         result.bytes().await.map(Some).map_err(|e| self.error("read", path, e))
+    }
+
+    /// Tells that nobody reads this part of an object soon again, or all of it: in a local directory it leaves the kernel's
+    /// cache.
+    pub(crate) async fn let_go(&self, path: &str, part: Option<std::ops::Range<u64>>) {
+        if let Some(directory) = self.directory.as_ref().filter(|_| self.synced) {
+            let file = directory.join(path);
+            off_the_runtime(move || page_cache::let_go(&file, part)).await;
+        }
     }
 
     /// The size of an object.

@@ -206,6 +206,9 @@ impl Vault {
     /// [`Error::Full`], [`Error::Denied`] or [`Error::Store`].
     pub async fn put(&self, object: &SealedObject) -> Result<u64> {
         self.0.store.put(&object.name.path(), object.bytes.clone()).await?;
+        if is_bulk(object.name) {
+            self.0.store.let_go(&object.name.path(), None).await;
+        }
         Ok(object.bytes.len() as u64)
     }
 
@@ -304,9 +307,17 @@ impl Vault {
     }
 
     async fn get_some(&self, name: &ObjectName, range: Option<std::ops::Range<u64>>) -> Result<Bytes> {
-        let found = self.0.store.get(&name.path(), range).await?;
+        let found = self.0.store.get(&name.path(), range.clone()).await?;
+        if is_bulk(*name) {
+            self.0.store.let_go(&name.path(), range).await;
+        }
         found.ok_or_else(|| Error::Missing { object: *name, location: self.location().to_owned() })
     }
+}
+
+/// Whether objects like it are the data itself: as large as the database, written once and read seldom.
+fn is_bulk(name: ObjectName) -> bool {
+    matches!(name.kind, ObjectKind::Segment | ObjectKind::Archive)
 }
 
 async fn read_description(store: &Store) -> Result<Description> {

@@ -9,6 +9,7 @@ mod deltas;
 mod golden;
 mod golden_deltas;
 mod manifests;
+mod page_cache;
 mod segments;
 mod slices;
 mod vaults;

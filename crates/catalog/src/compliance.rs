@@ -219,7 +219,8 @@ pub(crate) async fn begin(
 ) -> Result<()> {
     let missing = bring_into_line(transaction, added.id, policy, true, now).await?;
     if missing.is_not_recorded {
-        return Err(Forbidden::NotRecorded.into());
+        let mended = format!("{} has not: continuous backup; register it with `--pit`", added.name);
+        return Err(Forbidden::Unmet(vec![mended]).into());
     }
     if let Some(least) = policy.continuous {
         let window = &mut added.continuous.restore_window_days;

@@ -226,8 +226,9 @@ async fn operations_are_recorded_as_long_as_the_policy_says() {
     app.patch(&path, days(4)).await.refused(400, "CANNOT_DECREASE_PIT_WINDOW_WITH_BCP");
     app.patch(&path, days(5)).await.expect(200);
     let mut later = json!({"name": "later", "uri": "mongodb://other:27017/?replicaSet=later"});
-    let code = "CANNOT_DISABLE_PIT_WITH_BACKUUP_COMPLIANCE_POLICY";
-    app.post(&app.own("/clusters"), later.clone()).await.refused(400, code);
+    let code = "BACKUP_POLICIES_NOT_MEETING_BACKUP_COMPLIANCE_POLICY_REQUIREMENTS";
+    let unmet = app.post(&app.own("/clusters"), later.clone()).await.refused(400, code);
+    assert!(unmet["detail"].as_str().unwrap().contains("--pit"), "{unmet}");
     later["continuousBackup"] = json!({"pitEnabled": true});
     let added = app.post(&app.own("/clusters"), later).await.expect(201);
     assert!(added["continuousBackup"]["restoreWindowDays"].as_u64().unwrap() >= 5, "{added}");

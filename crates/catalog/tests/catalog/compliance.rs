@@ -178,7 +178,8 @@ pub(crate) async fn a_policy_is_made_weaker_or_lifted_only_after_it_was_released
 
     // A deployment comes into the project as the policy wants it, or not at all.
     let new = support::new_deployment(&project, "Later");
-    assert_eq!(forbidden(catalog.deployments().add(new.clone(), T0).await), Forbidden::NotRecorded);
+    let unmet = forbidden(catalog.deployments().add(new.clone(), T0).await);
+    assert!(matches!(unmet, Forbidden::Unmet(why) if why[0].contains("Later") && why[0].contains("--pit")));
     assert_eq!(catalog.deployments().by_name(project.id, "Later").await.unwrap(), None);
     let recorded = catalog::NewDeployment { continuous: Some(window(1, true)), ..new };
     let added = catalog.deployments().add(recorded, T0).await.unwrap();

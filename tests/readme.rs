@@ -14,6 +14,7 @@ use testbed::{Options, Server};
 
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/guide.md");
+const CLIENTS: &str = include_str!("../docs/atlas-clients.md");
 /// Lines that are not run here, and where they are.
 const ELSEWHERE: [(&str, &str, &str); 3] = [
     (
@@ -56,6 +57,7 @@ struct Reader {
     /// What stands for itself on the page, such as `ID`, and what it is.
     known: BTreeMap<&'static str, String>,
     environment: BTreeMap<String, String>,
+    has_atlas_cli: bool,
     server: Option<Child>,
 }
 
@@ -75,11 +77,16 @@ impl Reader {
         let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
         let environment = BTreeMap::from([
             ("PATH".to_owned(), path),
+            ("HOME".to_owned(), place.path().to_str().unwrap().to_owned()),
             ("EBBTIDE_URL".to_owned(), format!("http://127.0.0.1:{port}")),
             ("EBBTIDE_LISTEN".to_owned(), format!("127.0.0.1:{port}")),
             ("EBBTIDE_LOG".to_owned(), "info".to_owned()),
         ]);
-        Self { place, port, uri, known: BTreeMap::new(), environment, server: None }
+        let home = place.path().to_str().unwrap().to_owned();
+        let atlas = Command::new("atlas").arg("--version").env("HOME", &home).output();
+        let has_atlas_cli =
+            atlas.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("atlascli"));
+        Self { place, port, uri, known: BTreeMap::new(), environment, has_atlas_cli, server: None }
     }
 
     /// Types one command.
@@ -96,7 +103,8 @@ impl Reader {
                 self.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
             }
             "ebbtide" if rest.starts_with("serve ") => self.serves(&command),
-            "ebbtide" | "curl" | "tar" => self.runs(&command),
+            "atlas" if !self.has_atlas_cli => {}
+            "ebbtide" | "curl" | "tar" | "atlas" => self.runs(&command),
             other => panic!("nothing runs {other:?} of {command:?}: teach this test to"),
         }
     }
@@ -171,11 +179,25 @@ impl Reader {
         } else if command.contains("create-key") {
             self.known.insert("EBBTIDE_PUBLIC_KEY", after("public key:"));
             self.known.insert("EBBTIDE_PRIVATE_KEY", after("private key:"));
+        } else if command.contains("create-service-account") {
+            self.environment.insert("CLIENT_ID".to_owned(), after("client id:"));
+            self.environment.insert("CLIENT_SECRET".to_owned(), after("client secret:"));
         } else if command.contains("snapshot create") {
             let id = said.split_whitespace().nth(1).unwrap().to_owned();
             self.known.extend([("SNAPSHOT", id.clone()), ("snapshotId", id)]);
+        } else if command.starts_with("atlas backups snapshots create") {
+            self.known.insert("SNAPSHOT", id_in(said));
+        } else if command.starts_with("atlas backups restores start") {
+            self.known.insert("JOB", id_in(said));
         }
     }
+}
+
+/// The first id of what is said.
+fn id_in(said: &str) -> String {
+    let mut words = said.split(|other: char| !other.is_ascii_alphanumeric());
+    let id = words.find(|word| word.len() == 24 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    id.unwrap_or_else(|| panic!("no id: {said}")).to_owned()
 }
 
 async fn read(page: &str, least: usize) -> Reader {
@@ -204,6 +226,52 @@ async fn the_readme_can_be_typed() {
 async fn the_guide_can_be_typed() {
     let reader = read(GUIDE, 12).await;
     assert!(reader.place.path().join("dump").is_dir(), "the archive is unpacked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_clients_can_be_typed() {
+    let mongod = Server::start(Options::default()).await.unwrap();
+    let orders = mongod.client().await.unwrap().database("shop").collection::<Document>("orders");
+    orders.insert_many((0..50).map(|n| doc! { "_id": n })).await.unwrap();
+    let mut reader = Reader::new(mongod.uri());
+    if !reader.has_atlas_cli {
+        eprintln!("SKIPPED: no Atlas CLI on PATH, so its lines of docs/atlas-clients.md were not typed");
+    }
+    for command in [
+        "ebbtide serve --data-dir /var/lib/ebbtide",
+        "ebbtide admin create-project shop --data-dir /var/lib/ebbtide",
+        "ebbtide admin create-key --project ID --role GROUP_OWNER --data-dir /var/lib/ebbtide",
+        "ebbtide admin create-service-account --project ID --role GROUP_OWNER --data-dir /var/lib/ebbtide",
+        "export EBBTIDE_PROJECT=ID EBBTIDE_PUBLIC_KEY=… EBBTIDE_PRIVATE_KEY=…",
+        "ebbtide cluster add orders --uri 'mongodb://elsewhere'",
+        "ebbtide snapshot create orders --watch",
+        "ebbtide restore start orders --snapshot SNAPSHOT --target orders --watch",
+    ] {
+        reader.types(command);
+    }
+    let told = |reader: &Reader, name: &str| reader.environment[name].clone();
+    let (project, public, private) = (
+        told(&reader, "EBBTIDE_PROJECT"),
+        told(&reader, "EBBTIDE_PUBLIC_KEY"),
+        told(&reader, "EBBTIDE_PRIVATE_KEY"),
+    );
+    for (name, value) in [("PUBLIC_KEY", &public), ("PRIVATE_KEY", &private), ("PROJECT", &project)] {
+        reader.environment.insert(name.to_owned(), value.clone());
+    }
+    reader.known.extend([
+        ("MONGODB_ATLAS_PUBLIC_API_KEY", public),
+        ("MONGODB_ATLAS_PRIVATE_API_KEY", private),
+        ("MONGODB_ATLAS_PROJECT_ID", project.clone()),
+        ("PROJECT", project),
+    ]);
+    let commands = commands(CLIENTS);
+    for client in ["atlas ", "curl "] {
+        assert!(commands.iter().any(|command| command.starts_with(client)), "{commands:?}");
+    }
+    for command in commands {
+        reader.types(&command);
+    }
+    assert_eq!(orders.count_documents(doc! {}).await.unwrap(), 50);
 }
 
 #[test]

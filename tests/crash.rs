@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use bson::{Document, doc};
 use support::{Ebbtide, text};
@@ -80,6 +80,54 @@ async fn a_snapshot_survives_a_crash_at_every_point() {
         assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
         let verified = support::program().args(["verify", &id]).args(ebbtide.data_flags()).output().unwrap();
         assert!(verified.status.success(), "after a crash at {point}: {}", support::stderr(&verified));
+    }
+}
+
+/// The time of day of so many hours ago, in whole hours.
+fn hours_ago(hours: u64) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 3600;
+    format!("{:02}:00", (now - hours) % 24)
+}
+
+/// Lets the last hours be ones in which nobody looked at the schedules.
+fn look_back(catalog: &Path, hours: i64) {
+    let forget = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as catalog:\n    \
+                  catalog.execute('UPDATE schedules SET handled_until = handled_until - ?', (int(sys.argv[2]),))";
+    let milliseconds = (hours * 3_600_000).to_string();
+    let done = Command::new("python3").args(["-c", forget]).arg(catalog).arg(milliseconds).output().unwrap();
+    assert!(done.status.success(), "{}", support::stderr(&done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_due_is_taken_once_whatever_dies() {
+    let server = source().await;
+    for point in points("schedule.") {
+        let place = tempfile::tempdir().unwrap();
+        let mut ebbtide = impatient(place.path());
+        ebbtide.serve(&[]);
+        ebbtide.add("main", &server.uri());
+        let at = hours_ago(2);
+        ebbtide.cli(&["schedule", "set", "main", "--daily", "2d", "--at", &at]);
+        ebbtide.stop();
+        look_back(&place.path().join("data/catalog.db"), 50);
+        ebbtide.serve_to_die(&[("EBBTIDE_CRASH_AT", &point)]);
+
+        ebbtide.serve(&[]);
+        let started = std::time::Instant::now();
+        let taken = loop {
+            let listed = ebbtide.cli(&["snapshot", "list", "main"]);
+            let all = listed.as_array().unwrap().clone();
+            if all.iter().any(|snapshot| snapshot["state"] == "completed") {
+                break all;
+            }
+            assert!(started.elapsed() < PATIENCE, "after a crash at {point}: {listed}\n{}", ebbtide.log());
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        };
+        // Two days were missed, and one snapshot stands for them.
+        assert_eq!(taken.len(), 1, "after a crash at {point}: {taken:?}");
+        let told = (&taken[0]["snapshotType"], &taken[0]["frequencyType"]);
+        assert_eq!(told, (&"scheduled".into(), &"daily".into()));
+        assert!(text(&taken[0], "dueAt").ends_with(&format!("T{at}:00Z")), "{taken:?}");
     }
 }
 

@@ -82,7 +82,24 @@ impl Ebbtide {
         self.spawn(&[], environment);
     }
 
+    /// Starts the server, which dies by itself, maybe before it serves anything.
+    pub fn serve_to_die(&mut self, environment: &[(&str, &str)]) {
+        self.launch(&[], environment);
+        self.wait_for_death();
+    }
+
     fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
+        self.launch(arguments, environment);
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended while it started: {}", self.log());
+            assert!(started.elapsed() < PATIENCE, "the server did not come up: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn launch(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = program();
         command
@@ -92,13 +109,6 @@ impl Ebbtide {
         command.env("EBBTIDE_LOG", "info").envs(environment.iter().copied()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended while it started: {}", self.log());
-            assert!(started.elapsed() < PATIENCE, "the server did not come up: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Serves the API and runs no jobs.

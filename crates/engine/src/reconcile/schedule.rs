@@ -12,7 +12,7 @@ use model::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{engine::Services, lease::JobError};
+use crate::{crash, engine::Services, lease::JobError};
 
 /// What one look at all schedules did.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,8 +71,10 @@ async fn take(
 ) -> Result<(), JobError> {
     let (deployment, at) = (seen.deployment_id, due.at.to_rfc3339());
     let kind = due.frequency.kind().as_str();
+    crash::point("schedule.before-take");
     match services.catalog.schedules().take(seen, due, now).await? {
         Taken::Queued(snapshot) => {
+            crash::point("schedule.after-take");
             tracing::info!(snapshot.id = %snapshot.id, deployment.id = %deployment, due = at, "snapshot {} is the {kind} one of deployment {deployment} that was due at {at}", snapshot.id);
             did.requested += 1;
         }

@@ -79,6 +79,9 @@ impl Restores<'_> {
             deployment_id,
             deployment_name: locked.name,
         });
+        if target.is_none() {
+            lock_project_of(&mut transaction, new.snapshot_id).await?;
+        }
         let source = lock_snapshot(&mut transaction, new.snapshot_id).await?;
         if let Some(at) = new.delivery.point_in_time() {
             require_before(&source, at)?;
@@ -112,6 +115,16 @@ async fn enter_target(transaction: &mut Tx, id: RestoreJobId, replica_set_id: &s
         Err(error) if is_duplicate(&error) => Err(Conflict::TargetBusy.into()),
         other => Ok(other.map(drop)?),
     }
+}
+
+/// Locks the project of a snapshot, and before the snapshot: who sets a policy and who trims a record lock in this order too, and
+/// nobody waits for somebody who waits for him.
+async fn lock_project_of(transaction: &mut Tx, id: SnapshotId) -> Result<()> {
+    query("UPDATE projects SET name = name WHERE id = (SELECT project_id FROM snapshots WHERE id = $1)")
+        .bind(id.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 /// Locks a completed snapshot, so that it is not deleted before the job that reads it is there.
@@ -157,12 +170,8 @@ fn require_before(source: &Source, at: PointInTime) -> Result<()> {
     }
 }
 
-/// Counts the active downloads of a project behind a lock on it, after those whose time is over have expired.
+/// Counts the active downloads of a project that is locked, after those whose time is over have expired.
 async fn make_room_for_download(transaction: &mut Tx, project: ProjectId, now: WallTime) -> Result<()> {
-    query("UPDATE projects SET name = name WHERE id = $1")
-        .bind(project.to_string())
-        .execute(&mut **transaction)
-        .await?;
     delivery::expire_due(&mut **transaction, now).await?;
     let row = query(
         "SELECT COUNT(*) AS active FROM restore_jobs \

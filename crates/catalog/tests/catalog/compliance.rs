@@ -23,7 +23,7 @@ fn daily(days: u32) -> PolicyItem {
     }
 }
 
-fn policy(days: Option<u32>, window: Option<u32>) -> CompliancePolicy {
+pub(crate) fn policy(days: Option<u32>, window: Option<u32>) -> CompliancePolicy {
     CompliancePolicy {
         authorized: Person {
             email: Email::try_from("it@example.com".to_owned()).unwrap(),

@@ -101,6 +101,7 @@ suite![
     races::many_workers_claim_each_item_once,
     races::many_requests_for_one_target,
     races::a_download_too_many_is_never_granted,
+    races::a_policy_a_trim_and_a_download_never_wait_in_a_circle,
     objects::pins_hold_and_end_with_the_job,
     objects::what_is_damaged_counts_as_not_stored,
     collector::garbage_goes_after_two_cycles,

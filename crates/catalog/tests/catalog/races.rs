@@ -6,7 +6,10 @@ use catalog::{Catalog, Conflict, Delivery, Error, PROJECT_DOWNLOADS_MAX};
 use model::restore::{CancelRefusal, RestoreState};
 use tokio::task::JoinSet;
 
-use crate::support::{self, LEASE_MS, T0, at};
+use crate::{
+    compliance,
+    support::{self, LEASE_MS, T0, at},
+};
 
 const ROUNDS: i64 = 40;
 
@@ -120,4 +123,33 @@ pub(crate) async fn a_download_too_many_is_never_granted(catalog: Catalog) {
     }
     let granted = tasks.join_all().await.into_iter().filter(|granted| *granted).count();
     assert_eq!(granted, PROJECT_DOWNLOADS_MAX as usize);
+}
+
+/// Each of them locks two of project, deployment and snapshot, one after the other.
+pub(crate) async fn a_policy_a_trim_and_a_download_never_wait_in_a_circle(catalog: Catalog) {
+    let (project, deployment) = support::source(&catalog).await;
+    let snapshot = support::snapshot(&catalog, &deployment, "m", T0).await;
+    let mut tasks = JoinSet::new();
+    let (one, id, policy) = (catalog.clone(), project.id, compliance::policy(None, None));
+    tasks.spawn(async move {
+        for _ in 0..ROUNDS {
+            one.compliance().set(id, &policy, true, T0).await.unwrap();
+        }
+    });
+    let (one, id) = (catalog.clone(), deployment.id);
+    tasks.spawn(async move {
+        for _ in 0..ROUNDS {
+            one.timelines().forget(id, &[], T0).await.unwrap();
+        }
+    });
+    tasks.spawn(async move {
+        for _ in 0..ROUNDS {
+            match catalog.restores().request(support::new_restore(&snapshot, support::DOWNLOAD), at(1)).await
+            {
+                Ok(_) | Err(Error::Conflict(Conflict::SnapshotDownloading)) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    tasks.join_all().await;
 }

@@ -144,6 +144,8 @@ impl Wanted {
     pub(super) fn auto_export(&self, before: Option<&DeploymentSchedule>) -> Answer<AutoExport> {
         let before = before.map(|kept| kept.auto_export).unwrap_or_default();
         let policy = match &self.export {
+            // As at Atlas: whoever switches it off and says nothing of what is exported has said that there is nothing.
+            None if self.auto_export == Some(false) => None,
             None => before.policy(),
             Some(wanted) => {
                 let (bucket, frequency) =

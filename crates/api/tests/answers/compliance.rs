@@ -249,7 +249,8 @@ async fn schedules_meet_the_policy_from_then_on() {
     // A deployment that comes later begins with it.
     let body = json!({"name": "later", "uri": "mongodb://other:27017/?replicaSet=later"});
     app.post(&app.own("/clusters"), body).await.expect(201);
-    let later = app.get(&path.replace(app.cluster.name.as_str(), "later")).await.expect(200);
+    let named = |name: &str| format!("/clusters/{name}/");
+    let later = app.get(&path.replace(&named(app.cluster.name.as_str()), &named("later"))).await.expect(200);
     assert_eq!(later["policies"][0]["policyItems"].as_array().unwrap().len(), 2, "{later}");
 }
 

@@ -9,9 +9,8 @@ use super::{
 };
 
 /// Operations that have nothing to succeed with: there are no sharded clusters, and no clouds to have endpoints in.
-pub const ONLY_REFUSED: [&str; 7] = [
+pub const ONLY_REFUSED: [&str; 6] = [
     "getGroupClusterBackupCheckpoint",
-    "getGroupClusterBackupSnapshotShardedCluster",
     "deleteGroupClusterBackupSnapshotShardedCluster",
     "listGroupBackupPrivateEndpoints",
     "createGroupBackupPrivateEndpoint",

@@ -1,13 +1,13 @@
 //! Backup compliance policies: the least that every deployment of a project is backed up, and for how long nobody deletes that.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     RestoreWindowDays, Retention,
     id::PolicyItemId,
-    schedule::{BadPolicy, FrequencyType, Policy, PolicyItem},
+    schedule::{BadPolicy, Frequency, FrequencyType, Policy, PolicyItem},
 };
 
 /// Longest name or address of a person, in characters.
@@ -27,6 +27,29 @@ pub struct CompliancePolicy {
     pub continuous: Option<RestoreWindowDays>,
     /// That what is kept is sealed with a key of one's own, which it is, with or without a policy.
     pub encryption_at_rest: bool,
+    /// What was said besides.
+    #[serde(default)]
+    pub unheeded: Unheeded,
+}
+
+/// What was said with a policy and counts for nothing. It is told back as it came: clients that keep a policy as it should be
+/// compare it with what they read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unheeded {
+    /// Intervals of scheduled items that are not hourly, where they are not those of the item itself.
+    pub intervals: BTreeMap<PolicyItemId, u8>,
+    /// The interval of what is taken on demand, which comes at no times.
+    pub on_demand_interval: u8,
+    /// The restore window of a policy that does not ask for continuous backup.
+    pub restore_window: Option<RestoreWindowDays>,
+}
+
+impl Unheeded {
+    /// Whether an interval is one that may be said, be it heeded or not: what Atlas knows, and 0 for none.
+    pub const fn is_interval(interval: u8) -> bool {
+        interval <= 28 || interval == Frequency::LAST_DAY
+    }
 }
 
 /// Who is responsible for a policy.
@@ -245,7 +268,7 @@ fn listed(missing: &[Shortfall]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{RetentionUnit, schedule::Frequency};
+    use crate::RetentionUnit;
 
     fn item(number: u8, kind: FrequencyType, interval: i64, days: u32) -> PolicyItem {
         PolicyItem {
@@ -270,6 +293,7 @@ mod tests {
             on_demand: None,
             continuous: None,
             encryption_at_rest: false,
+            unheeded: Unheeded::default(),
         }
     }
 
@@ -354,6 +378,24 @@ mod tests {
         let window = RestoreWindowDays::new(4).unwrap();
         let shorter = CompliancePolicy { continuous: Some(window), ..before.clone() };
         assert_eq!(before.missing_in_successor(&shorter).len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_heeded_is_kept_and_asks_for_nothing() {
+        let mut said = compliance(&[item(1, FrequencyType::Weekly, 6, 28)]);
+        let written = serde_json::to_value(&said).unwrap();
+        said.unheeded = Unheeded {
+            intervals: [(PolicyItemId::from_bytes([1; 12]), 0)].into(),
+            on_demand_interval: 1,
+            restore_window: Some(RestoreWindowDays::MAX),
+        };
+        let read: CompliancePolicy = serde_json::from_value(serde_json::to_value(&said).unwrap()).unwrap();
+        assert_eq!(read, said);
+        assert_eq!(said.missing_in_successor(&compliance(&[item(1, FrequencyType::Weekly, 6, 28)])), []);
+        // One that was written down before any of it was kept.
+        let mut older = written;
+        older.as_object_mut().unwrap().remove("unheeded").unwrap();
+        assert_eq!(serde_json::from_value::<CompliancePolicy>(older).unwrap().unheeded, Unheeded::default());
     }
 
     #[test]

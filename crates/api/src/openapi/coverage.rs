@@ -76,7 +76,7 @@ pub(super) const GROUPS: &[Group] = &[
             of(
                 "getGroupClusterBackupSnapshotShardedCluster",
                 "Get a snapshot of a sharded cluster",
-                NO_SHARDS,
+                Partial("that of a replica set, without members, since deployments are replica sets"),
             ),
             of(
                 "deleteGroupClusterBackupSnapshotShardedCluster",

@@ -7,16 +7,16 @@ use catalog::ProjectPolicy;
 use http::Method;
 use model::{
     RestoreWindowDays,
-    compliance::{CompliancePolicy, Email, OnDemandItem, PERSON_CHARACTERS_MAX, Person},
+    compliance::{CompliancePolicy, Email, OnDemandItem, PERSON_CHARACTERS_MAX, Person, Unheeded},
     id::PolicyItemId,
     role::Action,
-    schedule::{BadPolicy, Policy, PolicyItem},
+    schedule::{BadPolicy, Frequency, FrequencyType, Policy, PolicyItem},
 };
 use serde_json::{Value, json};
 
 use super::{
     Operation, audit,
-    schedule_input::{WantedItem, item, retention},
+    schedule_input::{bad_interval, interval, item, retention},
 };
 use crate::{
     access::Scope,
@@ -139,12 +139,14 @@ fn wanted(call: &Call, before: Option<&CompliancePolicy>) -> Answer<CompliancePo
     let authorized = person(call, &mut fields)?;
     let encryption_at_rest = fields.flag("encryptionAtRestEnabled")?.unwrap_or(false);
     let mut new_id = || catalog::new_id(call.server.now());
+    let mut unheeded = Unheeded::default();
     Ok(CompliancePolicy {
         authorized,
-        scheduled: scheduled(&mut fields, before, &mut new_id)?,
-        on_demand: on_demand(&mut fields, before, new_id)?,
-        continuous: continuous(&mut fields)?,
+        scheduled: scheduled(&mut fields, before, &mut new_id, &mut unheeded)?,
+        on_demand: on_demand(&mut fields, before, new_id, &mut unheeded)?,
+        continuous: continuous(&mut fields, &mut unheeded)?,
         encryption_at_rest,
+        unheeded,
     })
 }
 
@@ -169,6 +171,7 @@ fn scheduled(
     fields: &mut Fields,
     before: Option<&CompliancePolicy>,
     mut new_id: impl FnMut() -> PolicyItemId,
+    unheeded: &mut Unheeded,
 ) -> Answer<Policy> {
     let known = ["frequencyInterval", "frequencyType", "id", "retentionUnit", "retentionValue"];
     let items = fields.objects("scheduledPolicyItems", &known)?.unwrap_or_default();
@@ -176,17 +179,33 @@ fn scheduled(
         return Ok(Policy::none());
     }
     let was = before.map(|policy| policy.scheduled.clone()).unwrap_or_default();
-    let items = items.into_iter().map(item).collect::<Answer<Vec<_>>>()?;
-    let keep = |wanted: WantedItem| {
+    let mut kept = Vec::with_capacity(items.len());
+    for mut fields in items {
+        let (frequency, said) = frequency(&mut fields)?;
+        let wanted = item(fields, frequency)?;
         let by_id = wanted.id.as_deref().and_then(|id| id.parse().ok()).and_then(|id| was.item(id));
-        let same = by_id.or_else(|| was.items().iter().find(|item| item.frequency == wanted.frequency));
-        PolicyItem {
-            id: same.map_or_else(&mut new_id, |item| item.id),
-            frequency: wanted.frequency,
-            retention: wanted.retention,
+        let same = by_id.or_else(|| was.items().iter().find(|item| item.frequency == frequency));
+        let id = same.map_or_else(&mut new_id, |item| item.id);
+        if said != frequency.interval() {
+            unheeded.intervals.insert(id, said);
         }
+        kept.push(PolicyItem { id, frequency, retention: wanted.retention });
+    }
+    Policy::new(kept).map_err(contradicts)
+}
+
+/// How often an item asks for snapshots, and the interval as it was said. As at Atlas the interval counts for hourly ones only; a
+/// schedule that has to be brought into line takes the others when it says, where it says a time.
+fn frequency(fields: &mut Fields) -> Answer<(Frequency, u8)> {
+    let (kind, said) = interval(fields)?;
+    let bad = match (Frequency::new(kind, said.into()), u8::try_from(said)) {
+        (Ok(frequency), _) => return Ok((frequency, frequency.interval())),
+        (Err(_), Ok(said)) if kind != FrequencyType::Hourly && Unheeded::is_interval(said) => {
+            return Ok((Frequency::usual(kind), said));
+        }
+        (Err(bad), _) => bad,
     };
-    Policy::new(items.into_iter().map(keep).collect()).map_err(contradicts)
+    Err(bad_interval(bad))
 }
 
 fn contradicts(bad: BadPolicy) -> Problem {
@@ -197,6 +216,7 @@ fn on_demand(
     fields: &mut Fields,
     before: Option<&CompliancePolicy>,
     new_id: impl FnOnce() -> PolicyItemId,
+    unheeded: &mut Unheeded,
 ) -> Answer<Option<OnDemandItem>> {
     let known = ["frequencyInterval", "frequencyType", "id", "retentionUnit", "retentionValue"];
     let Some(mut item) = fields.object("onDemandPolicyItem", &known)? else { return Ok(None) };
@@ -204,25 +224,29 @@ fn on_demand(
     if kind != ON_DEMAND {
         return Err(Problem::new(Code::InvalidEnumValue).with(kind.chars().take(64).collect::<String>()));
     }
-    item.int32("frequencyInterval")?;
+    let said = item.int32("frequencyInterval")?.unwrap_or(0);
+    let known = u8::try_from(said).ok().filter(|said| Unheeded::is_interval(*said));
+    unheeded.on_demand_interval = known.ok_or_else(|| invalid("onDemandPolicyItem.frequencyInterval"))?;
     let kept = before.and_then(|policy| policy.on_demand).map(|item| item.id);
     Ok(Some(OnDemandItem { id: kept.unwrap_or_else(new_id), retention: retention(&mut item)? }))
 }
 
-fn continuous(fields: &mut Fields) -> Answer<Option<RestoreWindowDays>> {
-    let invalid_window = |why: String| {
-        Problem::new(Code::BackupCompliancePolicySettingsInvalid).because(why).field(WINDOW, "")
-    };
+/// That operations are recorded. A restore window without that asks for nothing, as at Atlas.
+fn continuous(fields: &mut Fields, unheeded: &mut Unheeded) -> Answer<Option<RestoreWindowDays>> {
+    let is_wanted = fields.flag("pitEnabled")?.unwrap_or(false);
     let days = fields.int32(WINDOW)?.unwrap_or(0);
-    match (fields.flag("pitEnabled")?.unwrap_or(false), days) {
-        (false, 0) => Ok(None),
-        (false, _) => Err(invalid_window(
-            "A restore window needs continuous backup: give pitEnabled as well, or leave restoreWindowDays out.".to_owned(),
-        )),
-        (true, days) => RestoreWindowDays::new(u32::try_from(days).unwrap_or(0))
-            .map(Some)
-            .map_err(|bad| invalid_window(format!("restoreWindowDays cannot be: {bad}."))),
+    if !is_wanted && days == 0 {
+        return Ok(None);
     }
+    let window = RestoreWindowDays::new(u32::try_from(days).unwrap_or(0)).map_err(|bad| {
+        let why = format!("restoreWindowDays cannot be: {bad}.");
+        Problem::new(Code::BackupCompliancePolicySettingsInvalid).because(why).field(WINDOW, "")
+    })?;
+    if is_wanted {
+        return Ok(Some(window));
+    }
+    unheeded.restore_window = Some(window);
+    Ok(None)
 }
 
 /// `DataProtectionSettings20231001`, and the older one alike. It holds from the moment in which it is set, so its state is never
@@ -233,7 +257,7 @@ fn view(kept: &ProjectPolicy) -> Value {
     let scheduled = policy.scheduled.items().iter().map(|item| {
         let (unit, value) = retention(item.retention);
         json!({
-            "frequencyInterval": item.frequency.interval(),
+            "frequencyInterval": policy.unheeded.intervals.get(&item.id).copied().unwrap_or(item.frequency.interval()),
             "frequencyType": item.frequency.kind().as_str(),
             "id": item.id.to_string(),
             "retentionUnit": unit,
@@ -247,7 +271,7 @@ fn view(kept: &ProjectPolicy) -> Value {
         "encryptionAtRestEnabled": policy.encryption_at_rest,
         "pitEnabled": policy.continuous.is_some(),
         "projectId": kept.project_id.to_string(),
-        WINDOW: policy.continuous.map_or(0, RestoreWindowDays::days),
+        WINDOW: policy.continuous.or(policy.unheeded.restore_window).map_or(0, RestoreWindowDays::days),
         "scheduledPolicyItems": scheduled.collect::<Vec<_>>(),
         "state": "ACTIVE",
         "updatedDate": kept.updated_at.to_rfc3339(),
@@ -264,7 +288,7 @@ fn view(kept: &ProjectPolicy) -> Value {
     if let Some(item) = policy.on_demand {
         let (unit, value) = retention(item.retention);
         object["onDemandPolicyItem"] = json!({
-            "frequencyInterval": 0,
+            "frequencyInterval": policy.unheeded.on_demand_interval,
             "frequencyType": ON_DEMAND,
             "id": item.id.to_string(),
             "retentionUnit": unit,

@@ -151,9 +151,11 @@ pub(super) async fn withdraw(call: &Call, deployment: &Deployment, job: &Restore
         (CancelRefusal::TooLate, DeliveryType::Automated | DeliveryType::PointInTime) => {
             Problem::new(Code::CannotCancelAutomatedRestore)
         }
-        (CancelRefusal::TooLate, DeliveryType::Download) | (CancelRefusal::Expired, _) => {
-            Problem::new(Code::AlreadyExpired)
-        }
+        (CancelRefusal::TooLate, DeliveryType::Download) => Problem::new(Code::AlreadyExpired)
+            .because("The archive was never made, since the job failed: there is nothing left to cancel."),
+        (CancelRefusal::Expired, _) => Problem::new(Code::AlreadyExpired).because(
+            "The archive was fetched or its time was over, so it is gone: there is nothing left to cancel.",
+        ),
     })?;
     call.server.state.poke.notify_one();
     audit::record(call, "restore.cancel", job.id, json!({"state": state.as_str()})).await;

@@ -7,8 +7,8 @@ use model::{
     id::{ExportBucketId, PolicyItemId},
     retention::BadRetention,
     schedule::{
-        AutoExport, BadPolicy, BadReferenceTime, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem,
-        ReferenceTime, Schedule, policy_id,
+        AutoExport, BadInterval, BadPolicy, BadReferenceTime, ExportPolicy, Frequency, FrequencyType, Policy,
+        PolicyItem, ReferenceTime, Schedule, policy_id,
     },
 };
 use serde_json::Value;
@@ -144,6 +144,8 @@ impl Wanted {
     pub(super) fn auto_export(&self, before: Option<&DeploymentSchedule>) -> Answer<AutoExport> {
         let before = before.map(|kept| kept.auto_export).unwrap_or_default();
         let policy = match &self.export {
+            // As at Atlas: whoever switches it off and says nothing of what is exported has said that there is nothing.
+            None if self.auto_export == Some(false) => None,
             None => before.policy(),
             Some(wanted) => {
                 let (bucket, frequency) =
@@ -222,18 +224,30 @@ fn policy(fields: &mut Fields) -> Answer<Option<WantedPolicy>> {
     if items.is_empty() {
         return Err(Problem::new(Code::InvalidNumOfPolicyItems));
     }
-    Ok(Some(WantedPolicy { id, items: items.into_iter().map(item).collect::<Answer<_>>()? }))
+    Ok(Some(WantedPolicy { id, items: items.into_iter().map(scheduled_item).collect::<Answer<_>>()? }))
 }
 
-/// Reads an item of a policy.
-pub(super) fn item(mut fields: Fields) -> Answer<WantedItem> {
+fn scheduled_item(mut fields: Fields) -> Answer<WantedItem> {
+    let (kind, said) = interval(&mut fields)?;
+    item(fields, Frequency::new(kind, said.into()).map_err(bad_interval)?)
+}
+
+/// Reads how often an item takes snapshots, and at which times of its kind it is said to.
+pub(super) fn interval(fields: &mut Fields) -> Answer<(FrequencyType, i32)> {
     let incomplete = || Problem::new(Code::MissingPolicyItemParameters);
     let kind = fields.text("frequencyType")?.ok_or_else(incomplete)?;
     let interval = fields.int32("frequencyInterval")?.ok_or_else(incomplete)?;
-    let kind: FrequencyType =
-        kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&kind)))?;
-    let frequency = Frequency::new(kind, interval.into())
-        .map_err(|bad| Problem::new(Code::InvalidBackupPolicy).with(bad.to_string()))?;
+    let kind = kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&kind)))?;
+    Ok((kind, interval))
+}
+
+/// An item cannot be of that interval.
+pub(super) fn bad_interval(bad: BadInterval) -> Problem {
+    Problem::new(Code::InvalidBackupPolicy).with(bad.to_string())
+}
+
+/// Reads what is left of an item of that frequency.
+pub(super) fn item(mut fields: Fields, frequency: Frequency) -> Answer<WantedItem> {
     let retention = retention(&mut fields)?;
     Ok(WantedItem { id: fields.text("id")?, frequency, retention })
 }

@@ -9,11 +9,25 @@ use crate::{gate::Call, json};
 
 /// `DiskBackupReplicaSet`.
 pub(super) fn replica_set(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
-    let mut object = common(call, deployment, snapshot);
+    let mut object = of_cluster(call, deployment, snapshot);
     object["copyRegions"] = json!([]);
+    object["replicaSetName"] = replica_set_name(deployment, snapshot).into();
+    object
+}
+
+/// `DiskBackupShardedClusterSnapshot` of a replica set: there are no members that have snapshots of their own.
+pub(super) fn without_shards(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
+    let mut object = of_cluster(call, deployment, snapshot);
+    object["members"] = json!([]);
+    object["snapshotIds"] = json!([]);
+    object
+}
+
+/// What snapshots of clusters have in common, be they sharded or not.
+fn of_cluster(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
+    let mut object = common(call, deployment, snapshot);
     let items = snapshot.policy.iter().flat_map(|policy| &policy.items);
     object["policyItems"] = items.map(ToString::to_string).collect::<Vec<_>>().into();
-    object["replicaSetName"] = replica_set_name(deployment, snapshot).into();
     object["type"] = "replicaSet".into();
     if let Some(description) = &snapshot.description {
         object["description"] = description.as_str().into();

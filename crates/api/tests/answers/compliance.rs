@@ -85,14 +85,16 @@ async fn what_cannot_be_a_policy_is_refused() {
         (json!({"authorizedUserFirstName": " "}), 400, "INVALID_ATTRIBUTE"),
         (json!({"projectId": "0123456789abcdef01234567"}), 400, "INVALID_ATTRIBUTE"),
         (json!({"copyProtectionEnabled": true}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
-        (json!({"restoreWindowDays": 2}), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
+        (json!({"restoreWindowDays": -2}), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
         (json!({"pitEnabled": true}), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
         (
             json!({"pitEnabled": true, "restoreWindowDays": -1}),
             400,
             "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID",
         ),
-        (json!({"scheduledPolicyItems": [item("daily", 2, "days", 7)]}), 400, "INVALID_BACKUP_POLICY"),
+        (json!({"scheduledPolicyItems": [item("daily", 29, "days", 7)]}), 400, "INVALID_BACKUP_POLICY"),
+        (json!({"scheduledPolicyItems": [item("daily", -1, "days", 7)]}), 400, "INVALID_BACKUP_POLICY"),
+        (json!({"scheduledPolicyItems": [item("hourly", 0, "days", 7)]}), 400, "INVALID_BACKUP_POLICY"),
         (
             json!({"scheduledPolicyItems": [{"frequencyType": "daily"}]}),
             400,
@@ -105,6 +107,7 @@ async fn what_cannot_be_a_policy_is_refused() {
             "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID",
         ),
         (json!({"onDemandPolicyItem": item("daily", 1, "days", 7)}), 400, "INVALID_ENUM_VALUE"),
+        (json!({"onDemandPolicyItem": item("ondemand", 41, "days", 7)}), 400, "INVALID_ATTRIBUTE"),
         (json!({"somethingElse": 1}), 400, "INVALID_ATTRIBUTE"),
     ] {
         put(&app, changes).await.refused(status, code);
@@ -122,6 +125,51 @@ async fn what_cannot_be_a_policy_is_refused() {
     for method in ["GET", "PUT", "DELETE"] {
         app.send(&manager, Request::new(method, &path)).await.refused(403, "ACCESS_FORBIDDEN");
     }
+}
+
+/// As the Terraform provider sends it, which compares what it reads with what it wrote: intervals of all kinds, and a restore window
+/// where operations are not recorded. Neither asks for anything.
+#[tokio::test]
+async fn what_is_not_heeded_is_shown_as_it_was_said() {
+    let app = App::start().await;
+    let items = json!([
+        item("hourly", 6, "days", 7),
+        item("daily", 0, "days", 7),
+        item("weekly", 0, "weeks", 4),
+        item("monthly", 0, "months", 12),
+        item("yearly", 1, "years", 1),
+    ]);
+    let wanted = json!({
+        "onDemandPolicyItem": item("ondemand", 1, "days", 3), "pitEnabled": false, "restoreWindowDays": 30,
+        "scheduledPolicyItems": items,
+    });
+    let set = put(&app, wanted.clone()).await.expect(200);
+    let intervals = |shown: &Value| -> Vec<Value> {
+        let items = shown["scheduledPolicyItems"].as_array().unwrap();
+        items.iter().map(|item| item["frequencyInterval"].clone()).collect()
+    };
+    assert_eq!(intervals(&set), [6, 0, 0, 0, 1]);
+    assert_eq!(
+        (&set["onDemandPolicyItem"]["frequencyInterval"], &set["pitEnabled"], &set["restoreWindowDays"]),
+        (&1.into(), &false.into(), &30.into())
+    );
+    assert_eq!(get(&app).await, set);
+    // Items keep their ids though they are sent without, and the intervals of others than hourly ones may change at will.
+    let mut again = wanted.clone();
+    again["scheduledPolicyItems"][2]["frequencyInterval"] = 3.into();
+    again["restoreWindowDays"] = 1.into();
+    let again = put(&app, again).await.expect(200);
+    assert_eq!(intervals(&again), [6, 0, 3, 0, 1]);
+    assert_eq!(again["scheduledPolicyItems"][3]["id"], set["scheduledPolicyItems"][3]["id"]);
+    assert_eq!(again["restoreWindowDays"], 1, "so it may be less");
+    let rarer = json!({"scheduledPolicyItems": [item("hourly", 8, "days", 7)]});
+    put(&app, rarer).await.refused(400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID");
+
+    let schedule = app.get(&app.backup("/schedule")).await.expect(200);
+    let taken = schedule["policies"][0]["policyItems"].as_array().unwrap();
+    let times: Vec<_> = taken.iter().map(|item| item["frequencyInterval"].as_i64().unwrap()).collect();
+    assert_eq!(times, [6, 1, 6, 40, 1], "as Atlas begins, where no time was said");
+    assert_eq!(schedule["restoreWindowDays"], 7, "as it was");
 }
 
 #[tokio::test]
@@ -201,7 +249,8 @@ async fn schedules_meet_the_policy_from_then_on() {
     // A deployment that comes later begins with it.
     let body = json!({"name": "later", "uri": "mongodb://other:27017/?replicaSet=later"});
     app.post(&app.own("/clusters"), body).await.expect(201);
-    let later = app.get(&path.replace(app.cluster.name.as_str(), "later")).await.expect(200);
+    let named = |name: &str| format!("/clusters/{name}/");
+    let later = app.get(&path.replace(&named(app.cluster.name.as_str()), &named("later"))).await.expect(200);
     assert_eq!(later["policies"][0]["policyItems"].as_array().unwrap().len(), 2, "{later}");
 }
 

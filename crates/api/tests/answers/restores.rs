@@ -341,7 +341,8 @@ async fn cancelling_in_every_state() {
     app.finish_download(b"x").await;
     app.pass_seconds(3_601);
     app.catalog.restores().expire_due(app.now()).await.unwrap();
-    app.delete(&path(&body["id"])).await.refused(400, "ALREADY_EXPIRED");
+    let refused = app.delete(&path(&body["id"])).await.refused(400, "ALREADY_EXPIRED");
+    assert!(refused["detail"].as_str().unwrap().contains("nothing left to cancel"), "{refused}");
     app.delete(&app.backup("/restoreJobs/32b6e34b3d91647abb20e7b8"))
         .await
         .refused(404, "RESTORE_JOB_NOT_FOUND");

@@ -314,8 +314,17 @@ async fn what_is_exported_by_itself_is_set_and_shown() {
     assert_eq!((&later["export"], &later["autoExportEnabled"]), (&monthly, &json!(true)));
     let yearly = s.patch(json!({"export": {"frequencyType": "yearly"}})).await.expect(200);
     assert_eq!(yearly["export"], export(&bucket.to_string(), "yearly"));
-    let off = s.patch(json!({"autoExportEnabled": false})).await.expect(200);
+    let off = s.patch(json!({"export": yearly["export"], "autoExportEnabled": false})).await.expect(200);
     assert_eq!((&off["export"], &off["autoExportEnabled"]), (&yearly["export"], &json!(false)));
+    let on = s.patch(json!({"autoExportEnabled": true})).await.expect(200);
+    assert_eq!((&on["export"], &on["autoExportEnabled"]), (&yearly["export"], &json!(true)));
+    // Switched off with nothing said of what is exported, there is nothing. The Terraform provider asks for that when both are
+    // taken out of a configuration, and would ask for ever if it were shown on.
+    let none = s.patch(json!({"autoExportEnabled": false})).await.expect(200);
+    assert_eq!((none.get("export"), &none["autoExportEnabled"]), (None, &json!(false)));
+    assert_eq!(s.get().await, none);
+    s.refused(json!({"autoExportEnabled": true}), 400, "MISSING_ATTRIBUTE").await;
+    s.patch(json!({"export": yearly["export"], "autoExportEnabled": false})).await.expect(200);
     s.app.delete(&used).await.expect(204);
     // What was shown can be sent back, and cannot be switched on any more.
     assert_eq!(

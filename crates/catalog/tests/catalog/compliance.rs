@@ -3,7 +3,7 @@
 use catalog::{Catalog, Conflict, Deployment, Error, PolicySet, ScheduleChange, SnapshotType};
 use model::{
     ContinuousBackup, RestoreWindowDays, Retention, RetentionUnit, WallTime,
-    compliance::{CompliancePolicy, Email, Forbidden, Person, Shortfall},
+    compliance::{CompliancePolicy, Email, Forbidden, Person, Shortfall, Unheeded},
     id::PolicyItemId,
     schedule::{
         AutoExport, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, RetentionChange, Schedule,
@@ -34,6 +34,7 @@ pub(crate) fn policy(days: Option<u32>, window: Option<u32>) -> CompliancePolicy
         on_demand: None,
         continuous: window.map(|days| RestoreWindowDays::new(days).unwrap()),
         encryption_at_rest: false,
+        unheeded: Unheeded::default(),
     }
 }
 

@@ -92,6 +92,17 @@ impl Frequency {
         if is_known { Ok(Self { kind, interval }) } else { Err(bad) }
     }
 
+    /// When snapshots of a type are taken where nobody says: in the schedule that Atlas begins with.
+    pub const fn usual(kind: FrequencyType) -> Self {
+        let interval = match kind {
+            FrequencyType::Hourly | FrequencyType::Weekly => 6,
+            FrequencyType::Daily => 1,
+            FrequencyType::Monthly => Self::LAST_DAY,
+            FrequencyType::Yearly => 12,
+        };
+        Self { kind, interval }
+    }
+
     /// How often.
     pub const fn kind(self) -> FrequencyType {
         self.kind

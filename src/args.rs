@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
+mod audit;
 mod change;
 mod compliance;
 mod export;
@@ -13,6 +14,7 @@ mod schedule;
 mod selected;
 mod verify;
 
+pub(crate) use audit::{Audit, Since};
 pub(crate) use change::Change;
 pub(crate) use compliance::{CompliancePolicy, Wanted as ComplianceWanted};
 pub(crate) use export::{Bucket, Export};
@@ -114,6 +116,9 @@ pub(crate) enum Command {
     /// Restore snapshots and points in time, download snapshots, watch and cancel such jobs.
     #[command(subcommand)]
     Restore(Restore),
+    /// List who changed what.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Print what the server serves, for programs that make clients of it.
     Openapi(Openapi),
 }

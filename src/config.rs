@@ -38,6 +38,8 @@ pub(crate) struct File {
     pub(crate) rate_limit: RateLimit,
     /// The workers.
     pub(crate) jobs: Jobs,
+    /// The audit log.
+    pub(crate) audit: AuditSection,
 }
 
 /// `[api]`: choices where real Atlas does something else than its specification says, or than is useful here.
@@ -183,6 +185,27 @@ impl Default for Jobs {
     }
 }
 
+/// `[audit]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AuditSection {
+    /// Days that lines are kept; 0 keeps them for ever.
+    pub(crate) keep_days: u32,
+}
+
+impl AuditSection {
+    /// The same as a time.
+    pub(crate) fn kept(&self) -> Option<Duration> {
+        (self.keep_days > 0).then(|| Duration::from_secs(u64::from(self.keep_days) * 24 * 3600))
+    }
+}
+
+impl Default for AuditSection {
+    fn default() -> Self {
+        Self { keep_days: 400 }
+    }
+}
+
 /// Everything a process needs to know, flags over file over defaults.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -248,6 +271,7 @@ mod tests {
         assert_eq!(file.api.legacy_restore_jobs, api::LegacyMode::default());
         assert_eq!(file.api.quirks(), api::Quirks::default());
         assert_eq!(file.jobs.live_check_every(), Jobs::default().live_check_every());
+        assert_eq!(file.audit.kept(), AuditSection::default().kept());
         assert!(!file.exports.is_empty());
     }
 }

@@ -78,6 +78,7 @@ async fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         }
         Command::Export(command) => client::export::run(command, &args.server, args.output).await,
         Command::Restore(command) => client::restore::run(command, &args.server, args.output).await,
+        Command::Audit(command) => client::audit::run(command, &args.server, args.output).await,
         Command::Openapi(asked) => {
             out::text(&openapi(&asked)?);
             Ok(ExitCode::SUCCESS)

@@ -77,6 +77,7 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
         spool_dir: jobs.spool_dir.clone().unwrap_or_else(|| config.data_dir.join("spool")),
         spill_dir: jobs.spill_dir.clone().unwrap_or_else(|| config.data_dir.join("spill")),
         live_check_every: jobs.live_check_every(),
+        audit_kept: config.file.audit.kept(),
         ..engine::Settings::default()
     }
 }

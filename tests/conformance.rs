@@ -4,6 +4,7 @@
 
 mod support;
 mod conformance {
+    pub mod audit;
     pub mod checker;
     pub mod client;
     pub mod collections;
@@ -18,7 +19,7 @@ mod conformance {
     pub mod world;
 }
 
-use conformance::{life, refusals, specification::Specification, world::World};
+use conformance::{audit, life, refusals, specification::Specification, world::World};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,6 +33,7 @@ async fn every_operation_does_what_the_contract_says() {
         assert!(missing.is_empty(), "never seen to succeed by {name}: {missing:?}");
         refusals::of_every_operation(&world, name).await;
     }
+    audit::tells_of_every_change(&world).await;
     let deviations = world.checker.deviations();
     assert!(deviations.is_empty(), "{} answers are wrong:\n{}", deviations.len(), deviations.join("\n\n"));
     world.ebbtide.stop();

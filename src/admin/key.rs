@@ -6,12 +6,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use catalog::{Sealed, SealedKind};
+use catalog::{Catalog, Sealed, SealedKind};
 use engine::crash;
 use serde_json::json;
 use vault::{MasterKey, Vault};
 
-use super::say;
+use super::{
+    audit::{Change, Line},
+    say,
+};
 use crate::{
     args::{Key, Output},
     config::Config,
@@ -54,18 +57,31 @@ async fn rotate(config: &Config, new_key_file: Option<PathBuf>, output: Output) 
     }
     let pending = datadir::pending_key_file(&place);
     let old_key = datadir::master_key(config)?;
-    let new_key = pending_key(&pending)?;
-    crash::point("rotate.after-new-key");
-    reseal_catalog(config, &old_key, &new_key).await?;
-    crash::point("rotate.after-catalog");
-    rewrap_vault(config, &old_key, &new_key).await?;
-    crash::point("rotate.after-vault");
-    if replaces {
-        keep(&old_key, &datadir::beside(&current, "old"))?;
-        crash::point("rotate.after-old-key");
-    }
-    put_in_place(&pending, &place)?;
-    crash::point("rotate.after-switch");
+    let catalog = datadir::open_catalog(config).await?;
+    let line = Line::begin(&catalog, "key rotate").await?;
+    let rotated = async {
+        let new_key = pending_key(&pending)?;
+        crash::point("rotate.after-new-key");
+        reseal_catalog(&catalog, &old_key, &new_key).await?;
+        crash::point("rotate.after-catalog");
+        rewrap_vault(config, &old_key, &new_key).await?;
+        crash::point("rotate.after-vault");
+        if replaces {
+            keep(&old_key, &datadir::beside(&current, "old"))?;
+            crash::point("rotate.after-old-key");
+        }
+        put_in_place(&pending, &place)?;
+        crash::point("rotate.after-switch");
+        Ok::<_, anyhow::Error>(new_key)
+    };
+    let told = |new_key: &MasterKey| Change {
+        action: "masterKey.rotate",
+        subject: new_key.fingerprint().to_string(),
+        project: None,
+        detail: json!({ "before": old_key.fingerprint() }),
+    };
+    let new_key = line.end(&catalog, rotated.await, told).await?;
+    catalog.close().await;
     let sentence = format!(
         "the master key is now {} ({}); keep a copy of it elsewhere",
         place.display(),
@@ -111,8 +127,7 @@ fn put_in_place(pending: &Path, place: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("put the new master key in place as {}", place.display()))
 }
 
-async fn reseal_catalog(config: &Config, old_key: &MasterKey, new_key: &MasterKey) -> anyhow::Result<()> {
-    let catalog = datadir::open_catalog(config).await?;
+async fn reseal_catalog(catalog: &Catalog, old_key: &MasterKey, new_key: &MasterKey) -> anyhow::Result<()> {
     let mut changes = Vec::new();
     for value in catalog.sealed_values().await.context("list what is sealed")? {
         let purpose = match value.kind {
@@ -134,9 +149,7 @@ async fn reseal_catalog(config: &Config, old_key: &MasterKey, new_key: &MasterKe
         let sealed = Sealed(new_key.seal(purpose, &plain));
         changes.push((value, sealed));
     }
-    catalog.replace_sealed(&changes).await.context("seal the catalog's secrets with the new key")?;
-    catalog.close().await;
-    Ok(())
+    catalog.replace_sealed(&changes).await.context("seal the catalog's secrets with the new key")
 }
 
 async fn rewrap_vault(config: &Config, old_key: &MasterKey, new_key: &MasterKey) -> anyhow::Result<()> {

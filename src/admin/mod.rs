@@ -1,5 +1,6 @@
 //! `ebbtide admin …` and `ebbtide verify`: work on a server's data directory, without HTTP.
 
+mod audit;
 mod bootstrap;
 mod compliance;
 mod key;

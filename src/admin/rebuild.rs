@@ -1,9 +1,14 @@
 //! `ebbtide admin rebuild-catalog`: a new catalog out of what the vault says of itself.
 
 use anyhow::{Context, bail};
+use engine::rebuild::Rebuilt;
+use serde_json::json;
 use vault::Vault;
 
-use super::say;
+use super::{
+    audit::{Change, Line},
+    say,
+};
 use crate::{
     args::{DataDir, Output},
     config::Config,
@@ -17,9 +22,17 @@ pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
     let vault = Vault::open(&datadir::location(&config)?, &key).await.context("open the vault")?;
     datadir::make_private(&config.data_dir)?;
     let catalog = datadir::open_catalog(&config).await?;
-    let rebuilt = engine::rebuild::rebuild(&vault, &catalog, engine::engine::wall_clock())
-        .await
-        .context("rebuild the catalog")?;
+    let line = Line::begin(&catalog, "rebuild-catalog").await?;
+    let rebuilt = engine::rebuild::rebuild(&vault, &catalog, engine::engine::wall_clock()).await;
+    let told = |rebuilt: &Rebuilt| Change {
+        action: "catalog.rebuild",
+        subject: vault.id().to_string(),
+        project: None,
+        detail: json!({
+            "deployments": rebuilt.deployments, "projects": rebuilt.projects, "snapshots": rebuilt.snapshots,
+        }),
+    };
+    let rebuilt = line.end(&catalog, rebuilt.context("rebuild the catalog"), told).await?;
     catalog.close().await;
     let mut sentence = format!(
         "{} snapshots of {} deployments in {} projects are back; make keys with `ebbtide admin create-key` and add each \

@@ -1,5 +1,6 @@
 //! The commands that talk to a server over HTTP, as any Atlas client does.
 
+pub(crate) mod audit;
 mod bar;
 pub(crate) mod cluster;
 pub(crate) mod compliance;

@@ -88,6 +88,7 @@ async fn own_nouns(world: &World, way: &str) {
     let again = post("/api/ebbtide/v1/groups", json!({"name": name}));
     checker.refused(organization, again, 409, "GROUP_ALREADY_EXISTS").await;
     checker.ok(organization, get("/api/ebbtide/v1/audit"), 200).await;
+    checker.ok(world.reader(way), get(&world.own("/audit")), 200).await;
     checker.follow_links(organization).await;
     let credentials = world.own("/credentials");
     let made = checker.ok(owner, post(&credentials, json!({"roles": ["GROUP_READ_ONLY"]})), 201).await;

@@ -126,14 +126,18 @@ impl World {
         self.secrets.0.push(secret.to_owned());
     }
 
+    pub fn check_no_secret(&self, text: &str) {
+        for secret in &self.secrets.0 {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert!(line.is_none(), "a secret is told: {line:?}");
+        }
+    }
+
     /// The log, written in all its detail, holds no secret.
     pub fn check_log(&self) {
         let log = self.ebbtide.log();
         assert!(log.contains("answered"), "the log is a detailed one");
-        for secret in &self.secrets.0 {
-            let line = log.lines().find(|line| line.contains(secret));
-            assert!(line.is_none(), "a secret is in the log: {line:?}");
-        }
+        self.check_no_secret(&log);
         let panicked = log.lines().find(|line| line.contains("panicked"));
         assert!(panicked.is_none(), "{panicked:?}");
     }

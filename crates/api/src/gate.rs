@@ -15,6 +15,7 @@ use model::id::ProjectId;
 
 use crate::{
     access::Scope,
+    audit::{self, Asked, Note},
     auth::{self, Denied},
     body::BODY_BYTES_MAX,
     error::{Answer, Code, Problem},
@@ -23,6 +24,7 @@ use crate::{
     query::Query,
     rate::{Allowance, Owner},
     reply::{self, Reply},
+    serve::Peer,
     server::Server,
     version::{self, Rule, Selected},
 };
@@ -49,6 +51,8 @@ pub(crate) struct Call {
     /// Scheme and authority for links.
     pub(crate) base: String,
     pub(crate) selected: Selected,
+    /// What the handler says of the change that it made.
+    pub(crate) note: Note,
 }
 
 impl Call {
@@ -77,6 +81,10 @@ pub(crate) async fn run(
     let body = read_body(&parts.headers, body).await;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let mut told = Told::default();
+    if audit::is_kept(operation) {
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        told.asked = Some(Asked::new(&server, peer, &parts.uri, &parts.headers, &params));
+    }
     let incoming = Incoming {
         method: parts.method,
         uri: parts.uri,
@@ -85,6 +93,9 @@ pub(crate) async fn run(
         params,
     };
     let answer = admit(&server, operation, rule, incoming, body, &mut told).await;
+    if let (Err(denied), Some(asked)) = (&answer, &told.asked) {
+        audit::turned_away(&server, operation, asked, told.credential.as_deref(), denied).await;
+    }
     let mut response = match answer {
         Ok((reply, selected)) => reply::success(&server, reply, &query, &selected),
         Err(Denied::Challenge { stale }) => auth::challenge(&server, stale),
@@ -135,10 +146,13 @@ struct Incoming {
     params: Params,
 }
 
-/// What the answer tells even when it is an error.
+/// What is told even when the answer is an error.
 #[derive(Default)]
 struct Told {
     allowance: Option<Allowance>,
+    credential: Option<Arc<Credential>>,
+    /// What the audit log is to be told of, until it has a line.
+    asked: Option<Asked>,
 }
 
 async fn admit(
@@ -151,6 +165,7 @@ async fn admit(
 ) -> Result<(Reply, Selected), Denied> {
     let Incoming { method, uri, headers, query, params } = incoming;
     let credential = auth::authenticate(server, &method, &uri, &headers).await?;
+    told.credential = Some(Arc::clone(&credential));
     let steps = async {
         told.allowance = limit(server, operation, &credential, &params, uri.path())?;
         let selected = version::select(rule, operation.versions, &headers, server.now())?;
@@ -160,8 +175,13 @@ async fn admit(
         let base = base_url(server, &uri, &headers);
         let body = body?;
         let server = server.clone();
-        let call = Call { server, credential, project, params, query, uri, headers, body, base, selected };
-        let reply = (operation.run)(call).await?;
+        let note = Note::default();
+        let call =
+            Call { server, credential, project, params, query, uri, headers, body, base, selected, note };
+        let reply = match told.asked.take() {
+            Some(asked) => audit::carry_out(operation, call, &asked).await?,
+            None => (operation.run)(call).await?,
+        };
         Ok((reply, selected))
     };
     steps.await.map_err(Denied::Failed)

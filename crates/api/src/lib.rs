@@ -9,6 +9,7 @@
 //! Whatever comes from outside is bounded: header bytes, body bytes, connections, cached rows, nonces, buckets.
 
 mod access;
+mod audit;
 mod auth;
 mod body;
 mod cache;

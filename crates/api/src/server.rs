@@ -6,6 +6,7 @@ use catalog::{Conflict, Credential, Deployment, Project};
 use model::{DeploymentName, WallTime, id::ProjectId};
 
 use crate::{
+    audit::Refusals,
     auth::{Key, nonce::Nonces},
     cache::{Cache, TTL_MS},
     download::ledger::Ledger,
@@ -26,6 +27,7 @@ pub(crate) struct Server {
     pub(crate) tokens: Cache<String, Option<Arc<Credential>>>,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) downloads: Ledger,
+    pub(crate) refusals: Refusals,
     pub(crate) requests: AtomicU64,
     projects: Cache<ProjectId, Arc<Project>>,
     deployments: Cache<(ProjectId, String), Arc<Deployment>>,
@@ -39,6 +41,7 @@ impl Server {
             tokens: Cache::new(TTL_MS),
             limiter: state.settings.rate_limits.map(Limiter::new),
             downloads: Ledger::default(),
+            refusals: Refusals::default(),
             requests: AtomicU64::new(0),
             projects: Cache::new(NOUN_TTL_MS),
             deployments: Cache::new(NOUN_TTL_MS),

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use model::{Id, WallTime};
 
-pub use audit::{Audit, AuditEntry};
+pub use audit::{Audit, AuditEntry, AuditFilter, AuditOutcome};
 pub use collector::{Collector, Cycle};
 pub use compliance::{Compliance, PolicySet, ProjectPolicy};
 pub use credentials::{Credential, CredentialKind, Credentials, Grant, NewCredential};

@@ -48,6 +48,8 @@ pub struct Settings {
     pub garbage_grace: Duration,
     /// In how long every captured deployment is compared wholly with what is recorded of it; none switches that off.
     pub live_check_every: Option<Duration>,
+    /// How long lines of the audit log are kept; none keeps them for ever.
+    pub audit_kept: Option<Duration>,
     /// Where snapshots may be exported to, by the names that buckets have.
     pub export_places: BTreeMap<PlaceName, Location>,
     /// The organization that the markers of exports tell.
@@ -82,6 +84,7 @@ impl Default for Settings {
             raise_history_window: true,
             garbage_grace: Duration::from_secs(3600),
             live_check_every: None,
+            audit_kept: None,
             export_places: BTreeMap::new(),
             organization: Organization::default(),
             tuning: Tuning::default(),

@@ -64,6 +64,15 @@ pub(crate) async fn authenticate(
     }
 }
 
+/// Whose key was named by a request that did not prove to have it. None when there is no such key: what was written in the
+/// place of a name may be a secret.
+pub(crate) async fn claimed(server: &Server, headers: &HeaderMap) -> Option<String> {
+    let (scheme, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let credentials = DigestCredentials::parse(rest).filter(|_| scheme.eq_ignore_ascii_case("digest"))?;
+    let key = find_key(server, &credentials.username, server.now()).await.ok()??;
+    Some(key.credential.public_name.clone())
+}
+
 async fn by_digest(
     server: &Server,
     method: &Method,

@@ -275,7 +275,8 @@ pub(super) const GROUPS: &[Group] = &[
         tag: "Ebbtide",
         operations: &[
             of("ebbtideStatus", "Get how the server is", Real),
-            of("ebbtideListAudit", "List who changed what", Real),
+            of("ebbtideListAudit", "List who changed what, in all projects", Real),
+            of("ebbtideListGroupAudit", "List who changed what in a project", Real),
             of("ebbtideCreateProject", "Make a project", Real),
             of("ebbtideListCredentials", "List the credentials of a project", Real),
             of("ebbtideCreateCredential", "Make a credential", Real),

@@ -1,21 +1,16 @@
-//! Writing down who changed what. A change that cannot be written down still stands: it has happened.
+//! Saying what a handler has changed, for the audit log.
 
-use catalog::AuditEntry;
+use model::id::ProjectId;
 use serde_json::Value;
 
 use crate::gate::Call;
 
-/// Appends a successful change to the audit log.
-pub(super) async fn record(call: &Call, action: &str, subject: impl std::fmt::Display, detail: Value) {
-    let entry = AuditEntry {
-        at: call.server.now(),
-        who: call.credential.public_name.clone(),
-        action: action.to_owned(),
-        subject: subject.to_string(),
-        outcome: "ok".to_owned(),
-        detail,
-    };
-    if let Err(error) = call.server.state.catalog.audit().append(&entry).await {
-        tracing::error!(%error, action, "a change could not be written into the audit log");
-    }
+/// A change was made to what the path leads to. Whoever made none says nothing.
+pub(super) fn record(call: &Call, action: &str, subject: impl std::fmt::Display, detail: Value) {
+    call.note.keep(action, subject.to_string(), None, detail);
+}
+
+/// The same, where the path names no project.
+pub(super) fn record_in(call: &Call, project: ProjectId, action: &str, detail: Value) {
+    call.note.keep(action, project.to_string(), Some(project), detail);
 }

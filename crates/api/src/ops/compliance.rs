@@ -112,7 +112,7 @@ async fn set(call: Call) -> Answer<Reply> {
     call.server.state.poke.notify_one();
     let shown = view(&set.policy);
     let detail = json!({"policy": shown, "clustersChanged": set.changed});
-    audit::record(&call, "compliancePolicy.set", project, detail).await;
+    audit::record(&call, "compliancePolicy.set", project, detail);
     Ok(Reply::object(shown))
 }
 
@@ -120,7 +120,7 @@ async fn lift(call: Call) -> Answer<Reply> {
     let project = call.project_id()?;
     let lifted = call.server.state.catalog.compliance().lift(project).await;
     if lifted.map_err(|e| call.server.catalog_problem("lift a compliance policy", e))? {
-        audit::record(&call, "compliancePolicy.lift", project, json!({})).await;
+        audit::record(&call, "compliancePolicy.lift", project, json!({}));
     }
     Ok(Reply::no_content())
 }

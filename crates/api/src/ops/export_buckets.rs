@@ -114,7 +114,7 @@ async fn create(call: Call) -> Answer<Reply> {
     let bucket = call.server.state.catalog.export_buckets().add(new, call.server.now()).await;
     let bucket = bucket.map_err(|e| call.server.catalog_problem("register an export bucket", e))?;
     let detail = json!({"bucketName": bucket.place.as_str(), "iamRoleId": bucket.iam_role_id});
-    audit::record(&call, "exportBucket.create", bucket.id, detail).await;
+    audit::record(&call, "exportBucket.create", bucket.id, detail);
     Ok(Reply::object(view(&call, &bucket)))
 }
 
@@ -188,8 +188,7 @@ async fn delete(call: Call) -> Answer<Reply> {
         }
         other => call.server.catalog_problem("delete an export bucket", other),
     })?;
-    audit::record(&call, "exportBucket.delete", bucket.id, json!({"bucketName": bucket.place.as_str()}))
-        .await;
+    audit::record(&call, "exportBucket.delete", bucket.id, json!({"bucketName": bucket.place.as_str()}));
     Ok(Reply::no_content())
 }
 

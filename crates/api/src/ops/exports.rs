@@ -134,7 +134,7 @@ async fn create(call: Call) -> Answer<Reply> {
         "exportBucketId": job.bucket_id.to_string(),
         "snapshotId": job.snapshot_id.to_string(),
     });
-    audit::record(&call, "export.create", job.id, detail).await;
+    audit::record(&call, "export.create", job.id, detail);
     Ok(Reply::object(atlas(&call, &deployment, &job)))
 }
 

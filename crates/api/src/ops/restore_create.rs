@@ -98,7 +98,7 @@ pub(super) async fn create(
         "snapshotId": snapshot.id.to_string(),
         "target": target.map(|target| target.id.to_string()),
     });
-    audit::record(call, "restore.create", job.id, detail).await;
+    audit::record(call, "restore.create", job.id, detail);
     Ok(job)
 }
 

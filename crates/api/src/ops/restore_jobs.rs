@@ -158,6 +158,6 @@ pub(super) async fn withdraw(call: &Call, deployment: &Deployment, job: &Restore
         ),
     })?;
     call.server.state.poke.notify_one();
-    audit::record(call, "restore.cancel", job.id, json!({"state": state.as_str()})).await;
+    audit::record(call, "restore.cancel", job.id, json!({"state": state.as_str()}));
     Ok(Reply::no_content())
 }

@@ -76,7 +76,7 @@ async fn update(call: Call) -> Answer<Reply> {
     if applied.snapshots_deleted > 0 || applied.schedule.auto_export.is_on() {
         call.server.state.poke.notify_one();
     }
-    write_down(&call, &deployment, &wanted, &applied).await;
+    write_down(&call, &deployment, &wanted, &applied);
     let window = wanted.restore_window.unwrap_or(deployment.continuous.restore_window_days);
     let DeploymentSchedule { schedule, auto_export, .. } = &applied.schedule;
     Ok(Reply::object(schedule_view::schedule(&call, &deployment, schedule, *auto_export, window)))
@@ -124,7 +124,7 @@ fn change(
     })
 }
 
-async fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, applied: &Applied) {
+fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, applied: &Applied) {
     let mut detail = schedule_view::as_written_down(&applied.schedule.schedule, applied.schedule.auto_export);
     detail["cluster"] = deployment.name.as_str().into();
     if let Some(window) = wanted.restore_window {
@@ -136,7 +136,7 @@ async fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, appli
     if wanted.delete_snapshots {
         detail["snapshotsDeleted"] = applied.snapshots_deleted.into();
     }
-    audit::record(call, "schedule.update", deployment.id, detail).await;
+    audit::record(call, "schedule.update", deployment.id, detail);
 }
 
 /// Takes no more snapshots; those that were taken stay until they expire.
@@ -146,7 +146,7 @@ async fn delete(call: Call) -> Answer<Reply> {
     let was_there = deleted.map_err(|e| refused(&call, &deployment, "delete a schedule", e))?;
     if was_there {
         let detail = json!({"cluster": deployment.name.as_str()});
-        audit::record(&call, "schedule.delete", deployment.id, detail).await;
+        audit::record(&call, "schedule.delete", deployment.id, detail);
     }
     let (none, window) = (Schedule::default(), deployment.continuous.restore_window_days);
     Ok(Reply::object(schedule_view::schedule(&call, &deployment, &none, AutoExport::Unset, window)))

@@ -179,7 +179,7 @@ pub(super) async fn request(call: &Call, deployment: &Deployment) -> Answer<Snap
         other => call.server.catalog_problem("ask for a snapshot", other),
     })?;
     call.server.state.poke.notify_one();
-    audit::record(call, "snapshot.create", snapshot.id, json!({"cluster": deployment.name.as_str()})).await;
+    audit::record(call, "snapshot.create", snapshot.id, json!({"cluster": deployment.name.as_str()}));
     Ok(snapshot)
 }
 
@@ -238,7 +238,7 @@ async fn update(call: Call) -> Answer<Reply> {
         catalog::Error::Illegal(_) => unfinished(),
         other => refused(&call, &deployment, "change a retention", other),
     })?;
-    audit::record(&call, "snapshot.update", updated.id, json!({"expiresAt": expires.to_rfc3339()})).await;
+    audit::record(&call, "snapshot.update", updated.id, json!({"expiresAt": expires.to_rfc3339()}));
     Ok(Reply::object(snapshot_view::replica_set(&call, &deployment, &updated)))
 }
 
@@ -270,7 +270,7 @@ pub(super) async fn remove(call: &Call, deployment: &Deployment) -> Answer<Reply
         other => refused(call, deployment, "delete a snapshot", other),
     })?;
     call.server.state.poke.notify_one();
-    audit::record(call, "snapshot.delete", snapshot.id, json!({"cluster": deployment.name.as_str()})).await;
+    audit::record(call, "snapshot.delete", snapshot.id, json!({"cluster": deployment.name.as_str()}));
     Ok(Reply::no_content())
 }
 

@@ -50,7 +50,7 @@ async fn a_connection_string_is_replaced_and_told_to_nobody() {
     assert_eq!(changed["continuousBackup"], json!({"pitEnabled": true, "restoreWindowDays": 7}));
     assert_eq!(kept(&app, "n1").await, FIRST);
     assert!(row(&app, "n1").await.continuous.pit_enabled);
-    let audit = app.catalog.audit().list(catalog::Page::default()).await.unwrap().items;
+    let audit = app.changes().await;
     let details: Vec<&Value> = audit.iter().map(|entry| &entry.detail).collect();
     assert!(details.contains(&&json!({"name": "n1", "uri": "replaced"})), "{details:?}");
     assert!(!format!("{details:?}").contains("hush"), "{details:?}");

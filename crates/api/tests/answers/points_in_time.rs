@@ -101,10 +101,10 @@ async fn an_answer_has_the_time_in_the_words_of_the_request() {
     assert_eq!(app.get(&one).await.expect(200), answer, "GET shows what POST answered");
     assert_eq!(app.get(&app.backup("/restoreJobs")).await.expect(200)["results"], json!([answer]));
 
-    let audit = app.catalog.audit().list(catalog::Page::default()).await.unwrap();
-    assert_eq!(audit.items[0].action, "restore.create");
+    let audit = app.changes().await;
+    assert_eq!(audit[0].action, "restore.create");
     assert_eq!(
-        audit.items[0].detail["pointInTime"],
+        audit[0].detail["pointInTime"],
         json!({"operation": {"seconds": time.seconds, "increment": 7}})
     );
     // One restore at a time, of whatever kind.

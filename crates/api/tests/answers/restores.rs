@@ -71,8 +71,8 @@ async fn a_create_wakes_the_workers_and_is_written_down() {
     let lease = app.claim(&["restore"]).await;
     let Work::Restore { restore_job_id } = lease.work else { panic!("{:?}", lease.work) };
     assert_eq!(restore_job_id.to_string(), body["id"].as_str().unwrap());
-    let audit = app.catalog.audit().list(catalog::Page::default()).await.unwrap();
-    assert_eq!((audit.items[0].action.as_str(), &audit.items[0].who), ("restore.create", &app.owner.public));
+    let audit = app.changes().await;
+    assert_eq!((audit[0].action.as_str(), &audit[0].who), ("restore.create", &app.owner.public));
     app.stop().await;
 }
 

@@ -381,7 +381,7 @@ async fn every_change_is_written_down() {
     s.app.delete(&s.path).await.expect(200);
     s.app.pass_seconds(1);
     s.app.delete(&s.path).await.expect(200);
-    let log = s.app.catalog.audit().list(catalog::Page::default()).await.unwrap().items;
+    let log = s.app.changes().await;
     let told: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(told, ["schedule.delete", "schedule.update", "schedule.update"], "newest first, and no more");
     assert!(log.iter().all(|entry| entry.who == s.app.owner.public && entry.detail["cluster"] == "c1"));

@@ -280,7 +280,8 @@ async fn owners_manage_projects_and_credentials() {
     assert_eq!(status.expect(200)["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status.header("content-type"), Some("application/json"));
     let audit = app.send(&organization, Request::new("GET", "/api/ebbtide/v1/audit")).await.expect(200);
-    assert_eq!(audit["results"][0]["action"], "credential.create");
+    let lines = audit["results"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["action"] == "credential.create"), "{lines:?}");
     app.get("/api/ebbtide/v1/audit").await.refused(403, "ACCESS_FORBIDDEN");
     app.stop().await;
 }

@@ -34,8 +34,8 @@ async fn continuous_backup_is_changed_in_part_and_written_down() {
     app.patch(&path, change(json!({"pitEnabled": false, "restoreWindowDays": 1}))).await.expect(200);
     assert_eq!(shown().await, json!({"pitEnabled": false, "restoreWindowDays": 1}));
     assert_eq!(app.get(&app.group("/clusters")).await.expect(200)["results"][0]["pitEnabled"], false);
-    let audit = app.catalog.audit().list(catalog::Page::default()).await.unwrap();
-    let last = &audit.items[0];
+    let audit = app.changes().await;
+    let last = &audit[0];
     assert_eq!(
         (last.action.as_str(), last.subject.as_str()),
         ("cluster.update", app.cluster.id.to_string().as_str())
@@ -82,7 +82,7 @@ async fn a_change_that_is_none_or_not_understood_is_refused() {
     app.send(&manager, by_manager).await.refused(403, "ACCESS_FORBIDDEN");
     let row = app.catalog.deployments().get(app.cluster.id).await.unwrap().unwrap();
     assert_eq!(row.continuous, ContinuousBackup::default(), "what is refused changes nothing");
-    assert_eq!(app.catalog.audit().list(catalog::Page::default()).await.unwrap().items, []);
+    assert_eq!(app.changes().await, []);
     app.stop().await;
 }
 

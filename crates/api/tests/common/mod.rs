@@ -84,6 +84,9 @@ impl ArchiveSource for MemoryArchives {
     }
 }
 
+/// How long the check of a deployment takes whose URI holds `slow`.
+pub const SLOW: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Says yes to every deployment but those whose URI holds `bad`, `away` or `malformed`; those whose URI holds `old` run an
 /// older release. The id of a replica set is known where the URI has its name.
 pub struct YesRegistrar;
@@ -97,6 +100,9 @@ impl Registrar for YesRegistrar {
     ) -> BoxFuture<'a, CheckReport> {
         async move {
             let uri = uri.expose_text().unwrap();
+            if uri.contains("slow") {
+                tokio::time::sleep(SLOW).await;
+            }
             let refusals = [
                 ("bad", "MISSING_PRIVILEGE", "find on config is missing", Some("db.createRole(…)")),
                 ("away", "UNREACHABLE", "no server answers", None),
@@ -281,6 +287,19 @@ impl App {
 
     pub async fn delete(&self, path: &str) -> Response {
         self.send(&self.owner, Request::new("DELETE", path)).await
+    }
+
+    /// The lines of the audit log that tell of changes, newest first.
+    pub async fn changes(&self) -> Vec<catalog::AuditEntry> {
+        let mut lines = self.audit().await;
+        lines.retain(|line| line.outcome == catalog::AuditOutcome::Ok);
+        lines
+    }
+
+    /// All lines of the audit log, newest first.
+    pub async fn audit(&self) -> Vec<catalog::AuditEntry> {
+        let all = catalog::AuditFilter::default();
+        self.catalog.audit().list(&all, catalog::Page::new(1, 500)).await.unwrap().items
     }
 
     /// One request with digest; adds a current `Accept` unless the request has one.

@@ -138,6 +138,8 @@ suite![
     live_checks::a_defect_stays_until_it_is_mended,
     rest::settings_are_decided_once,
     rest::the_audit_log_is_newest_first,
+    rest::a_line_is_begun_and_concluded_or_withdrawn,
+    rest::old_lines_are_forgotten_oldest_first,
     rest::an_import_can_be_repeated,
     rest::odd_texts_are_kept_or_mended,
 ];

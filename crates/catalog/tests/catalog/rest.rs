@@ -1,6 +1,8 @@
 //! Settings, the audit log, imports, odd input.
 
-use catalog::{AuditEntry, Catalog, Delivery, Error, Page, Snapshot, SnapshotFilter};
+use catalog::{
+    AuditEntry, AuditFilter, AuditOutcome, Catalog, Delivery, Error, Page, Snapshot, SnapshotFilter,
+};
 use model::snapshot::SnapshotState;
 use serde_json::json;
 
@@ -15,20 +17,80 @@ pub(crate) async fn settings_are_decided_once(catalog: Catalog) {
     assert_eq!(settings.get("server").await.unwrap().as_deref(), Some("c"));
 }
 
-pub(crate) async fn the_audit_log_is_newest_first(catalog: Catalog) {
-    let entry = |second| AuditEntry {
-        at: at(second),
-        who: "abcdefgh".to_owned(),
+fn line(second: i64, operation: &str) -> AuditEntry {
+    AuditEntry {
         action: "restore.create".to_owned(),
         subject: format!("job {second}"),
-        outcome: "ok".to_owned(),
+        outcome: AuditOutcome::Ok,
+        status: Some(200),
         detail: json!({"n": second}),
-    };
-    for second in [2, 1, 3] {
-        catalog.audit().append(&entry(second)).await.unwrap();
+        ..AuditEntry::begun(at(second), "abcdefgh", "192.0.2.1", operation)
     }
-    let listing = catalog.audit().list(Page::new(1, 2)).await.unwrap();
-    assert_eq!((listing.items, listing.total), (vec![entry(3), entry(2)], Some(3)));
+}
+
+pub(crate) async fn the_audit_log_is_newest_first(catalog: Catalog) {
+    let (project, _) = support::source(&catalog).await;
+    let mut lines = [line(1, "a"), line(2, "b"), line(3, "a")];
+    lines[1].project = Some(project.id);
+    lines[2].project = Some(project.id);
+    for number in [1, 0, 2] {
+        catalog.audit().append(&lines[number]).await.unwrap();
+    }
+    let [first, second, third] = lines;
+    let listed = async |filter: AuditFilter, page| {
+        let listing = catalog.audit().list(&filter, page).await.unwrap();
+        (listing.items, listing.total.unwrap())
+    };
+    let (all, one) = (AuditFilter::default, Page::new(1, 1));
+    assert_eq!(listed(all(), Page::new(1, 2)).await, (vec![third.clone(), second.clone()], 3));
+    assert_eq!(listed(all(), Page::new(2, 2)).await, (vec![first.clone()], 3));
+    let within = AuditFilter { project: Some(project.id), ..all() };
+    assert_eq!(listed(within.clone(), one).await, (vec![third.clone()], 2));
+    let both = AuditFilter { operation: Some("b".to_owned()), ..within };
+    assert_eq!(listed(both, one).await, (vec![second.clone()], 1));
+    let times = AuditFilter { from: Some(at(2)), until: Some(at(3)), ..all() };
+    assert_eq!(listed(times, one).await, (vec![second], 1));
+    let operation = AuditFilter { operation: Some("a".to_owned()), ..all() };
+    assert_eq!(listed(operation, Page::default()).await, (vec![third, first], 2));
+}
+
+pub(crate) async fn a_line_is_begun_and_concluded_or_withdrawn(catalog: Catalog) {
+    let audit = catalog.audit();
+    let all = async || audit.list(&AuditFilter::default(), Page::default()).await.unwrap().items;
+    let mut entry = AuditEntry::begun(at(1), "abc\0defgh", "192.0.2.1", "x");
+    audit.append(&entry).await.unwrap();
+    entry.who = "abc\u{fffd}defgh".to_owned();
+    assert_eq!(all().await, [entry.clone()], "as it is when nobody comes back to conclude it");
+    let refused = AuditEntry {
+        outcome: AuditOutcome::Refused,
+        status: Some(403),
+        error_code: Some("ACCESS_FORBIDDEN".to_owned()),
+        ..entry.clone()
+    };
+    let forged = AuditEntry { who: "another".to_owned(), at: at(9), ..refused.clone() };
+    audit.conclude(&forged).await.unwrap();
+    assert_eq!(all().await, [refused], "who and when stay as they were begun");
+    audit.withdraw(entry.id).await.unwrap();
+    assert_eq!(all().await.len(), 1, "what was concluded stays");
+    let begun = AuditEntry::begun(at(2), "a", "", "x");
+    audit.append(&begun).await.unwrap();
+    audit.withdraw(begun.id).await.unwrap();
+    assert_eq!(all().await.len(), 1);
+}
+
+pub(crate) async fn old_lines_are_forgotten_oldest_first(catalog: Catalog) {
+    for second in 1..=5 {
+        catalog.audit().append(&line(second, "a")).await.unwrap();
+    }
+    let left = async || {
+        let listing = catalog.audit().list(&AuditFilter::default(), Page::default()).await.unwrap();
+        listing.items.into_iter().map(|line| line.at).collect::<Vec<_>>()
+    };
+    assert_eq!(catalog.audit().forget_before(at(4), 2).await.unwrap(), 2);
+    assert_eq!(left().await, [at(5), at(4), at(3)]);
+    assert_eq!(catalog.audit().forget_before(at(4), 2).await.unwrap(), 1);
+    assert_eq!(catalog.audit().forget_before(at(4), 2).await.unwrap(), 0);
+    assert_eq!(left().await, [at(5), at(4)]);
 }
 
 pub(crate) async fn an_import_can_be_repeated(catalog: Catalog) {

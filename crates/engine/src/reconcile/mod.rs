@@ -5,6 +5,7 @@
 //! * It is idempotent, so running it once too often, or in two processes at once, does nothing.
 //! * It says what it did; an endpoint shows it. An error is logged and tried again, never fatal.
 
+mod audit;
 mod collect;
 mod expiry;
 mod leftovers;
@@ -75,6 +76,7 @@ impl Reconcilers {
             ("leftovers", |s| Box::pin(leftovers::activate(s))),
             ("slices", |s| Box::pin(slices::activate(s))),
             ("live-check", |s| Box::pin(live_check::activate(s))),
+            ("audit", |s| Box::pin(audit::activate(s))),
         ];
         let all = all.into_iter().map(|(name, activate)| Reconciler::new(name, activate)).collect();
         Self { services, all }

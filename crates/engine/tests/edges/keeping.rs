@@ -10,7 +10,7 @@ use std::{
 };
 
 use bson::Bson;
-use catalog::{Catalog, NewSnapshot, SnapshotType};
+use catalog::{AuditEntry, AuditFilter, Catalog, NewSnapshot, Page, SnapshotType};
 use ebbtide_engine::{
     Engine,
     engine::wall_clock,
@@ -237,4 +237,34 @@ async fn a_snapshot_does_not_rely_on_objects_that_were_cut_short() {
     let second = bench.snapshot().await;
     bench.assert_verifies(&second).await;
     bench.assert_exact(&second, "app.things").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_of_the_audit_log_are_kept_as_long_as_they_are_to_be() {
+    let bench = Bench::start(Options::default()).await;
+    let days_old = async |days: i64| {
+        let entry = AuditEntry::begun(wall_clock().plus_ms(-days * DAY_MS), "abcdefgh", "192.0.2.1", "x");
+        bench.catalog.audit().append(&entry).await.unwrap();
+    };
+    let left = async || {
+        let listing = bench.catalog.audit().list(&AuditFilter::default(), Page::default()).await.unwrap();
+        listing.total.unwrap()
+    };
+    // More than go at once.
+    for _ in 0..1_005 {
+        days_old(11).await;
+    }
+    days_old(9).await;
+    let forgetting = async |kept: Option<Duration>| {
+        let settings = ebbtide_engine::Settings { audit_kept: kept, ..bench.settings() };
+        bench.engine(settings).reconcilers().activate("audit").await.unwrap()
+    };
+    assert_eq!(forgetting(None).await, json!({"kept": "for ever"}));
+    assert_eq!(left().await, 1_006);
+    let ten_days = Some(Duration::from_secs(10 * 24 * 3600));
+    assert_eq!(forgetting(ten_days).await, json!({"due": true, "forgotten": 1_005}));
+    assert_eq!(left().await, 1);
+    days_old(11).await;
+    assert_eq!(forgetting(ten_days).await, json!({"due": false}), "not more often than it is worth it");
+    assert_eq!(left().await, 2);
 }

@@ -77,7 +77,7 @@ pub(super) async fn update(call: Call) -> Answer<Reply> {
         after.continuous = continuous;
     }
     call.server.state.poke.notify_one();
-    audit::record(&call, "cluster.update", before.id, detail).await;
+    audit::record(&call, "cluster.update", before.id, detail);
     let mut object = view(&call, &after);
     if let Some(report) = check {
         object["check"] = serde_json::to_value(&report).unwrap_or(Value::Null);

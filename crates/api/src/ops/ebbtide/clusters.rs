@@ -147,7 +147,7 @@ async fn add(call: Call) -> Answer<Reply> {
     call.server.forget_deployments();
     call.server.state.poke.notify_one();
     let detail = json!({"continuousBackup": added.continuous, "name": added.name.as_str()});
-    audit::record(&call, "cluster.add", added.id, detail).await;
+    audit::record(&call, "cluster.add", added.id, detail);
     let mut object = view(&call, &added);
     object["check"] = serde_json::to_value(&report).unwrap_or_default();
     Ok(Reply::created(object))
@@ -223,7 +223,7 @@ async fn remove(call: Call) -> Answer<Reply> {
     })?;
     let forgotten = not_undone.iter().map(|left| json!({"detail": left.detail, "kind": left.kind}));
     let detail = json!({"forgotten": forgotten.collect::<Vec<_>>(), "name": deployment.name.as_str()});
-    audit::record(&call, "cluster.remove", deployment.id, detail).await;
+    audit::record(&call, "cluster.remove", deployment.id, detail);
     Ok(Reply::no_content())
 }
 

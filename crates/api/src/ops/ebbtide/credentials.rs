@@ -81,7 +81,7 @@ async fn create(call: Call) -> Answer<Reply> {
     grants.dedup();
     let (credential, secret) = make(&call, kind, &description, &grants).await?;
     let detail = json!({"publicName": credential.public_name, "roles": names});
-    audit::record(&call, "credential.create", credential.id, detail).await;
+    audit::record(&call, "credential.create", credential.id, detail);
     let mut object = view(&call, &credential);
     let secret_name = match kind {
         CredentialKind::ApiKey => "privateKey",
@@ -149,7 +149,7 @@ async fn delete(call: Call) -> Answer<Reply> {
         }
     }
     call.server.forget_credentials();
-    audit::record(&call, "credential.delete", id, json!({"publicName": credential.public_name})).await;
+    audit::record(&call, "credential.delete", id, json!({"publicName": credential.public_name}));
     Ok(Reply::no_content())
 }
 

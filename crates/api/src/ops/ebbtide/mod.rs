@@ -1,7 +1,8 @@
 //! What Atlas has no call for, under `/api/ebbtide/v1`: registering a deployment by its connection string and changing it,
 //! watching a job, restoring with choices that Atlas does not have, what is recorded, documents as they
-//! were, projects and credentials, the state of the server.
+//! were, projects and credentials, the audit log, the state of the server.
 
+mod audit;
 mod cluster_update;
 mod clusters;
 mod credentials;
@@ -23,6 +24,7 @@ const UNVERSIONED: &[Version] = &[];
 pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
     [
         status::OPERATIONS,
+        audit::OPERATIONS,
         projects::OPERATIONS,
         credentials::OPERATIONS,
         clusters::OPERATIONS,

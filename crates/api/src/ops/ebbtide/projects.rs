@@ -40,6 +40,6 @@ async fn create(call: Call) -> Answer<Reply> {
         catalog::Error::AlreadyExists { .. } => Problem::new(Code::GroupAlreadyExists).with(name.as_str()),
         other => call.server.catalog_problem("make a project", other),
     })?;
-    audit::record(&call, "project.create", project.id, json!({"name": name})).await;
+    audit::record_in(&call, project.id, "project.create", json!({"name": name}));
     Ok(Reply::created(groups::view(&call, &project).await?))
 }

@@ -1,4 +1,4 @@
-//! How the server is, and what was changed by whom.
+//! How the server is.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -8,33 +8,20 @@ use crate::{
     access::{self, Scope},
     error::Answer,
     gate::Call,
-    json,
-    ops::{Operation, groups::catalog_page},
-    page::{Location, PageRequest, page},
+    ops::Operation,
     rate::Set,
     reply::Reply,
 };
 
-pub(super) static OPERATIONS: &[Operation] = &[
-    Operation {
-        id: "ebbtideStatus",
-        method: Method::GET,
-        path: "/status",
-        versions: UNVERSIONED,
-        scope: Scope::Known,
-        limit: Set::Clusters,
-        run: |call| Box::pin(status(call)),
-    },
-    Operation {
-        id: "ebbtideListAudit",
-        method: Method::GET,
-        path: "/audit",
-        versions: UNVERSIONED,
-        scope: Scope::OrganizationOwner,
-        limit: Set::Clusters,
-        run: |call| Box::pin(audit(call)),
-    },
-];
+pub(super) static OPERATIONS: &[Operation] = &[Operation {
+    id: "ebbtideStatus",
+    method: Method::GET,
+    path: "/status",
+    versions: UNVERSIONED,
+    scope: Scope::Known,
+    limit: Set::Clusters,
+    run: |call| Box::pin(status(call)),
+}];
 
 /// What everybody who is let in may know of a reconciler: that it runs. What it did, and what stood in its way, names
 /// jobs, hosts and namespaces of every project.
@@ -63,23 +50,4 @@ fn shown_to_all(engine: &Value) -> Value {
         Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
     });
     json!({ "reconcilers": shown.collect::<Vec<Value>>() })
-}
-
-async fn audit(call: Call) -> Answer<Reply> {
-    let asked = PageRequest::read(&call.query)?;
-    let listing = call.server.state.catalog.audit().list(catalog_page(asked)).await;
-    let listing = listing.map_err(|e| call.server.catalog_problem("read the audit log", e))?;
-    let view = |entry: &catalog::AuditEntry| {
-        json!({
-            "action": entry.action,
-            "at": entry.at.to_rfc3339(),
-            "detail": json::without_nulls(&entry.detail),
-            "outcome": entry.outcome,
-            "subject": entry.subject,
-            "who": entry.who,
-        })
-    };
-    let results = listing.items.iter().map(view).collect();
-    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
-    Ok(Reply::page(page(&at, asked, results, listing.total.unwrap_or_default())))
 }

@@ -45,7 +45,7 @@ pub(super) async fn update(call: Call) -> Answer<Reply> {
     let mut detail = schedule_view::as_written_down(&kept.schedule, kept.auto_export);
     detail["cluster"] = deployment.name.as_str().into();
     detail["restoreWindowDays"] = wanted.window(&deployment).days().into();
-    audit::record(&call, "schedule.update", deployment.id, detail).await;
+    audit::record(&call, "schedule.update", deployment.id, detail);
     let said = legacy_of(&deployment, &kept.schedule)?;
     Ok(Reply::object(view(&call, &deployment, said, wanted.window(&deployment))))
 }

@@ -95,7 +95,7 @@ pub(super) async fn update(call: Call) -> Answer<Reply> {
         "doNotDelete": updated.do_not_delete,
         "expiresAt": updated.expires_at.map(WallTime::to_rfc3339),
     });
-    audit::record(&call, "snapshot.update", updated.id, detail).await;
+    audit::record(&call, "snapshot.update", updated.id, detail);
     Ok(Reply::object(view(&call, &deployment, &updated)))
 }
 

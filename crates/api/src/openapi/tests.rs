@@ -36,9 +36,9 @@ fn the_document_has_every_route_with_its_parameters_and_versions() {
         "/api/atlas/v2/groups/{groupId}/clusters/{clusterName}/backup/restoreJobs/{restoreJobId}",
         "delete",
     );
-    assert!(restore["responses"]["2XX"]["content"]["application/vnd.atlas.2023-01-01+json"].is_object());
+    assert!(restore["responses"]["204"]["content"]["application/vnd.atlas.2023-01-01+json"].is_object());
     let own = told("/api/ebbtide/v1/status", "get");
-    assert!(own["responses"]["2XX"]["content"]["application/json"].is_object());
+    assert!(own["responses"]["200"]["content"]["application/json"].is_object());
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(operations, crate::router::operations().count() + 2, "and the two of OAuth");

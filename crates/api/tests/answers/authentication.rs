@@ -271,6 +271,10 @@ async fn oauth_errors_have_their_own_form() {
     }
     let json = Request::new("POST", "/api/oauth/token").body("application/json", "{}");
     assert_eq!(app.plain(json).await.expect(400)["error"], "invalid_request");
+    let large = form("/api/oauth/token", &format!("grant_type={}", "x".repeat(200_000)));
+    let refused = app.plain(large).await.expect(400);
+    assert_eq!(refused["error"], "invalid_request");
+    assert_eq!(refused["error_description"], "The request body exceeds 131072 bytes.");
     app.stop().await;
 }
 

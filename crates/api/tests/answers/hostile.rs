@@ -430,6 +430,38 @@ async fn slow_and_silent_clients_hold_up_nobody_else() {
     app.stop().await;
 }
 
+/// A byte now and then is no reason to wait longer.
+#[tokio::test]
+async fn who_never_comes_to_an_end_is_cut_off() {
+    const DRIP: Duration = Duration::from_millis(500);
+    const LONG: Duration = Duration::from_secs(120);
+    let app = App::start().await;
+    let target = app.backup("/restoreJobs");
+    let mut session = Session::open(&app).await;
+    let known = session.head("POST", &target, &format!("{JSON}Content-Length: 1000\r\n"));
+    let unknown = format!("POST {target} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n");
+    let head = "GET /api/atlas/v2 HTTP/1.1\r\nHost: h\r\nX: ".to_owned();
+    let address = app.address;
+    let dripping = [(known, 408), (unknown, 401), (head, 0)].map(|(begun, status)| async move {
+        let mut connection = Connection::open(address).await;
+        connection.write(begun.as_bytes()).await;
+        loop {
+            connection.write_anyway(b" ").await;
+            match tokio::time::timeout(DRIP, connection.begins_to_answer()).await {
+                Ok(true) => break (connection.read("POST").await.status, status),
+                Ok(false) => break (0, status),
+                Err(_) => {}
+            }
+        }
+    });
+    let ended = tokio::time::timeout(LONG, futures::future::join_all(dripping)).await.unwrap();
+    for (answered, status) in ended {
+        assert_eq!(answered, status, "0 is none at all");
+    }
+    Session::open(&app).await.still_answers().await;
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn who_breaks_a_download_off_or_asks_for_absurd_ranges_uses_nothing_up() {
     let app = App::start().await;

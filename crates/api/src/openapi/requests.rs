@@ -34,7 +34,7 @@ const SHOWS_WHAT_IS_LEFT: &str = "deleteGroupClusterBackupSchedule";
 /// The statuses of its successes.
 pub(super) fn successes(operation: &Operation) -> &'static [u16] {
     match MAKING.iter().find(|(id, _)| *id == operation.id) {
-        Some((_, statuses)) => *statuses,
+        Some((_, statuses)) => statuses,
         None if operation.method == Method::DELETE && operation.id != SHOWS_WHAT_IS_LEFT => &[204],
         None => &[200],
     }

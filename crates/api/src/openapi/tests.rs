@@ -64,3 +64,34 @@ fn references_within_the_document_lead_somewhere() {
         assert!(document.pointer(to.strip_prefix('#').unwrap()).is_some(), "{to}");
     }
 }
+
+#[test]
+fn what_is_sent_is_told_and_with_which_status_it_succeeds() {
+    let document = document("1");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, told) in item.as_object().unwrap() {
+            let sends = ["post", "patch", "put"].contains(&method.as_str());
+            assert_eq!(told["requestBody"]["content"].is_object(), sends, "{method} {path}");
+            let statuses: Vec<&str> =
+                told["responses"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert!(statuses.contains(&"default") && statuses.len() > 1, "{method} {path}: {statuses:?}");
+            let nothing = &told["responses"]["204"]["content"];
+            assert!(
+                nothing.is_null() || !nothing.to_string().contains("schema"),
+                "{method} {path}: {nothing}"
+            );
+        }
+    }
+    let names = |path: &str, method: &str| -> Vec<String> {
+        let parameters = document["paths"][path][method]["parameters"].as_array().unwrap().iter();
+        parameters.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect()
+    };
+    let snapshots = "/api/atlas/v2/groups/{groupId}/clusters/{clusterName}/backup/snapshots";
+    assert!(names(snapshots, "get").contains(&"pageNum".to_owned()));
+    assert!(!names(snapshots, "post").contains(&"pageNum".to_owned()));
+    let document_of = "/api/ebbtide/v1/groups/{groupId}/clusters/{clusterName}/document";
+    assert_eq!(names(document_of, "get")[2..], ["namespace", "id", "at", "relaxed", "bson"]);
+    let revoked = &document["paths"]["/api/oauth/revoke"]["post"]["responses"];
+    assert!(revoked["200"]["content"].is_null(), "{revoked}");
+    assert_eq!(revoked["default"]["$ref"], "#/components/responses/oauthError");
+}

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::{error::Answer, query::Query};
 
 /// Items on a page unless told otherwise.
-const ITEMS_PER_PAGE_DEFAULT: u64 = 100;
+pub(crate) const ITEMS_PER_PAGE_DEFAULT: u64 = 100;
 /// Most items on a page.
-const ITEMS_PER_PAGE_MAX: u64 = 500;
+pub(crate) const ITEMS_PER_PAGE_MAX: u64 = 500;
 /// Highest page number, so that offsets stay inside 64 bits by far.
-const PAGE_NUM_MAX: u64 = i32::MAX as u64;
+pub(crate) const PAGE_NUM_MAX: u64 = i32::MAX as u64;
 
 /// The page asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,6 +51,12 @@ impl Refusal {
         Self { status, error, description: Cow::Borrowed(description), headers: Vec::new() }
     }
 
+    /// A body that is too large, or did not arrive.
+    fn unread(problem: &Problem) -> Self {
+        let description = problem.detail().into();
+        Self { description, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", "") }
+    }
+
     /// Too many requests, as the limiter tells it.
     fn limited(problem: &Problem) -> Self {
         Self {
@@ -207,7 +213,7 @@ pub(crate) fn basic(value: &HeaderValue) -> Option<(String, String)> {
 
 async fn read(request: Request) -> Result<(HeaderMap, Query), Refusal> {
     let (parts, body) = request.into_parts();
-    let body = gate::read_body(&parts.headers, body).await.map_err(|_| NOT_A_FORM)?;
+    let body = gate::read_body(&parts.headers, body).await.map_err(|e| Refusal::unread(&e))?;
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = content_type.split(';').next().unwrap_or_default().trim();
     if !form.eq_ignore_ascii_case("application/x-www-form-urlencoded") {

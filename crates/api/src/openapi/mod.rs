@@ -2,6 +2,7 @@
 //! made of the table of operations, so they cannot tell of one that is not served, or leave one out.
 
 mod coverage;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -46,8 +47,9 @@ fn told() -> impl Iterator<Item = Told> {
     })
 }
 
-/// The document: every operation under its current prefix, with its parameters in the path, its resource versions, and how
-/// much of it is there. Bodies are described by the documentation of the Atlas API and by ours; here they are objects.
+/// The document: every operation under its current prefix, with its parameters, its resource versions, the statuses of its
+/// successes, and how much of it is there. Bodies of the Atlas API are described by its documentation, and answers by ours; here
+/// they are objects.
 pub fn document(version: &str) -> Value {
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for told in told() {
@@ -75,6 +77,7 @@ pub fn document(version: &str) -> Value {
         "components": {
             "securitySchemes": {
                 "DigestAuth": { "type": "http", "scheme": "digest" },
+                "ServiceAccountSecret": { "type": "http", "scheme": "basic" },
                 "ServiceAccounts": {
                     "type": "oauth2",
                     "flows": { "clientCredentials": { "tokenUrl": "/api/oauth/token", "scopes": {} } },
@@ -96,12 +99,41 @@ pub fn document(version: &str) -> Value {
                         "reason": { "type": "string" },
                     },
                 },
+                "OAuthError": {
+                    "type": "object",
+                    "required": ["error", "error_description"],
+                    "properties": {
+                        "error": { "type": "string" },
+                        "error_description": { "type": "string" },
+                    },
+                },
+                "Envelope": {
+                    "type": "object",
+                    "required": ["status", "content"],
+                    "properties": {
+                        "content": { "$ref": "#/components/schemas/ApiError" },
+                        "status": { "type": "integer" },
+                    },
+                },
             },
             "responses": {
                 "error": {
                     "description": "What is wrong, and what to do.",
                     "content": {
-                        "application/json": { "schema": { "$ref": "#/components/schemas/ApiError" } },
+                        "application/json": {
+                            "schema": {
+                                "anyOf": [
+                                    { "$ref": "#/components/schemas/ApiError" },
+                                    { "$ref": "#/components/schemas/Envelope" },
+                                ],
+                            },
+                        },
+                    },
+                },
+                "oauthError": {
+                    "description": "What is wrong, as RFC 6749 has it.",
+                    "content": {
+                        "application/json": { "schema": { "$ref": "#/components/schemas/OAuthError" } },
                     },
                 },
             },
@@ -115,21 +147,28 @@ fn operation(told: &Told) -> Value {
     if *prefix != OWN {
         parameters.extend(OF_ALL.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })));
     }
-    let media: Map<String, Value> = match operation.versions {
-        [] => std::iter::once(("application/json".to_owned(), object())).collect(),
-        versions => versions.iter().map(content).collect(),
-    };
+    parameters.extend(requests::parameters(operation));
+    let mut responses = Map::new();
+    for status in requests::successes(operation) {
+        let schema = if *status == 204 { json!({}) } else { object() };
+        let media: Map<String, Value> = match operation.versions {
+            [] => std::iter::once(("application/json".to_owned(), schema)).collect(),
+            versions => versions.iter().map(|version| content(version, &schema)).collect(),
+        };
+        responses.insert(status.to_string(), json!({ "description": "Done.", "content": media }));
+    }
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/error" }));
     let mut told = json!({
         "operationId": operation.id,
         "tags": [tag],
         "summary": described.summary,
         "parameters": parameters,
-        "responses": {
-            "2XX": { "description": "Done.", "content": media },
-            "default": { "$ref": "#/components/responses/error" },
-        },
+        "responses": responses,
         "x-ebbtide-coverage": described.coverage.word(),
     });
+    if let Some(body) = requests::body(operation) {
+        told["requestBody"] = body;
+    }
     if let Some(why) = described.coverage.why() {
         told["x-ebbtide-coverage-detail"] = why.into();
     }
@@ -140,17 +179,21 @@ fn operation(told: &Told) -> Value {
 }
 
 fn of_oauth(path: &str, summary: &str) -> Value {
+    // What is revoked leaves nothing to tell.
+    let mut done = json!({ "description": "Done." });
+    if path.ends_with("token") {
+        done["content"] = json!({ "application/json": object() });
+    }
     json!({
         "operationId": if path.ends_with("token") { "createOAuthToken" } else { "revokeOAuthToken" },
         "tags": ["OAuth"],
         "summary": summary,
-        "requestBody": {
-            "required": true,
-            "content": { "application/x-www-form-urlencoded": object() },
-        },
+        // Or the id and the secret in the body.
+        "security": [{ "ServiceAccountSecret": [] }, {}],
+        "requestBody": requests::form(path),
         "responses": {
-            "200": { "description": "Done.", "content": { "application/json": object() } },
-            "default": { "$ref": "#/components/responses/error" },
+            "200": done,
+            "default": { "$ref": "#/components/responses/oauthError" },
         },
     })
 }
@@ -176,8 +219,8 @@ fn object() -> Value {
 }
 
 /// A resource version by its media type.
-fn content(version: &Version) -> (String, Value) {
-    let mut content = object();
+fn content(version: &Version, schema: &Value) -> (String, Value) {
+    let mut content = schema.clone();
     if let Some(sunset) = version.sunset {
         content["x-sunset"] = sunset.into();
     }

@@ -89,7 +89,8 @@ async fn by_name(call: Call) -> Answer<Reply> {
     let name = call.params.get("groupName").unwrap_or_default();
     let found = call.server.state.catalog.projects().by_name(name).await;
     let found = found.map_err(|e| call.server.catalog_problem("read a project", e))?;
-    let project = found.ok_or_else(|| Problem::new(Code::GroupNameNotFound).with(name))?;
+    let shown = || name.chars().take(64).collect::<String>();
+    let project = found.ok_or_else(|| Problem::new(Code::GroupNameNotFound).with(shown()))?;
     access::require(&call.credential, project.id, &[Action::Read])?;
     Ok(Reply::object(view(&call, &project).await?))
 }

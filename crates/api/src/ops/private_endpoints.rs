@@ -42,7 +42,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
 async fn refuse(call: Call) -> Answer<Reply> {
     let provider = call.params.get("cloudProvider").unwrap_or_default();
     if provider != PROVIDER {
-        return Err(Problem::new(Code::ResourceNotFound).with(call.uri.path()));
+        let shown: String = call.uri.path().chars().take(256).collect();
+        return Err(Problem::new(Code::ResourceNotFound).with(shown));
     }
     Err(Problem::new(Code::UnsupportedForCurrentConfig).because(
         "There are no private endpoints here: the server reaches its vault and the places for exports over the addresses \

@@ -197,6 +197,31 @@ async fn a_token_dies_after_its_hour() {
 }
 
 #[tokio::test]
+async fn a_token_that_differs_in_one_place_is_none() {
+    let app = App::start().await;
+    let account = app.service_account(&[Role::GroupReadOnly]).await;
+    let request =
+        form("/api/oauth/token", "grant_type=client_credentials").header("Authorization", &basic(&account));
+    let token = app.plain(request).await.expect(200)["access_token"].as_str().unwrap().to_owned();
+    let used = |token: &str| {
+        let request = Request::new("GET", "/api/atlas/v2").header("Accept", ACCEPT);
+        app.plain(request.header("Authorization", &format!("Bearer {token}")))
+    };
+    let mut forged: Vec<String> = (0..token.len())
+        .map(|at| {
+            let other = if token.as_bytes()[at] == b'a' { "b" } else { "a" };
+            format!("{}{other}{}", &token[..at], &token[at + 1..])
+        })
+        .collect();
+    forged.extend([token[1..].to_owned(), format!("{token}a"), token.repeat(2), token.to_uppercase()]);
+    for forged in forged.iter().filter(|forged| **forged != token) {
+        assert_eq!(used(forged).await.status, 401, "{forged}");
+    }
+    used(&token).await.expect(200);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn d15_client_credentials_in_the_header_or_in_the_body() {
     let app = App::start().await;
     let account = app.service_account(&[Role::GroupReadOnly]).await;
@@ -271,6 +296,10 @@ async fn oauth_errors_have_their_own_form() {
     }
     let json = Request::new("POST", "/api/oauth/token").body("application/json", "{}");
     assert_eq!(app.plain(json).await.expect(400)["error"], "invalid_request");
+    let large = form("/api/oauth/token", &format!("grant_type={}", "x".repeat(200_000)));
+    let refused = app.plain(large).await.expect(400);
+    assert_eq!(refused["error"], "invalid_request");
+    assert_eq!(refused["error_description"], "The request body exceeds 131072 bytes.");
     app.stop().await;
 }
 

@@ -171,6 +171,40 @@ async fn json_made_to_break_parsers_is_malformed_or_wrong_and_nothing_worse() {
 }
 
 #[tokio::test]
+async fn errors_do_not_send_back_what_they_were_sent() {
+    let app = App::start().await;
+    let long = "k".repeat(20_000);
+    let get = |path: String| Request::new("GET", &path);
+    let post = |path: String, body: serde_json::Value| Request::new("POST", &path).json(&body);
+    let past = |query: String| get(app.own(&format!("/clusters/c1/{query}")));
+    for (request, code) in [
+        (post(app.own("/clusters"), json!({"name": long, "uri": "mongodb://h"})), "CLUSTER_NAME_INVALID"),
+        (
+            post(app.own("/clusters"), json!({"name": "c9", "uri": "mongodb://h", "kind": long})),
+            "INVALID_ENUM_VALUE",
+        ),
+        (post(app.own("/credentials"), json!({"kind": long, "roles": []})), "INVALID_ENUM_VALUE"),
+        (post(app.own("/credentials"), json!({"roles": [long]})), "INVALID_ENUM_VALUE"),
+        (get(format!("/api/atlas/v2/groups/byName/{long}")), "GROUP_NAME_NOT_FOUND"),
+        (get(app.group(&format!("/backup/{long}/privateEndpoints"))), "RESOURCE_NOT_FOUND"),
+        (get(app.group(&format!("/backup/exportBuckets/{long}"))), "EXPORT_BUCKET_NOT_FOUND"),
+        (get(format!("/api/atlas/v2/orgs/{long}")), "INVALID_ORG_ID"),
+        (get(format!("/api/atlas/v2/rateLimits/{long}")), "RESOURCE_NOT_FOUND"),
+        (get(app.backup(&format!("/snapshots?pageNum={long}"))), "INVALID_QUERY_PARAMETER"),
+        (past(format!("document?namespace=shop.{long}&id=1&at=1")), "INVALID_QUERY_PARAMETER"),
+        (past(format!("document/versions?namespace=shop.{long}&id=1")), "INVALID_QUERY_PARAMETER"),
+        (past(format!("diff?namespace=shop.{long}&from=1&to=1")), "INVALID_QUERY_PARAMETER"),
+        (past(format!("document?namespace=shop.orders&id=1&at={long}")), "INVALID_QUERY_PARAMETER"),
+    ] {
+        let shown = request.target.chars().take(100).collect::<String>();
+        let answer = app.send(&app.owner, request).await;
+        assert_eq!(answer.header("x-error-code"), Some(code), "{shown}: {}", answer.text());
+        assert!(answer.body.len() < 1_000, "{shown}: {} bytes", answer.body.len());
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn paths_that_try_to_be_another_path_are_not_found() {
     let app = App::start().await;
     let group = app.project.id;
@@ -393,6 +427,38 @@ async fn slow_and_silent_clients_hold_up_nobody_else() {
     }
     drop(slow);
     app.get("/api/atlas/v2").await.expect(200);
+    app.stop().await;
+}
+
+/// A byte now and then is no reason to wait longer.
+#[tokio::test]
+async fn who_never_comes_to_an_end_is_cut_off() {
+    const DRIP: Duration = Duration::from_millis(500);
+    const LONG: Duration = Duration::from_secs(120);
+    let app = App::start().await;
+    let target = app.backup("/restoreJobs");
+    let mut session = Session::open(&app).await;
+    let known = session.head("POST", &target, &format!("{JSON}Content-Length: 1000\r\n"));
+    let unknown = format!("POST {target} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n");
+    let head = "GET /api/atlas/v2 HTTP/1.1\r\nHost: h\r\nX: ".to_owned();
+    let address = app.address;
+    let dripping = [(known, 408), (unknown, 401), (head, 0)].map(|(begun, status)| async move {
+        let mut connection = Connection::open(address).await;
+        connection.write(begun.as_bytes()).await;
+        loop {
+            connection.write_anyway(b" ").await;
+            match tokio::time::timeout(DRIP, connection.begins_to_answer()).await {
+                Ok(true) => break (connection.read("POST").await.status, status),
+                Ok(false) => break (0, status),
+                Err(_) => {}
+            }
+        }
+    });
+    let ended = tokio::time::timeout(LONG, futures::future::join_all(dripping)).await.unwrap();
+    for (answered, status) in ended {
+        assert_eq!(answered, status, "0 is none at all");
+    }
+    Session::open(&app).await.still_answers().await;
     app.stop().await;
 }
 

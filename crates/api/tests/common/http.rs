@@ -135,6 +135,11 @@ impl Connection {
         read > 0
     }
 
+    /// Waits until an answer begins or the other side closes; whether one begins. May be given up and asked again.
+    pub async fn begins_to_answer(&mut self) -> bool {
+        !self.held.is_empty() || self.more().await
+    }
+
     pub async fn read(&mut self, method: &str) -> Response {
         let end = loop {
             if let Some(at) = self.held.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -100,12 +100,12 @@ impl Registration {
         let known = ["allowUntestedVersion", "continuousBackup", "dryRun", "kind", "name", "uri"];
         let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
         let name = fields.required_text("name")?;
-        let shown: String = name.chars().take(64).collect();
+        let shown = |text: &str| text.chars().take(64).collect::<String>();
         let kind = fields.text("kind")?.unwrap_or_else(|| DeploymentKind::ReplicaSet.as_str().to_owned());
         let uri = uri(fields.required_text("uri")?)?;
         Ok(Self {
-            name: name.parse().map_err(|_| Problem::new(Code::ClusterNameInvalid).with(shown))?,
-            kind: kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(kind.as_str()))?,
+            name: name.parse().map_err(|_| Problem::new(Code::ClusterNameInvalid).with(shown(&name)))?,
+            kind: kind.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&kind)))?,
             uri,
             allow_untested: fields.flag("allowUntestedVersion")?.unwrap_or(false),
             dry_run: fields.flag("dryRun")?.unwrap_or(false),

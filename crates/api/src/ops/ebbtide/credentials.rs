@@ -73,7 +73,10 @@ async fn create(call: Call) -> Answer<Reply> {
     let kind = match fields.text("kind")?.as_deref() {
         None | Some("apiKey") => CredentialKind::ApiKey,
         Some("serviceAccount") => CredentialKind::ServiceAccount,
-        Some(other) => return Err(Problem::new(Code::InvalidEnumValue).with(other)),
+        Some(other) => {
+            let shown: String = other.chars().take(64).collect();
+            return Err(Problem::new(Code::InvalidEnumValue).with(shown));
+        }
     };
     let names = fields.texts("roles")?.filter(|roles| !roles.is_empty()).ok_or_else(|| missing("roles"))?;
     let mut grants = names.iter().map(|name| project_grant(name, project)).collect::<Answer<Vec<Grant>>>()?;

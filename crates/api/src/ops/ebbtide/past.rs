@@ -35,6 +35,8 @@ use crate::{
 /// So many versions or documents are shown unless another number is asked for.
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
+/// More than any server takes for a name; it is shown back in answers.
+const NAMESPACE_BYTES_MAX: usize = 512;
 /// So much of an id is shown back.
 const SHOWN_CHARACTERS: usize = 64;
 
@@ -70,7 +72,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
 
 async fn document(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    let (namespace, id) = (required(&call, "namespace")?, required(&call, "id")?);
+    let (namespace, id) = (namespace(&call)?, required(&call, "id")?);
     let at = required_point(&call, "at")?;
     let (relaxed, bson) = (call.query.flag("relaxed", false)?, call.query.flag("bson", false)?);
     let (timeline, snapshot) = point_in_time::recorded(&call, &deployment, at).await?;
@@ -97,7 +99,7 @@ async fn document(call: Call) -> Answer<Reply> {
 
 async fn versions(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    let (namespace, id) = (required(&call, "namespace")?, required(&call, "id")?);
+    let (namespace, id) = (namespace(&call)?, required(&call, "id")?);
     let (from, to) = (point(&call, "from")?, point(&call, "to")?);
     let limit = limit(&call)?;
     let (documents, relaxed) = (call.query.flag("documents", false)?, call.query.flag("relaxed", false)?);
@@ -132,7 +134,7 @@ async fn versions(call: Call) -> Answer<Reply> {
 
 async fn difference(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
-    let namespace = required(&call, "namespace")?;
+    let namespace = namespace(&call)?;
     let (from, to) = (required_point(&call, "from")?, required_point(&call, "to")?);
     if to.time() < from.time() {
         return Err(backwards());
@@ -229,6 +231,15 @@ fn sentence(text: &str) -> String {
 fn required<'a>(call: &'a Call, name: &'static str) -> Answer<&'a str> {
     let given = call.query.get(name).filter(|text| !text.is_empty());
     given.ok_or_else(|| Problem::new(Code::MissingQueryParameter).with(name))
+}
+
+fn namespace(call: &Call) -> Answer<&str> {
+    let given = required(call, "namespace")?;
+    if given.len() <= NAMESPACE_BYTES_MAX {
+        return Ok(given);
+    }
+    let why = "It is longer than any name of a collection.";
+    Err(Problem::new(Code::InvalidQueryParameter).with("namespace").because(why))
 }
 
 fn point(call: &Call, name: &'static str) -> Answer<Option<PointInTime>> {

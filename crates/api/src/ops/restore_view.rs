@@ -17,17 +17,21 @@ pub(super) struct Shown {
     pub(super) state: RestoreState,
     /// The link, while it can be fetched.
     pub(super) url: Option<String>,
+    /// The link was fetched as often as it may be; known here a moment before it is written down.
+    pub(super) used_up: bool,
 }
 
 impl Shown {
     pub(super) fn of(call: &Call, job: &RestoreJob) -> Self {
+        let written = job.downloads >= u64::from(job.terms.downloads());
+        let used_up = written || call.server.downloads.is_used_up(job.id);
         if job.state != RestoreState::Ready {
-            return Self { state: job.state, url: None };
+            return Self { state: job.state, url: None, used_up };
         }
         if !download::is_open(&call.server, job, call.server.now()) {
-            return Self { state: RestoreState::Expired, url: None };
+            return Self { state: RestoreState::Expired, url: None, used_up };
         }
-        Self { state: RestoreState::Ready, url: download::link(&call.server, &call.base, job) }
+        Self { state: RestoreState::Ready, url: download::link(&call.server, &call.base, job), used_up }
     }
 }
 

@@ -56,7 +56,7 @@ fn timestamp(job: &RestoreJob, snapshot: Option<&ClusterTime>) -> Value {
 }
 
 fn delivery(job: &RestoreJob, shown: &Shown) -> Value {
-    let mut object = json!({"statusName": delivery_status(job, shown.state)});
+    let mut object = json!({"statusName": delivery_status(shown)});
     if job.delivery == DeliveryType::Download {
         object["methodName"] = "HTTP".into();
         object["maxDownloads"] = job.terms.downloads().into();
@@ -79,16 +79,14 @@ fn delivery(job: &RestoreJob, shown: &Shown) -> Value {
     object
 }
 
-fn delivery_status(job: &RestoreJob, state: RestoreState) -> &'static str {
-    match state {
+fn delivery_status(shown: &Shown) -> &'static str {
+    match shown.state {
         RestoreState::Queued => "NOT_STARTED",
         RestoreState::Running | RestoreState::Cancelling | RestoreState::CutOver => "IN_PROGRESS",
         RestoreState::Ready | RestoreState::Finished => "READY",
         RestoreState::Failed => "FAILED",
         RestoreState::Cancelled => "INTERRUPTED",
-        RestoreState::Expired if job.downloads >= u64::from(job.terms.downloads()) => {
-            "MAX_DOWNLOADS_EXCEEDED"
-        }
+        RestoreState::Expired if shown.used_up => "MAX_DOWNLOADS_EXCEEDED",
         RestoreState::Expired => "EXPIRED",
     }
 }

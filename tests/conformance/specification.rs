@@ -15,7 +15,7 @@ const PLACE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/atlas-backup-openapi.tools.yaml");
 
 /// Answers that Atlas gives and its document leaves out of some or of all operations.
-const UNDOCUMENTED: [(u16, &str, &str); 13] = [
+pub const UNDOCUMENTED: [(u16, &str, &str); 14] = [
     (400, "INVALID_QUERY_PARAMETER", "any operation has query parameters, and any can be wrong"),
     (
         400,
@@ -28,6 +28,7 @@ const UNDOCUMENTED: [(u16, &str, &str); 13] = [
     (400, "MISSING_ONE_OF_ATTRIBUTES", "the page of updateGroupClusterSnapshot has no 400"),
     (400, "MALFORMED_REQUEST", "HTTP itself"),
     (404, "RESOURCE_NOT_FOUND", "HTTP itself"),
+    (404, "GROUP_NOT_FOUND", "the page of listRateLimits has no 404, and may be asked about a project"),
     (405, "METHOD_NOT_ALLOWED", "HTTP itself"),
     (406, "INVALID_VERSION_DATE", "recorded everywhere"),
     (413, "PAYLOAD_TOO_LARGE", "HTTP itself"),
@@ -53,9 +54,7 @@ pub struct Documented<'a> {
 impl Specification {
     /// The document, if it is there.
     pub fn find() -> Option<Self> {
-        let text = std::fs::read_to_string(Path::new(PLACE)).ok()?;
-        let mut documents = Yaml::load_from_str(&text).unwrap();
-        let document = json_of(documents.remove(0));
+        let document = Self::document()?;
         let object = |pointer: &str| document.pointer(pointer).unwrap().as_object().unwrap().clone();
         let mut schemas: BTreeMap<String, Value> = object("/components/schemas").into_iter().collect();
         mend(&mut schemas);
@@ -66,6 +65,13 @@ impl Specification {
             schemas: closed,
             validators: Mutex::default(),
         })
+    }
+
+    /// The document as it lies there.
+    pub fn document() -> Option<Value> {
+        let text = std::fs::read_to_string(Path::new(PLACE)).ok()?;
+        let mut documents = Yaml::load_from_str(&text).unwrap();
+        Some(json_of(documents.remove(0)))
     }
 
     /// The operation of a method and a path, whatever its parameters are called.
@@ -169,7 +175,7 @@ fn shape(path: &str) -> Vec<&str> {
 
 /// Mistakes of the document that the contract lists. Those in most patterns and error parameters are mended in this copy of
 /// it already; `frequencyType: "ondemand"`, which its enumeration lacks, is not sent by default.
-fn mend(schemas: &mut BTreeMap<String, Value>) {
+pub fn mend(schemas: &mut BTreeMap<String, Value>) {
     // Copied from the field of the seconds above it.
     let increment =
         schemas.get_mut("ApiBSONTimestampView").and_then(|view| view.pointer_mut("/properties/increment"));

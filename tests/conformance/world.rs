@@ -32,6 +32,11 @@ pub struct World {
 
 impl World {
     pub async fn build() -> Self {
+        Self::logging("trace").await
+    }
+
+    /// With a log of that detail.
+    pub async fn logging(level: &str) -> Self {
         let mongod = Server::start(Options::default().with_auth()).await.unwrap();
         let orders = mongod.client().await.unwrap().database("shop").collection::<Document>("orders");
         orders.insert_many((0..200).map(|n| doc! { "_id": n, "text": "x".repeat(100) })).await.unwrap();
@@ -45,7 +50,7 @@ impl World {
         );
         std::fs::write(&file, content).unwrap();
         let flags = ["--config", file.to_str().unwrap()];
-        let mut ebbtide = Ebbtide::start_with(&flags, &[("EBBTIDE_LOG", "trace")]);
+        let mut ebbtide = Ebbtide::start_with(&flags, &[("EBBTIDE_LOG", level)]);
         ebbtide.add("main", &mongod.uri());
         for (name, kind) in [("tenant", "serverless"), ("flexible", "flex")] {
             ebbtide.cli(&["cluster", "add", name, "--kind", kind, "--uri", &mongod.uri()]);

@@ -10,7 +10,6 @@ mod support;
 use std::{
     path::Path,
     process::{Command, Output},
-    time::Instant,
 };
 
 use bson::{Document, Timestamp, doc};
@@ -120,23 +119,6 @@ fn registered(server: &Server, place: &Path) -> Ebbtide {
     ebbtide
 }
 
-async fn until_restorable(ebbtide: &Ebbtide, at: Timestamp) {
-    let begun = Instant::now();
-    loop {
-        let shown = ebbtide.cli(&["timeline", "show", "main"]);
-        let to = shown["restorable"].as_array().unwrap().last().map(|range| range["to"].clone());
-        let reached = |to: &Value| {
-            let part = |name: &str| u32::try_from(to[name].as_u64().unwrap()).unwrap();
-            (part("seconds"), part("increment")) >= (at.time, at.increment)
-        };
-        if to.as_ref().is_some_and(reached) {
-            return;
-        }
-        assert!(begun.elapsed() < support::PATIENCE, "not restorable: {shown}\n{}", ebbtide.log());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_atlas_cli_takes_snapshots_and_restores_them() {
     let server = Server::start(Options::default()).await.unwrap();
@@ -176,7 +158,7 @@ async fn the_atlas_cli_takes_snapshots_and_restores_them() {
     assert_eq!((&shown["failed"], &shown["targetClusterName"]), (&false.into(), &"main".into()));
     assert_eq!(states(&server).await, [json!(["first", 50])]);
 
-    until_restorable(&ebbtide, put(&server, "fourth").await).await;
+    ebbtide.until_restorable(put(&server, "fourth").await).await;
     let at = format!("--oplogTs {} --oplogInc {}", second.time, second.increment);
     let back = text(&atlas.json(&format!("backups restores start pointInTime {at} {target}")), "id");
     atlas.run(&format!("backups restores watch {back} --clusterName main"));

@@ -351,23 +351,6 @@ fn restore_job(name: &str, arguments: &str, delivery: &str) -> String {
     )
 }
 
-async fn until_restorable(ebbtide: &Ebbtide, at: Timestamp) {
-    let begun = Instant::now();
-    loop {
-        let shown = ebbtide.cli(&["timeline", "show", "main"]);
-        let to = shown["restorable"].as_array().unwrap().last().map(|range| range["to"].clone());
-        let reached = |to: &Value| {
-            let part = |name: &str| u32::try_from(to[name].as_u64().unwrap()).unwrap();
-            (part("seconds"), part("increment")) >= (at.time, at.increment)
-        };
-        if to.as_ref().is_some_and(reached) {
-            return;
-        }
-        assert!(begun.elapsed() < support::PATIENCE, "not restorable: {shown}\n{}", ebbtide.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn terraform_restores_points_in_time_and_has_archives_made() {
     let server = Server::start(Options::default()).await.unwrap();
@@ -375,11 +358,11 @@ async fn terraform_restores_points_in_time_and_has_archives_made() {
     let ebbtide = registered(&server, place.path(), &["--pit"]);
     let Some(terraform) = Terraform::of(&ebbtide) else { return };
 
-    until_restorable(&ebbtide, put(&server, "first").await).await;
+    ebbtide.until_restorable(put(&server, "first").await).await;
     let snapshot = ebbtide.snapshot("main");
     let second = put(&server, "second").await;
     let third = put(&server, "third").await;
-    until_restorable(&ebbtide, put(&server, "fourth").await).await;
+    ebbtide.until_restorable(put(&server, "fourth").await).await;
     let target = "target_cluster_name = \"main\"\n target_project_id = local.project";
     let point = |at: Timestamp| {
         let at = format!(

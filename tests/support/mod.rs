@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bson::Timestamp;
 use serde_json::Value;
 
 /// Longest that a server may take to come up, or a job to end, before a test calls it stuck.
@@ -138,6 +139,24 @@ impl Ebbtide {
         while child.try_wait().unwrap().is_none() {
             assert!(started.elapsed() < PATIENCE, "the server did not die: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the deployment `main` can be restored to this time.
+    pub async fn until_restorable(&self, at: Timestamp) {
+        let begun = Instant::now();
+        loop {
+            let shown = self.cli(&["timeline", "show", "main"]);
+            let to = shown["restorable"].as_array().unwrap().last().map(|range| range["to"].clone());
+            let reached = |to: &Value| {
+                let part = |name: &str| u32::try_from(to[name].as_u64().unwrap()).unwrap();
+                (part("seconds"), part("increment")) >= (at.time, at.increment)
+            };
+            if to.as_ref().is_some_and(reached) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not restorable: {shown}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -10,7 +10,7 @@ mod outcome;
 
 use model::{
     ClusterTime, WallTime,
-    id::JobId,
+    id::{DeploymentId, JobId},
     job::{JobState, Progress, Work},
     restore::RestoreState,
 };
@@ -200,6 +200,25 @@ impl Jobs<'_> {
                 .fetch_all(self.0.database.reader())
                 .await?;
         rows.iter().map(|row| row.parsed("id")).collect()
+    }
+
+    /// The items that restored into deployments that are still registered, ended at `time` or later, and were held by more than
+    /// one worker, with their targets, oldest first, a bounded number: an earlier worker may be frozen and wake up yet.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn restores_taken_over_since(&self, time: WallTime) -> Result<Vec<(JobId, DeploymentId)>> {
+        let rows = query(
+            "SELECT j.id AS id, d.id AS target FROM jobs j JOIN restore_jobs r ON r.id = j.subject_id \
+             JOIN deployments d ON d.id = r.target_deployment_id \
+             WHERE j.kind = 'restore' AND j.lease_epoch > 1 AND j.ended_at >= $1 AND d.removed_at IS NULL \
+             ORDER BY j.ended_at, j.id LIMIT $2",
+        )
+        .bind(time.0)
+        .bind(ACTIVE_MAX)
+        .fetch_all(self.0.database.reader())
+        .await?;
+        rows.iter().map(|row| Ok((row.parsed("id")?, row.parsed("target")?))).collect()
     }
 
     /// When the next item of these kinds can be claimed, as things stand: now or earlier when one waits.

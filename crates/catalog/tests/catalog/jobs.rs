@@ -159,6 +159,32 @@ pub(crate) async fn outcomes_have_to_fit(catalog: Catalog) {
     catalog.jobs().finish(&lease, support::failed("no space"), at(9)).await.unwrap();
 }
 
+pub(crate) async fn restores_that_were_taken_over_are_remembered(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let snapshot = support::snapshot(&catalog, &deployment, "m", T0).await;
+    let jobs = catalog.jobs();
+    let since = async |time| jobs.restores_taken_over_since(time).await.unwrap();
+    // One that its first worker ended.
+    support::request_restore(&catalog, &snapshot, at(1)).await;
+    let lease = support::claim(&catalog, "w1", at(2)).await;
+    jobs.finish(&lease, support::failed("x"), at(3)).await.unwrap();
+    support::request_restore(&catalog, &snapshot, at(4)).await;
+    support::claim(&catalog, "w1", at(5)).await;
+    let second = support::claim(&catalog, "w2", at(100)).await;
+    assert_eq!(since(T0).await, [], "it has not ended");
+    jobs.finish(&second, support::failed("x"), at(101)).await.unwrap();
+    assert_eq!(since(at(101)).await, [(second.job_id, deployment.id)]);
+    assert_eq!(since(at(102)).await, []);
+    // One that has no target.
+    support::request_download(&catalog, &snapshot, at(110)).await;
+    support::claim(&catalog, "w1", at(111)).await;
+    let second = support::claim(&catalog, "w2", at(200)).await;
+    jobs.finish(&second, support::failed("x"), at(201)).await.unwrap();
+    assert_eq!(since(T0).await.len(), 1);
+    catalog.deployments().remove(deployment.id, at(300)).await.unwrap();
+    assert_eq!(since(T0).await, [], "nobody can be asked any more");
+}
+
 pub(crate) async fn obligations_outlive_their_job(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     support::request_snapshot(&catalog, &deployment, at(1)).await;

@@ -95,6 +95,7 @@ suite![
     jobs::a_retry_waits_for_its_time,
     jobs::a_postponed_item_has_no_fewer_attempts_left,
     jobs::outcomes_have_to_fit,
+    jobs::restores_that_were_taken_over_are_remembered,
     jobs::obligations_outlive_their_job,
     fencing::who_lost_the_lease_changes_nothing,
     races::cancel_against_cut_over,

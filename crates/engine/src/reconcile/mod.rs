@@ -13,6 +13,7 @@ mod live_check;
 mod reaper;
 mod schedule;
 mod slices;
+mod strays;
 mod unaccounted;
 
 use std::{
@@ -74,6 +75,7 @@ impl Reconcilers {
             ("reaper", |s| Box::pin(reaper::activate(s))),
             ("collector", |s| Box::pin(collect::activate(s))),
             ("leftovers", |s| Box::pin(leftovers::activate(s))),
+            ("strays", |s| Box::pin(strays::activate(s))),
             ("slices", |s| Box::pin(slices::activate(s))),
             ("live-check", |s| Box::pin(live_check::activate(s))),
             ("audit", |s| Box::pin(audit::activate(s))),

@@ -18,7 +18,8 @@ use crate::{
 /// A reaper that was frozen must not lift what a new job has raised since.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-fn for_a_while() -> Permit {
+/// Leave to write to a deployment for as long as nobody is frozen in.
+pub(super) fn for_a_while() -> Permit {
     let began = Moment::now();
     Permit::new(move || began.elapsed() < PATIENCE)
 }

@@ -87,10 +87,23 @@ fn told(cluster: &str, answer: &Value) -> String {
     } else {
         String::new()
     };
+    let longer =
+        answer["extraRetentionSettings"].as_array().into_iter().flatten().map(longer).collect::<String>();
     format!(
-        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}{exported}",
+        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}{longer}{exported}",
         lines.join("\n")
     )
+}
+
+/// One of the extra retentions.
+fn longer(setting: &Value) -> String {
+    let days = setting["retentionDays"].as_u64().unwrap_or_default();
+    let kind = match print::field(setting, "frequencyType").as_str() {
+        "ON_DEMAND" => "those on demand that expire".to_owned(),
+        kind => format!("{} ones", kind.to_ascii_lowercase()),
+    };
+    let unit = if days == 1 { "day" } else { "days" };
+    format!("\n{kind} are kept {days} {unit} longer")
 }
 
 fn line(item: &Value) -> String {
@@ -170,6 +183,15 @@ mod tests {
         assert_eq!(
             told("orders", &exported),
             told("orders", &answer) + "\nmonthly ones are exported to the bucket b1"
+        );
+        let mut longer = answer.clone();
+        longer["extraRetentionSettings"] = json!([
+            {"frequencyType": "WEEKLY", "retentionDays": 1}, {"frequencyType": "ON_DEMAND", "retentionDays": 3},
+        ]);
+        assert_eq!(
+            told("orders", &longer),
+            told("orders", &answer)
+                + "\nweekly ones are kept 1 day longer\nthose on demand that expire are kept 3 days longer"
         );
         let none = json!({"policies": [{"policyItems": []}]});
         assert_eq!(told("orders", &none), "no snapshots of orders are taken by themselves");

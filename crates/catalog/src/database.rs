@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 13] = [
+const MIGRATIONS: [(i64, &str, &str); 14] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -41,6 +41,7 @@ const MIGRATIONS: [(i64, &str, &str); 13] = [
     (11, "compliance", include_str!("../migrations/0011_compliance.sql")),
     (12, "legacy", include_str!("../migrations/0012_legacy.sql")),
     (13, "audit", include_str!("../migrations/0013_audit.sql")),
+    (14, "extra retention", include_str!("../migrations/0014_extra_retention.sql")),
 ];
 
 /// Which database it is.

@@ -1,10 +1,13 @@
 //! Exports: the documents of a snapshot as files in a place outside the vault, and where such a job stands.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IllegalTransition, WallTime, id::ProjectId};
+use crate::{IllegalTransition, WallTime};
 
 /// Name of a place that snapshots may be exported to, as the configuration of the server calls it and as the API calls
 /// the bucket. It has the form of a bucket's name at S3.
@@ -183,10 +186,10 @@ impl FromStr for ExportState {
 /// Whose snapshot is exported, as far as the names of files tell it.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The id of the organization.
+    /// The organization: its id or its name.
     pub organization: &'a str,
-    /// The project.
-    pub project: ProjectId,
+    /// The project: its id or its name.
+    pub project: &'a str,
     /// Name of the deployment.
     pub deployment: &'a str,
     /// When the snapshot was asked for.
@@ -199,9 +202,25 @@ impl Origin<'_> {
     pub fn prefix(&self, seconds: i64) -> String {
         let date = self.snapshot_requested_at.to_rfc3339();
         let (hour, minute) = (date.get(..13).unwrap_or_default(), date.get(14..16).unwrap_or_default());
-        let Self { organization, project, deployment, .. } = self;
+        let [organization, project, deployment] =
+            [self.organization, self.project, self.deployment].map(path_part);
         format!("{ROOT}/{organization}/{project}/{deployment}/{hour}{minute}/{seconds}")
     }
+}
+
+/// A name as one part of a path: names of people's making may hold what no bucket and no file system takes. Escaped as in a URL.
+fn path_part(name: &str) -> String {
+    let is_dots = name.bytes().all(|byte| byte == b'.');
+    let mut part = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && !is_dots) {
+            part.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(part, "%{byte:02X}");
+        }
+    }
+    part
 }
 
 /// The directory in a place below which all exports lie.
@@ -250,13 +269,19 @@ mod tests {
     fn the_prefix_is_that_of_atlas() {
         let origin = Origin {
             organization: "5ebb71de0000000000000001",
-            project: ProjectId::from_parts(1, [2; 8]),
+            project: "000000010202020202020202",
             deployment: "orders",
             snapshot_requested_at: WallTime(1_689_439_968_000),
         };
         assert_eq!(
             origin.prefix(1_689_467_312),
             "exported_snapshots/5ebb71de0000000000000001/000000010202020202020202/orders/2023-07-15T1652/1689467312"
+        );
+        let named = Origin { organization: "A & B/C", project: "..", ..origin };
+        assert_eq!(
+            named.prefix(1),
+            "exported_snapshots/A%20%26%20B%2FC/%2E%2E/orders/2023-07-15T1652/1",
+            "no name leads elsewhere"
         );
     }
 }

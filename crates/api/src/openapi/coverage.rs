@@ -95,9 +95,7 @@ pub(super) const GROUPS: &[Group] = &[
             of(
                 "updateGroupClusterBackupSchedule",
                 "Change the schedule of snapshots",
-                Partial(
-                    "no copies to other regions, nothing kept beyond its retention, no names in the paths of exports",
-                ),
+                Partial("no copies to other regions"),
             ),
             of("deleteGroupClusterBackupSchedule", "Delete the schedule of snapshots", Real),
             of("listGroupClusterBackupRestoreJobs", "List restore jobs", Real),

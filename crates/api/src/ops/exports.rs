@@ -123,7 +123,7 @@ async fn create(call: Call) -> Answer<Reply> {
         snapshot_id: wanted.snapshot,
         bucket_id: wanted.bucket,
         custom_data: wanted.custom_data.clone(),
-        organization_id: &call.server.state.settings.organization.id,
+        organization: &call.server.state.settings.organization,
         scheduled: false,
     };
     let job = call.server.state.catalog.exports().request(new, call.server.now()).await;

@@ -5,10 +5,7 @@
 
 use catalog::{Applied, Conflict, Deployment, DeploymentSchedule, ScheduleChange};
 use http::Method;
-use model::{
-    role::Action,
-    schedule::{AutoExport, Schedule},
-};
+use model::role::Action;
 use serde_json::json;
 
 use super::{Operation, audit, clusters::cluster, export_buckets, schedule_input::Wanted, schedule_view};
@@ -64,9 +61,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
 async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let kept = read(&call, &deployment).await?;
-    let (schedule, export) = kept.map(|kept| (kept.schedule, kept.auto_export)).unwrap_or_default();
     let window = deployment.continuous.restore_window_days;
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &schedule, export, window)))
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, kept.as_ref(), window)))
 }
 
 async fn update(call: Call) -> Answer<Reply> {
@@ -78,8 +74,7 @@ async fn update(call: Call) -> Answer<Reply> {
     }
     write_down(&call, &deployment, &wanted, &applied);
     let window = wanted.restore_window.unwrap_or(deployment.continuous.restore_window_days);
-    let DeploymentSchedule { schedule, auto_export, .. } = &applied.schedule;
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, schedule, *auto_export, window)))
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, Some(&applied.schedule), window)))
 }
 
 /// Makes a change of what is there, again when somebody else was quicker.
@@ -113,19 +108,21 @@ fn change(
 ) -> Answer<ScheduleChange> {
     let was = before.map(|kept| kept.schedule.clone()).unwrap_or_default();
     let schedule = wanted.apply(deployment, &was, || catalog::new_id(call.server.now()))?;
-    let (old, new) = (&was.policy, &schedule.policy);
     Ok(ScheduleChange {
         of_revision: before.map(|kept| kept.revision),
         auto_export: wanted.auto_export(before)?,
         restore_window: wanted.restore_window,
-        retention: if wanted.update_snapshots { old.retention_changes(new) } else { vec![] },
-        delete_of: if wanted.delete_snapshots { old.gone(new) } else { vec![] },
+        names_in_exports: wanted
+            .names_in_exports
+            .unwrap_or_else(|| before.is_some_and(|kept| kept.names_in_exports)),
+        retention: if wanted.update_snapshots { was.retention_changes(&schedule) } else { vec![] },
+        delete_of: if wanted.delete_snapshots { was.policy.gone(&schedule.policy) } else { vec![] },
         schedule,
     })
 }
 
 fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, applied: &Applied) {
-    let mut detail = schedule_view::as_written_down(&applied.schedule.schedule, applied.schedule.auto_export);
+    let mut detail = schedule_view::as_written_down(&applied.schedule);
     detail["cluster"] = deployment.name.as_str().into();
     if let Some(window) = wanted.restore_window {
         detail["restoreWindowDays"] = window.days().into();
@@ -148,8 +145,8 @@ async fn delete(call: Call) -> Answer<Reply> {
         let detail = json!({"cluster": deployment.name.as_str()});
         audit::record(&call, "schedule.delete", deployment.id, detail);
     }
-    let (none, window) = (Schedule::default(), deployment.continuous.restore_window_days);
-    Ok(Reply::object(schedule_view::schedule(&call, &deployment, &none, AutoExport::Unset, window)))
+    let window = deployment.continuous.restore_window_days;
+    Ok(Reply::object(schedule_view::schedule(&call, &deployment, None, window)))
 }
 
 /// The schedule of a deployment, if somebody has set one.

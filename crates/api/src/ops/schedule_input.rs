@@ -7,8 +7,8 @@ use model::{
     id::{ExportBucketId, PolicyItemId},
     retention::BadRetention,
     schedule::{
-        AutoExport, BadInterval, BadPolicy, BadReferenceTime, ExportPolicy, Frequency, FrequencyType, Policy,
-        PolicyItem, ReferenceTime, Schedule, policy_id,
+        AutoExport, BadExtra, BadInterval, BadPolicy, BadReferenceTime, ExportPolicy, Extra, ExtraRetention,
+        Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, policy_id,
     },
 };
 use serde_json::Value;
@@ -48,24 +48,14 @@ const AUTO_COPY: &str = "autoCopySettingsEnabled";
 const SINCE_AUTO_COPY: Date = Date::new(2024, 8, 5);
 
 /// Flags that ask for what is not done here, and why not.
-const FLAGS_REFUSED: [(&str, &str); 5] = [
-    ("useOrgAndGroupNamesInExportPrefix", NO_NAMES),
+const FLAGS_REFUSED: [(&str, &str); 4] = [
     ("copyPolicyItemsEnabled", NO_COPIES),
     ("deleteCopySnapshots", NO_COPIES),
     ("updateCopySnapshots", NO_COPIES),
     (AUTO_COPY, NO_COPIES),
 ];
 /// Lists that ask for it.
-const LISTS_REFUSED: [(&str, &str); 3] = [
-    ("copySettings", NO_COPIES),
-    ("deleteCopiedBackups", NO_COPIES),
-    (
-        "extraRetentionSettings",
-        "Nothing is kept beyond its retention: give the policy items a longer one instead.",
-    ),
-];
-const NO_NAMES: &str =
-    "The names of exported files have ids in them, since the names of projects are not unique for ever.";
+const LISTS_REFUSED: [(&str, &str); 2] = [("copySettings", NO_COPIES), ("deleteCopiedBackups", NO_COPIES)];
 const NO_COPIES: &str =
     "Snapshots are not copied to other regions: replicate the bucket of the vault instead.";
 
@@ -80,6 +70,8 @@ pub(super) struct Wanted {
     pub(super) delete_snapshots: bool,
     auto_export: Option<bool>,
     export: Option<WantedExport>,
+    pub(super) names_in_exports: Option<bool>,
+    extra: Option<ExtraRetention>,
 }
 
 /// Each of them stays as it is when it is left out.
@@ -121,6 +113,8 @@ impl Wanted {
             delete_snapshots: fields.flag("deleteSnapshots")?.unwrap_or(false),
             auto_export: fields.flag("autoExportEnabled")?,
             export: export(&mut fields)?,
+            names_in_exports: fields.flag("useOrgAndGroupNamesInExportPrefix")?,
+            extra: extra(&mut fields)?,
         };
         wanted.reference(ReferenceTime::DEFAULT)?;
         Ok(wanted)
@@ -137,7 +131,8 @@ impl Wanted {
             Some(wanted) => wanted.apply(deployment, &before.policy, new_id)?,
             None => before.policy.clone(),
         };
-        Ok(Schedule { reference: self.reference(before.reference)?, policy })
+        let extra = self.extra.as_ref().unwrap_or(&before.extra).clone();
+        Ok(Schedule { reference: self.reference(before.reference)?, policy, extra })
     }
 
     /// What is exported from then on.
@@ -285,13 +280,31 @@ fn export(fields: &mut Fields) -> Answer<Option<WantedExport>> {
     Ok(Some(WantedExport { bucket, frequency }))
 }
 
+/// Which snapshots are kept longer; an empty list takes back what was said before.
+fn extra(fields: &mut Fields) -> Answer<Option<ExtraRetention>> {
+    let Some(items) = fields.objects("extraRetentionSettings", &["frequencyType", "retentionDays"])? else {
+        return Ok(None);
+    };
+    let settings = items.into_iter().map(|mut item| {
+        let word = item.required_text("frequencyType")?;
+        let frequency_type =
+            word.parse().map_err(|_| Problem::new(Code::InvalidEnumValue).with(shown(&word)))?;
+        let days = item.int32("retentionDays")?.ok_or_else(|| missing("retentionDays"))?;
+        Ok(Extra { frequency_type, retention_days: u32::try_from(days).unwrap_or(0) })
+    });
+    ExtraRetention::new(settings.collect::<Answer<_>>()?).map(Some).map_err(|bad| match bad {
+        BadExtra::Days(0) => Problem::new(Code::AttributeNegativeOrZero).with("retentionDays"),
+        bad => Problem::new(Code::InvalidBackupPolicy).with(bad.to_string()),
+    })
+}
+
 fn window(days: i32) -> Answer<RestoreWindowDays> {
     let days = u32::try_from(days).unwrap_or(0);
     RestoreWindowDays::new(days)
         .map_err(|bad| Problem::new(Code::InvalidRestoreWindow).because(format!("It cannot be: {bad}.")))
 }
 
-/// Refuses what asks for copies and extra retention, unless it says that none are wanted.
+/// Refuses what asks for copies, unless it says that none are wanted.
 fn refuse_what_is_not_done(fields: &mut Fields) -> Answer<()> {
     let not_done =
         |name: &str, why: &str| Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(name, why);

@@ -1,6 +1,6 @@
 //! A schedule as the API shows it.
 
-use catalog::Deployment;
+use catalog::{Deployment, DeploymentSchedule};
 use model::{
     RestoreWindowDays,
     schedule::{AutoExport, PolicyItem, Schedule, policy_id},
@@ -10,14 +10,16 @@ use serde_json::{Value, json};
 use super::links;
 use crate::gate::Call;
 
-/// `DiskBackupSnapshotSchedule20240805`, and the older one alike.
+/// `DiskBackupSnapshotSchedule20240805`, and the older one alike; `kept` is nothing where nobody has set one.
 pub(super) fn schedule(
     call: &Call,
     deployment: &Deployment,
-    schedule: &Schedule,
-    auto_export: AutoExport,
+    kept: Option<&DeploymentSchedule>,
     window: RestoreWindowDays,
 ) -> Value {
+    let none = Schedule::default();
+    let schedule = kept.map_or(&none, |kept| &kept.schedule);
+    let auto_export = kept.map(|kept| kept.auto_export).unwrap_or_default();
     let path = links::deployment_path(deployment);
     let mut object = json!({
         "autoExportEnabled": auto_export.is_on(),
@@ -25,7 +27,7 @@ pub(super) fn schedule(
         "clusterName": deployment.name.as_str(),
         "copyPolicyItemsEnabled": false,
         "copySettings": [],
-        "extraRetentionSettings": [],
+        "extraRetentionSettings": schedule.extra.settings(),
         "links": [
             links::own(call.link(&format!("{path}/backup/schedule"))),
             links::other("group", call.link(&links::group_path(deployment.project_id))),
@@ -37,7 +39,7 @@ pub(super) fn schedule(
         "referenceHourOfDay": schedule.reference.hour(),
         "referenceMinuteOfHour": schedule.reference.minute(),
         "restoreWindowDays": window.days(),
-        "useOrgAndGroupNamesInExportPrefix": false,
+        "useOrgAndGroupNamesInExportPrefix": kept.is_some_and(|kept| kept.names_in_exports),
     });
     if let Some(next) = schedule.next_after(call.server.now()) {
         object["nextSnapshot"] = next.to_rfc3339().into();
@@ -68,13 +70,16 @@ fn item(item: &PolicyItem) -> Value {
 }
 
 /// What the audit log keeps of a schedule.
-pub(super) fn as_written_down(schedule: &Schedule, auto_export: AutoExport) -> Value {
+pub(super) fn as_written_down(kept: &DeploymentSchedule) -> Value {
+    let DeploymentSchedule { schedule, auto_export, .. } = kept;
     let mut object = json!({
         "autoExportEnabled": auto_export.is_on(),
+        "extraRetentionSettings": schedule.extra.settings(),
         "policyItems": schedule.policy.items().iter().map(item).collect::<Vec<_>>(),
         "referenceHourOfDay": schedule.reference.hour(),
         "referenceMinuteOfHour": schedule.reference.minute(),
+        "useOrgAndGroupNamesInExportPrefix": kept.names_in_exports,
     });
-    describe_export(&mut object, auto_export);
+    describe_export(&mut object, *auto_export);
     object
 }

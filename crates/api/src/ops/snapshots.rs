@@ -2,10 +2,12 @@
 
 use catalog::{Conflict, Deployment, NewSnapshot, Snapshot, SnapshotFilter, SnapshotType};
 use http::Method;
-use model::{ClusterTime, Retention, RetentionUnit, role::Action};
+use model::{ClusterTime, Retention, RetentionUnit, role::Action, schedule::ExtraFor};
 use serde_json::json;
 
-use super::{Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, links, snapshot_view};
+use super::{
+    Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, links, schedule, snapshot_view,
+};
 use crate::{
     access::Scope,
     body::{Fields, invalid},
@@ -167,11 +169,13 @@ pub(super) async fn request(call: &Call, deployment: &Deployment) -> Answer<Snap
         Some(days) if days > RETENTION_DAYS_MAX => return Err(invalid("retentionInDays")),
         days => days.map(i32::unsigned_abs),
     };
+    let kept = schedule::read(call, deployment).await?;
+    let longer = |days| kept.map_or(days, |kept| kept.schedule.extra.on_top_of(days, ExtraFor::OnDemand));
     let new = NewSnapshot {
         deployment_id: deployment.id,
         snapshot_type: SnapshotType::OnDemand,
         description,
-        retention_days,
+        retention_days: retention_days.map(longer),
     };
     let snapshot = call.server.state.catalog.snapshots().request(new, call.server.now()).await;
     let snapshot = snapshot.map_err(|e| match e {

@@ -130,6 +130,17 @@ async fn an_export_is_shown_in_each_of_its_states() {
 }
 
 #[tokio::test]
+async fn paths_have_names_where_the_schedule_says_so() {
+    let app = start().await;
+    let (snapshot, bucket) = (app.snapshot().await, bucket(&app).await);
+    let set = app.patch(&app.backup("/schedule"), json!({"useOrgAndGroupNamesInExportPrefix": true})).await;
+    set.expect(200);
+    let asked = app.post(&app.backup("/exports"), export_body(&snapshot, &bucket)).await.expect(200);
+    let wanted = format!("exported_snapshots/Ebbtide/{}/c1/", app.project.name);
+    assert!(asked["prefix"].as_str().unwrap().starts_with(&wanted), "{asked}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_exported_is_refused() {
     let app = start().await;
     let (snapshot, bucket) = (app.snapshot().await, bucket(&app).await);

@@ -165,6 +165,7 @@ async fn exports_of_a_schedule_stay_as_they_are() {
     let change = ScheduleChange {
         of_revision: Some(seen.revision),
         auto_export: model::schedule::AutoExport::On(export),
+        names_in_exports: false,
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

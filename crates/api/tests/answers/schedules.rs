@@ -64,6 +64,10 @@ fn with_id(mut item: Value, id: &Value) -> Value {
     item
 }
 
+fn extra(kind: &str, days: i32) -> Value {
+    json!({"extraRetentionSettings": [{"frequencyType": kind, "retentionDays": days}]})
+}
+
 /// As Atlas begins.
 fn default_items() -> Value {
     json!([
@@ -232,6 +236,19 @@ async fn what_is_wrong_with_a_policy_is_told() {
         (json!({"restoreWindowDays": 366}), "INVALID_RESTORE_WINDOW"),
         (json!({"schedule": {}}), "INVALID_ATTRIBUTE"),
         (json!({"updateSnapshots": "yes"}), "INVALID_JSON_ATTRIBUTE"),
+        (json!({"useOrgAndGroupNamesInExportPrefix": "yes"}), "INVALID_JSON_ATTRIBUTE"),
+        (extra("daily", 3), "INVALID_ENUM_VALUE"),
+        (extra("DAILY", 0), "ATTRIBUTE_NEGATIVE_OR_ZERO"),
+        (extra("DAILY", -3), "ATTRIBUTE_NEGATIVE_OR_ZERO"),
+        (extra("DAILY", 36_501), "INVALID_BACKUP_POLICY"),
+        (json!({"extraRetentionSettings": [{"frequencyType": "DAILY"}]}), "MISSING_ATTRIBUTE"),
+        (json!({"extraRetentionSettings": [{"retentionDays": 3}]}), "MISSING_ATTRIBUTE"),
+        (
+            json!({"extraRetentionSettings": [
+                {"frequencyType": "DAILY", "retentionDays": 3}, {"frequencyType": "DAILY", "retentionDays": 4},
+            ]}),
+            "INVALID_BACKUP_POLICY",
+        ),
     ] {
         let refused = s.patch(body.clone()).await;
         assert_eq!(refused.json()["errorCode"], code, "{body}");
@@ -250,14 +267,12 @@ async fn what_is_wrong_with_a_policy_is_told() {
 async fn what_is_not_done_is_refused_and_not_forgotten() {
     let s = Schedules::start().await;
     for body in [
-        json!({"useOrgAndGroupNamesInExportPrefix": true}),
         json!({"copyPolicyItemsEnabled": true}),
         json!({"autoCopySettingsEnabled": true}),
         json!({"updateCopySnapshots": true}),
         json!({"deleteCopySnapshots": true}),
         json!({"copySettings": [{"cloudProvider": "AWS", "regionName": "EU_WEST_1", "zoneId": "0123456789abcdef01234567"}]}),
         json!({"deleteCopiedBackups": [{}]}),
-        json!({"extraRetentionSettings": [{"frequencyType": "DAILY", "retentionDays": 3}]}),
     ] {
         let refused = s.refused(body.clone(), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG").await;
         let name = body.as_object().unwrap().keys().next().unwrap();
@@ -312,6 +327,12 @@ async fn what_is_exported_by_itself_is_set_and_shown() {
     // What else is changed leaves it as it is, and a part of it may be changed.
     let later = s.patch(json!({"referenceHourOfDay": 4})).await.expect(200);
     assert_eq!((&later["export"], &later["autoExportEnabled"]), (&monthly, &json!(true)));
+    for wanted in [true, false] {
+        let named = s.patch(json!({"useOrgAndGroupNamesInExportPrefix": wanted})).await.expect(200);
+        let again = s.patch(json!({"referenceHourOfDay": 4})).await.expect(200);
+        assert_eq!(named["useOrgAndGroupNamesInExportPrefix"], wanted);
+        assert_eq!(again["useOrgAndGroupNamesInExportPrefix"], wanted, "what is left out stays");
+    }
     let yearly = s.patch(json!({"export": {"frequencyType": "yearly"}})).await.expect(200);
     assert_eq!(yearly["export"], export(&bucket.to_string(), "yearly"));
     let off = s.patch(json!({"export": yearly["export"], "autoExportEnabled": false})).await.expect(200);
@@ -456,6 +477,47 @@ async fn snapshots_say_what_took_them_and_follow_when_they_are_asked_to() {
     assert_eq!(show(&base).await.expect(200), before);
     s.app.delete(&s.path).await.expect(200);
     show(&daily).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_longer_is_kept_so_many_days_on_top() {
+    let s = Schedules::start().await;
+    s.set(json!([item("daily", 1, "days", 7)])).await.expect(200);
+    s.app.pass_seconds(DAY);
+    let before = s.take().await.unwrap();
+    let days_kept = |snapshot: &Snapshot| {
+        (snapshot.expires_at.unwrap().0 - snapshot.completed_at.unwrap().0) / (DAY * 1000)
+    };
+    assert_eq!(days_kept(&before), 7);
+    let settings = json!({"extraRetentionSettings": [
+        {"frequencyType": "ON_DEMAND", "retentionDays": 2}, {"frequencyType": "DAILY", "retentionDays": 30},
+    ]});
+    let set = s.patch(settings.clone()).await.expect(200);
+    assert_eq!(set["extraRetentionSettings"], settings["extraRetentionSettings"]);
+    assert_eq!(s.get().await, set);
+    // What else is changed leaves it as it is, and a snapshot that was taken before is kept as it was said then.
+    let later = s.patch(json!({"referenceMinuteOfHour": 3})).await.expect(200);
+    assert_eq!(later["extraRetentionSettings"], settings["extraRetentionSettings"]);
+    s.app.pass_seconds(2 * DAY);
+    let after = s.take().await.unwrap();
+    assert_eq!(days_kept(&after), 37);
+    let again =
+        async |snapshot: &Snapshot| s.app.catalog.snapshots().get(snapshot.id).await.unwrap().unwrap();
+    assert_eq!(days_kept(&again(&before).await), 7);
+    // On demand, and where nothing is said of a retention it has no end to move.
+    let taken = s.app.post(&s.app.backup("/snapshots"), json!({"retentionInDays": 5})).await.expect(200);
+    s.app.complete_snapshot().await;
+    let taken = s.app.catalog.snapshots().get(taken["id"].as_str().unwrap().parse().unwrap()).await;
+    assert_eq!(days_kept(&taken.unwrap().unwrap()), 7);
+    // Asked for, it reaches those that were taken already: both ways.
+    s.patch(json!({"updateSnapshots": true, "extraRetentionSettings": []})).await.expect(200);
+    assert_eq!((days_kept(&again(&before).await), days_kept(&again(&after).await)), (7, 7));
+    let mut both = extra("DAILY", 1);
+    both["updateSnapshots"] = json!(true);
+    let set = s.patch(both).await.expect(200);
+    assert_eq!(set["extraRetentionSettings"], extra("DAILY", 1)["extraRetentionSettings"]);
+    assert_eq!((days_kept(&again(&before).await), days_kept(&again(&after).await)), (8, 8));
     s.app.stop().await;
 }
 

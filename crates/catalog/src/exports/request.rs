@@ -5,6 +5,7 @@ use model::{
     export::{ExportState, Label, Origin},
     id::{DeploymentId, ExportBucketId, ExportJobId, SnapshotId},
     job::Work,
+    organization::Organization,
     snapshot::SnapshotState,
 };
 use sqlx::{Any, Transaction, query};
@@ -31,8 +32,8 @@ pub struct NewExport<'a> {
     pub bucket_id: ExportBucketId,
     /// What the marker of its end is to tell.
     pub custom_data: Vec<Label>,
-    /// The id of the organization, for the names of the files.
-    pub organization_id: &'a str,
+    /// The organization, for the names of the files.
+    pub organization: &'a Organization,
     /// Whether a schedule asks for it, which it does once for a snapshot.
     pub scheduled: bool,
 }
@@ -50,12 +51,13 @@ impl Exports<'_> {
             return Err(Error::not_found("export bucket", new.bucket_id));
         }
         let snapshot_requested_at = lock_snapshot(&mut transaction, &new).await?;
-        let origin = Origin {
-            organization: new.organization_id,
-            project: deployment.project_id,
-            deployment: deployment.name.as_str(),
-            snapshot_requested_at,
-        };
+        let project = deployment.project_id.to_string();
+        let name = name_in_paths(&mut transaction, new.deployment_id).await?;
+        let (organization, project) = name
+            .as_ref()
+            .map_or((&new.organization.id, &project), |project| (&new.organization.name, project));
+        let origin =
+            Origin { organization, project, deployment: deployment.name.as_str(), snapshot_requested_at };
         let prefix = unused_prefix(&mut transaction, &origin, now).await?;
         let id: ExportJobId = new_id(now);
         insert(&mut transaction, id, &new, &deployment, &prefix, now).await?;
@@ -68,6 +70,18 @@ impl Exports<'_> {
         transaction.commit().await?;
         Ok(job)
     }
+}
+
+/// The name of the project of a deployment that is locked, where its schedule says that paths have it.
+async fn name_in_paths(transaction: &mut Tx, deployment: DeploymentId) -> Result<Option<String>> {
+    let row = query(
+        "SELECT p.name AS name FROM schedules s JOIN deployments d ON d.id = s.deployment_id \
+         JOIN projects p ON p.id = d.project_id WHERE s.deployment_id = $1 AND s.names_in_exports = 1",
+    )
+    .bind(deployment.to_string())
+    .fetch_optional(&mut **transaction)
+    .await?;
+    row.map(|row| row.text("name")).transpose()
 }
 
 /// Locks a completed snapshot of the deployment, so that it is not deleted before the job that reads it is there. When it

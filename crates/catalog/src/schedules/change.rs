@@ -28,6 +28,8 @@ pub struct ScheduleChange {
     pub schedule: Schedule,
     /// Which of its snapshots are exported from now on; the bucket has to be one of the same project.
     pub auto_export: AutoExport,
+    /// Whether paths of exported files have names in place of ids from now on.
+    pub names_in_exports: bool,
     /// The restore window from now on, when it changes too.
     pub restore_window: Option<RestoreWindowDays>,
     /// Snapshots that were taken already and are kept for another time.
@@ -165,6 +167,7 @@ pub(crate) async fn bring_into_line(
         of_revision: before.as_ref().map(|before| before.revision),
         schedule: Schedule { policy: met, ..was },
         auto_export: before.as_ref().map(|before| before.auto_export).unwrap_or_default(),
+        names_in_exports: before.as_ref().is_some_and(|before| before.names_in_exports),
         restore_window: None,
         retention: vec![],
         delete_of: vec![],
@@ -212,12 +215,13 @@ async fn write(
     let (wanted, export) = (&change.schedule, change.auto_export.policy());
     // A deleted one that comes back must not have a revision that somebody has seen: the time makes it another.
     let row = statement(format!(
-        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10) \
+        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12) \
          ON CONFLICT (deployment_id) DO UPDATE SET reference_hour = excluded.reference_hour, \
          reference_minute = excluded.reference_minute, items = excluded.items, \
          handled_until = excluded.handled_until, revision = schedules.revision + 1, updated_at = excluded.updated_at, \
          export_bucket_id = excluded.export_bucket_id, export_frequency = excluded.export_frequency, \
-         auto_export = excluded.auto_export, export_from = excluded.export_from \
+         auto_export = excluded.auto_export, export_from = excluded.export_from, \
+         extra_retention = excluded.extra_retention, names_in_exports = excluded.names_in_exports \
          RETURNING {COLUMNS}"
     ))
     .bind(deployment.to_string())
@@ -230,6 +234,8 @@ async fn write(
     .bind(export.map(|export| export.frequency.as_str()))
     .bind(i64::from(change.auto_export.is_on()))
     .bind(times.export_from.0)
+    .bind(to_json(&wanted.extra))
+    .bind(i64::from(change.names_in_exports))
     .fetch_one(&mut **transaction)
     .await?;
     schedule(&row)
@@ -269,7 +275,7 @@ async fn keep_anew(
     let mut kept = 0;
     for row in &asked.fetch_all(&mut **transaction).await? {
         let due_at = row.time("due_at")?;
-        let days = i64::from(change.retention.days_from(due_at));
+        let days = i64::from(change.days_from(due_at));
         let from = row.maybe_time("completed_at")?.unwrap_or(due_at);
         let expires = from.plus_ms(days * DAY_MS);
         if is_guarded {

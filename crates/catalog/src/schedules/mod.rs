@@ -25,7 +25,8 @@ use crate::{
 };
 
 const COLUMNS: &str = "deployment_id, reference_hour, reference_minute, items, handled_until, revision, updated_at, \
-                       export_bucket_id, export_frequency, auto_export, export_from";
+                       export_bucket_id, export_frequency, auto_export, export_from, \
+                       extra_retention, names_in_exports";
 
 /// The schedule of a deployment, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,9 @@ pub struct DeploymentSchedule {
     pub auto_export: AutoExport,
     /// Snapshots that were completed before this time are not.
     pub export_from: WallTime,
+    /// Whether the paths of files that are exported of the deployment have the names of the organization and the project,
+    /// and not their ids.
+    pub names_in_exports: bool,
     /// All times up to this one were seen to.
     pub handled_until: WallTime,
     /// Another number after each change.
@@ -102,9 +106,14 @@ fn schedule(row: &AnyRow) -> Result<DeploymentSchedule> {
         .map_err(|bad| Error::corrupt(format!("columns reference_hour, reference_minute: {bad}")))?;
     Ok(DeploymentSchedule {
         deployment_id: row.parsed("deployment_id")?,
-        schedule: Schedule { reference, policy: row.json::<Policy>("items")? },
+        schedule: Schedule {
+            reference,
+            policy: row.json::<Policy>("items")?,
+            extra: row.json("extra_retention")?,
+        },
         auto_export: auto_export(row)?,
         export_from: row.time("export_from")?,
+        names_in_exports: row.flag("names_in_exports")?,
         handled_until: row.time("handled_until")?,
         revision: row.int("revision")?,
         updated_at: row.time("updated_at")?,

@@ -1,6 +1,8 @@
 //! Exports and their buckets: one export of a snapshot at a time, each with a prefix of its own, and nothing that one needs
 //! goes while it is under way.
 
+use std::sync::LazyLock;
+
 use catalog::{
     Catalog, Conflict, Deployment, Error, ExportBucket, ExportJob, NewExport, NewExportBucket, Outcome, Page,
     Snapshot,
@@ -8,6 +10,7 @@ use catalog::{
 use model::{
     export::{ExportState, Label},
     job::{Directive, JobState, Progress, Work},
+    organization::Organization,
 };
 
 use crate::support::{self, LEASE_MS, T0, at};
@@ -21,13 +24,14 @@ async fn bucket(catalog: &Catalog, deployment: &Deployment) -> ExportBucket {
     catalog.export_buckets().add(new, T0).await.unwrap()
 }
 
-fn new<'a>(deployment: &Deployment, snapshot: &Snapshot, bucket: &ExportBucket) -> NewExport<'a> {
+fn new(deployment: &Deployment, snapshot: &Snapshot, bucket: &ExportBucket) -> NewExport<'static> {
+    static ORGANIZATION: LazyLock<Organization> = LazyLock::new(Organization::default);
     NewExport {
         deployment_id: deployment.id,
         snapshot_id: snapshot.id,
         bucket_id: bucket.id,
         custom_data: vec![Label { key: "a".to_owned(), value: "b\0c".to_owned() }],
-        organization_id: "org",
+        organization: &ORGANIZATION,
         scheduled: false,
     }
 }
@@ -53,7 +57,8 @@ pub(crate) async fn an_export_goes_from_its_request_to_its_end(catalog: Catalog)
     assert_eq!((job.state, &job.progress, job.finished_at), (ExportState::Queued, &None, None));
     assert_eq!((job.bucket_id, job.snapshot_id, job.created_at), (bucket.id, snapshot.id, now));
     assert!(
-        job.prefix.starts_with(&format!("exported_snapshots/org/{}/Cluster0/", project.id)),
+        job.prefix
+            .starts_with(&format!("exported_snapshots/5ebb71de0000000000000001/{}/Cluster0/", project.id)),
         "{}",
         job.prefix
     );

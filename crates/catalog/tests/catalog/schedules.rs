@@ -31,7 +31,7 @@ fn item(number: u8, kind: FrequencyType, interval: i64, unit: RetentionUnit, val
 
 fn schedule(items: &[PolicyItem]) -> Schedule {
     let policy = if items.is_empty() { Policy::none() } else { Policy::new(items.to_vec()).unwrap() };
-    Schedule { reference: ReferenceTime::new(18, 30).unwrap(), policy }
+    Schedule { reference: ReferenceTime::new(18, 30).unwrap(), policy, ..Schedule::default() }
 }
 
 fn hourly(days: u32) -> PolicyItem {
@@ -52,6 +52,7 @@ fn to(schedule: Schedule, before: Option<&DeploymentSchedule>) -> ScheduleChange
         auto_export: before.map(|before| before.auto_export).unwrap_or_default(),
         of_revision: before.map(|before| before.revision),
         schedule,
+        names_in_exports: false,
         restore_window: None,
         retention: vec![],
         delete_of: vec![],
@@ -305,10 +306,10 @@ pub(crate) async fn snapshots_follow_a_change_when_they_are_asked_to(catalog: Ca
     // Hourly ones are gone with their snapshots, daily ones go on under another id and are kept for longer.
     let after = [item(9, FrequencyType::Daily, 1, RetentionUnit::Months, 1), monthly(12)];
     let seen = catalog.schedules().get(deployment.id).await.unwrap().unwrap();
-    let (old, new) = (schedule(&before).policy, schedule(&after).policy);
+    let (old, new) = (schedule(&before), schedule(&after));
     let change = ScheduleChange {
         retention: old.retention_changes(&new),
-        delete_of: old.gone(&new),
+        delete_of: old.policy.gone(&new.policy),
         ..to(schedule(&after), Some(&seen))
     };
     let applied = catalog.schedules().change(deployment.id, &change, now).await.unwrap();
@@ -390,7 +391,7 @@ pub(crate) async fn what_a_schedule_exports_it_exports_once(catalog: Catalog) {
             snapshot_id,
             bucket_id,
             custom_data: vec![],
-            organization_id: "o",
+            organization: &model::organization::Organization::default(),
             scheduled: true,
         };
         catalog.exports().request(new, now).await

@@ -94,13 +94,13 @@ async fn take(
 /// Asks for the export of a snapshot, unless that has become impossible or unnecessary meanwhile.
 async fn export(services: &Services, due: DueExport) -> Result<bool, JobError> {
     let DueExport { deployment_id, snapshot_id, bucket_id } = due;
-    let organization_id = &services.settings.organization.id;
+    let organization = &services.settings.organization;
     let new = NewExport {
         deployment_id,
         snapshot_id,
         bucket_id,
         custom_data: vec![],
-        organization_id,
+        organization,
         scheduled: true,
     };
     match services.catalog.exports().request(new, services.now()).await {

@@ -33,6 +33,7 @@ fn schedule(minute: i64) -> Schedule {
     Schedule {
         reference: ReferenceTime::new(hour % 24, minute).unwrap(),
         policy: Policy::new(items).unwrap(),
+        ..Schedule::default()
     }
 }
 
@@ -45,6 +46,7 @@ async fn set_days_ago(bench: &Bench, schedule: Schedule, days: i64) {
         of_revision: before.map(|before| before.revision),
         schedule,
         auto_export: before_export,
+        names_in_exports: false,
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

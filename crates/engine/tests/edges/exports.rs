@@ -16,9 +16,7 @@ use catalog::{Conflict, ScheduleChange, SnapshotType};
 use ebbtide_engine::{Settings, engine::wall_clock};
 use model::{
     export::{ExportState, ROOT},
-    schedule::{
-        AutoExport, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule,
-    },
+    schedule::{AutoExport, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem, Schedule},
 };
 use restore_support::{
     exported::{bucket, documents, exported, files, lines, request, run},
@@ -199,7 +197,7 @@ async fn a_snapshot_that_is_deleted_meanwhile_is_exported_whole() {
         snapshot_id: snapshot.id,
         bucket_id: bucket,
         custom_data: vec![],
-        organization_id: "o",
+        organization: &model::organization::Organization::default(),
         scheduled: false,
     };
     let refused = twice.request(new.clone(), wall_clock()).await.unwrap_err();
@@ -325,8 +323,9 @@ async fn what_a_schedule_takes_is_exported_by_itself_and_once() {
     };
     let change = ScheduleChange {
         of_revision: None,
-        schedule: Schedule { reference: ReferenceTime::DEFAULT, policy: Policy::new(vec![daily]).unwrap() },
+        schedule: Schedule { policy: Policy::new(vec![daily]).unwrap(), ..Schedule::default() },
         auto_export: AutoExport::On(ExportPolicy { bucket_id, frequency: FrequencyType::Daily }),
+        names_in_exports: false,
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

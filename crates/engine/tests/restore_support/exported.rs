@@ -36,7 +36,7 @@ pub async fn request(bench: &Bench, snapshot: &Snapshot, bucket_id: ExportBucket
         snapshot_id: snapshot.id,
         bucket_id,
         custom_data: vec![Label { key: "purpose".to_owned(), value: "a \"test\"".to_owned() }],
-        organization_id: "5ebb71de0000000000000001",
+        organization: &model::organization::Organization::default(),
         scheduled: false,
     };
     bench.catalog.exports().request(new, wall_clock()).await.unwrap().id

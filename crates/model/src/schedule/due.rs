@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 
-use super::{Frequency, FrequencyType, PolicyItem, ReferenceTime, Schedule};
+use super::{ExtraFor, Frequency, FrequencyType, PolicyItem, ReferenceTime, Schedule};
 use crate::{WallTime, id::PolicyItemId};
 
 const DAY_SECONDS: i64 = 86_400;
@@ -19,7 +19,7 @@ pub struct Due {
     pub items: Vec<PolicyItemId>,
     /// The frequency of the one that decides: the rarest.
     pub frequency: Frequency,
-    /// How many days it is kept: as long as the item that keeps longest wants.
+    /// How many days it is kept: as long as the item that keeps longest wants, and the extra days of that frequency.
     pub retention_days: u32,
 }
 
@@ -59,8 +59,9 @@ impl Schedule {
         let at = due.iter().map(|(at, _)| *at).max()?;
         let days = |item: &PolicyItem| item.retention.days_from(at);
         due.sort_by_key(|(_, item)| std::cmp::Reverse((item.frequency.kind(), days(item))));
-        let retention_days = due.iter().map(|(_, item)| days(item)).max()?;
+        let longest = due.iter().map(|(_, item)| days(item)).max()?;
         let frequency = due.first()?.1.frequency;
+        let retention_days = self.extra.on_top_of(longest, ExtraFor::Scheduled(frequency.kind()));
         Some(Due { at, items: due.iter().map(|(_, item)| item.id).collect(), frequency, retention_days })
     }
 

@@ -185,7 +185,6 @@ pub enum BadLegacySchedule {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::schedule::ReferenceTime;
 
     fn ids() -> impl FnMut() -> PolicyItemId {
         let mut count = 0;
@@ -196,7 +195,7 @@ mod tests {
     }
 
     fn schedule(policy: Policy) -> Schedule {
-        Schedule { reference: ReferenceTime::DEFAULT, policy }
+        Schedule { policy, ..Schedule::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod due;
 mod export;
+mod extra;
 mod frequency;
 mod legacy;
 mod policy;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use due::{Due, Step};
 pub use export::{AutoExport, ExportPolicy};
+pub use extra::{BadExtra, Extra, ExtraFor, ExtraRetention};
 pub use frequency::{BadInterval, BadReferenceTime, Frequency, FrequencyType, ReferenceTime};
 pub use legacy::{BadLegacySchedule, LegacySchedule, NotLegacy};
 pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
@@ -27,6 +29,9 @@ pub struct Schedule {
     pub reference: ReferenceTime,
     /// What is taken; nothing, when it has no items.
     pub policy: Policy,
+    /// By how much longer than that snapshots are kept.
+    #[serde(default)]
+    pub extra: ExtraRetention,
 }
 
 impl Schedule {
@@ -48,7 +53,21 @@ impl Schedule {
             Some(PolicyItem { id: new_id(), frequency, retention })
         });
         let policy = Policy::new(items.collect()).unwrap_or_default();
-        Self { reference: ReferenceTime::DEFAULT, policy }
+        Self { reference: ReferenceTime::DEFAULT, policy, extra: ExtraRetention::default() }
+    }
+
+    /// How the retention of snapshots changes that were taken by our items when `after` replaces this schedule.
+    pub fn retention_changes(&self, after: &Self) -> Vec<RetentionChange> {
+        let changes = self.policy.successors(&after.policy).filter_map(|(item, next)| {
+            let kind = ExtraFor::Scheduled(item.frequency.kind());
+            let (before, extra_days) = (self.extra.days(kind), after.extra.days(kind));
+            (next.retention != item.retention || before != extra_days).then_some(RetentionChange {
+                taken_by: TakenBy { id: item.id, frequency: item.frequency },
+                retention: next.retention,
+                extra_days,
+            })
+        });
+        changes.collect()
     }
 
     /// Whether both take snapshots at the same times.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Frequency, FrequencyType};
 use crate::{
-    Retention,
+    Retention, WallTime,
     id::{DeploymentId, PolicyId, PolicyItemId},
 };
 
@@ -69,16 +69,12 @@ impl Policy {
         after.item(item.id).or_else(|| after.0.iter().find(|other| other.frequency == item.frequency))
     }
 
-    /// How the retention of snapshots changes that were taken by our items when `after` replaces this policy.
-    pub fn retention_changes(&self, after: &Self) -> Vec<RetentionChange> {
-        let changed = self.0.iter().filter_map(|item| {
-            let retention = self.successor(item, after)?.retention;
-            (retention != item.retention).then_some(RetentionChange {
-                taken_by: TakenBy { id: item.id, frequency: item.frequency },
-                retention,
-            })
-        });
-        changed.collect()
+    /// Our items that have a successor when `after` replaces this policy, each with it.
+    pub(super) fn successors<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = (&'a PolicyItem, &'a PolicyItem)> {
+        self.0.iter().filter_map(|item| Some((item, self.successor(item, after)?)))
     }
 
     /// Which of our items are gone when `after` replaces this policy.
@@ -114,6 +110,15 @@ pub struct RetentionChange {
     pub taken_by: TakenBy,
     /// For how long from now on, counted from when they were taken.
     pub retention: Retention,
+    /// And so many days longer.
+    pub extra_days: u32,
+}
+
+impl RetentionChange {
+    /// How many days they are kept that were due at `from`.
+    pub fn days_from(&self, from: WallTime) -> u32 {
+        self.retention.days_from(from).saturating_add(self.extra_days).min(Retention::DAYS_MAX)
+    }
 }
 
 impl TryFrom<Vec<PolicyItem>> for Policy {

@@ -27,7 +27,13 @@ fn only(hour: i64, minute: i64, kind: FrequencyType, interval: i64) -> Schedule 
     Schedule {
         reference: ReferenceTime::new(hour, minute).unwrap(),
         policy: Policy::new(vec![item(1, kind, interval, RetentionUnit::Years, 2)]).unwrap(),
+        ..Schedule::default()
     }
+}
+
+fn extra_retention(settings: &[(ExtraFor, u32)]) -> ExtraRetention {
+    let extra = |&(frequency_type, retention_days): &_| Extra { frequency_type, retention_days };
+    ExtraRetention::new(settings.iter().map(extra).collect()).unwrap()
 }
 
 fn default() -> Schedule {
@@ -120,7 +126,7 @@ fn the_longest_is_kept_even_when_the_rarest_is_not() {
         item(1, FrequencyType::Monthly, 1, RetentionUnit::Days, 365),
         item(2, FrequencyType::Yearly, 3, RetentionUnit::Months, 12),
     ];
-    let schedule = Schedule { reference: ReferenceTime::DEFAULT, policy: Policy::new(policy).unwrap() };
+    let schedule = Schedule { policy: Policy::new(policy).unwrap(), ..Schedule::default() };
     let from = at("2027-03-01T00:00:00Z");
     let due = schedule.missed(from, from.plus_ms(24 * HOUR_MS)).unwrap();
     assert_eq!((due.frequency.kind(), due.retention_days), (FrequencyType::Yearly, 366));
@@ -228,14 +234,30 @@ fn an_item_lives_on_under_its_id_or_at_its_times() {
         item(3, Weekly, 6, Weeks, 4),
     ])
     .unwrap();
-    let changes = before.retention_changes(&after);
+    let schedule = |policy: &Policy, extra: &[(ExtraFor, u32)]| Schedule {
+        policy: policy.clone(),
+        extra: extra_retention(extra),
+        ..Schedule::default()
+    };
+    let changes = schedule(&before, &[]).retention_changes(&schedule(&after, &[]));
     let told: Vec<_> =
         changes.iter().map(|c| (c.taken_by.frequency.to_string(), c.retention.value())).collect();
     assert_eq!(told, [("hourly/6".to_owned(), 3), ("daily/1".to_owned(), 8)]);
     let gone = before.gone(&after);
     assert_eq!(gone, [TakenBy { id: before.items()[3].id, frequency: before.items()[3].frequency }]);
     assert_eq!(before.gone(&Policy::none()).len(), 4);
-    assert!(before.retention_changes(&Policy::none()).is_empty() && before.gone(&before).is_empty());
+    assert!(before.gone(&before).is_empty());
+    let (none, with) = (schedule(&Policy::none(), &[]), schedule(&before, &[]));
+    assert!(with.retention_changes(&none).is_empty());
+    // The days on top change as well, also alone.
+    let days = |before: &Schedule, after: &Schedule| -> Vec<_> {
+        let changes = before.retention_changes(after);
+        changes.iter().map(|c| (c.taken_by.frequency.to_string(), c.days_from(WallTime(0)))).collect()
+    };
+    let longer = schedule(&before, &[(ExtraFor::Scheduled(Weekly), 3), (ExtraFor::OnDemand, 9)]);
+    assert_eq!(days(&with, &longer), [("weekly/6".to_owned(), 31), ("weekly/3".to_owned(), 31)]);
+    assert_eq!(days(&longer, &with), [("weekly/6".to_owned(), 28), ("weekly/3".to_owned(), 28)]);
+    assert!(days(&longer, &longer).is_empty());
     assert!(!before.is_as_often_as(&after));
     let reordered = Policy::new(before.items().iter().rev().copied().collect()).unwrap();
     assert!(before.is_as_often_as(&reordered));
@@ -271,6 +293,7 @@ fn schedules() -> impl Strategy<Value = Schedule> {
             Schedule {
                 reference: ReferenceTime::new(hour, minute).unwrap(),
                 policy: Policy::new(items).unwrap(),
+                ..Schedule::default()
             }
         },
     )

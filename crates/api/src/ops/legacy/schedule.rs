@@ -42,7 +42,7 @@ pub(super) async fn update(call: Call) -> Answer<Reply> {
     })
     .await?;
     let kept = &applied.schedule;
-    let mut detail = schedule_view::as_written_down(&kept.schedule, kept.auto_export);
+    let mut detail = schedule_view::as_written_down(kept);
     detail["cluster"] = deployment.name.as_str().into();
     detail["restoreWindowDays"] = wanted.window(&deployment).days().into();
     audit::record(&call, "schedule.update", deployment.id, detail);

@@ -94,10 +94,11 @@ impl Wanted {
         Ok(ScheduleChange {
             of_revision: before.map(|kept| kept.revision),
             auto_export: before.map(|kept| kept.auto_export).unwrap_or_default(),
+            names_in_exports: before.is_some_and(|kept| kept.names_in_exports),
             restore_window: self.window,
             retention: vec![],
             delete_of: vec![],
-            schedule: Schedule { reference: was.reference, policy },
+            schedule: Schedule { policy, ..was },
         })
     }
 

@@ -60,10 +60,16 @@ func (d drive) surroundings() {
 	group, _, err := d.sdk.ProjectsApi.GetProject(d.ctx, d.group).Execute()
 	must(err, "get the project")
 	check(group.GetId() == d.group, "the project has the id that was asked for")
+	same := admin.GroupUpdate{Name: &group.Name}
+	group, _, err = d.sdk.ProjectsApi.UpdateProject(d.ctx, d.group, &same).Execute()
+	must(err, "give the project the name that it has")
+	check(group.Name == same.GetName(), "the project is called as it was")
+	response, err := d.sdk.ProjectsApi.DeleteProject(d.ctx, d.group).Execute()
+	refused(response, err, http.StatusConflict, "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS")
 	cluster, _, err := d.sdk.ClustersApi.GetCluster(d.ctx, d.group, d.cluster).Execute()
 	must(err, "get the cluster")
 	check(cluster.GetStateName() == "IDLE", "the cluster is idle, not "+cluster.GetStateName())
-	_, response, err := d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, "0123456789abcdef01234567").Execute()
+	_, response, err = d.sdk.CloudBackupsApi.GetBackupRestoreJob(d.ctx, d.group, d.cluster, "0123456789abcdef01234567").Execute()
 	refused(response, err, http.StatusNotFound, "RESTORE_JOB_NOT_FOUND")
 }
 
@@ -77,8 +83,11 @@ func (d drive) schedule() {
 		{FrequencyType: "monthly", FrequencyInterval: 40, RetentionUnit: "months", RetentionValue: 12},
 	})
 	wanted := admin.DiskBackupSnapshotSchedule20240805{Policies: &policies, ReferenceHourOfDay: admin.PtrInt(3), UpdateSnapshots: admin.PtrBool(true)}
+	longer := []admin.ExtraRetentionSetting{{FrequencyType: admin.PtrString("MONTHLY"), RetentionDays: admin.PtrInt(30)}}
+	wanted.ExtraRetentionSettings = &longer
 	set, _, err := d.sdk.CloudBackupsApi.UpdateBackupSchedule(d.ctx, d.group, d.cluster, &wanted).Execute()
 	must(err, "set the schedule")
+	check(len(set.GetExtraRetentionSettings()) == 1 && set.GetExtraRetentionSettings()[0].GetRetentionDays() == 30, "monthly ones are kept longer")
 	items := set.GetPolicies()[0].GetPolicyItems()
 	check(len(items) == 2 && items[0].GetId() != "" && set.NextSnapshot != nil, "the items have ids, and the next snapshot a time")
 	_, _, err = d.sdk.CloudBackupsApi.UpdateBackupSchedule(d.ctx, d.group, d.cluster, set).Execute()

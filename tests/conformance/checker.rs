@@ -27,6 +27,9 @@ const HEADERS: [(&str, &str); 5] = [
     ("vary", "Accept"),
 ];
 
+/// Operations of Atlas that clients call around backups, and that the document at hand leaves out.
+const BESIDE_THE_DOCUMENT: [&str; 3] = ["createGroup", "updateGroup", "deleteGroup"];
+
 pub struct Checker {
     client: Client,
     specification: Option<Specification>,
@@ -190,7 +193,7 @@ impl Checker {
         let Some(specification) = &self.specification else { return };
         let Some(documented) = specification.operation(operation.method.as_str(), &operation.path) else {
             assert!(
-                operation.path.starts_with("/api/ebbtide/"),
+                operation.path.starts_with("/api/ebbtide/") || BESIDE_THE_DOCUMENT.contains(&operation.id),
                 "{context}: no such operation is documented"
             );
             return;

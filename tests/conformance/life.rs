@@ -79,6 +79,25 @@ async fn nouns(world: &World, way: &str) {
     past(world, way).await;
 }
 
+/// A project from its making to its end.
+async fn projects(world: &World, way: &str) {
+    let (organization, checker) = (world.organization(way), &world.checker);
+    let organizations = checker.ok(organization, get("/api/atlas/v2/orgs"), 200).await;
+    let body = json!({"name": format!("lab-{way}"), "orgId": organizations["results"][0]["id"]});
+    let made = checker.ok(organization, post("/api/atlas/v2/groups", body.clone()), 200).await;
+    checker.refused(organization, post("/api/atlas/v2/groups", body), 409, "GROUP_ALREADY_EXISTS").await;
+    let one = format!("/api/atlas/v2/groups/{}", text(&made, "id"));
+    let rename = |name: &str| patch(&one, json!({"name": name}));
+    let renamed = checker.ok(organization, rename(&format!("laboratory-{way}")), 200).await;
+    assert_eq!(renamed["id"], made["id"]);
+    checker.refused(organization, rename("shop"), 409, "GROUP_ALREADY_EXISTS").await;
+    checker.follow_links(organization).await;
+    checker.ok(organization, delete(&one), 204).await;
+    checker.refused(organization, get(&one), 404, "GROUP_NOT_FOUND").await;
+    let full = delete(&world.group(""));
+    checker.refused(world.owner(way), full, 409, "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS").await;
+}
+
 async fn own_nouns(world: &World, way: &str) {
     let (owner, checker) = (world.owner(way), &world.checker);
     checker.ok(owner, get("/api/ebbtide/v1/status"), 200).await;
@@ -87,6 +106,7 @@ async fn own_nouns(world: &World, way: &str) {
     checker.ok(organization, post("/api/ebbtide/v1/groups", json!({"name": name})), 201).await;
     let again = post("/api/ebbtide/v1/groups", json!({"name": name}));
     checker.refused(organization, again, 409, "GROUP_ALREADY_EXISTS").await;
+    projects(world, way).await;
     checker.ok(organization, get("/api/ebbtide/v1/audit"), 200).await;
     checker.ok(world.reader(way), get(&world.own("/audit")), 200).await;
     checker.follow_links(organization).await;

@@ -112,7 +112,7 @@ impl Case<'_> {
 
     fn owner(&self) -> &Account {
         match self.operation.id {
-            "ebbtideListAudit" | "ebbtideCreateProject" => self.world.organization(self.way),
+            "ebbtideListAudit" | "ebbtideCreateProject" | "createGroup" => self.world.organization(self.way),
             _ => self.world.owner(self.way),
         }
     }

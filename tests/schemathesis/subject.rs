@@ -257,6 +257,14 @@ impl Subject {
             doomed.push(text(&self.ask(Method::POST, &path, Some(body), 201).await, "id"));
         }
         self.only(&["ebbtideDeleteCredential"], &["path.credentialId"], &[&doomed[0], &doomed[1]]);
+        let mut projects = Vec::new();
+        for name in ["renamed", "deleted"] {
+            let body = json!({ "name": name });
+            projects
+                .push(text(&self.ask(Method::POST, "/api/ebbtide/v1/groups", Some(body), 201).await, "id"));
+        }
+        self.only(&["updateGroup"], &["path.groupId"], &[&projects[0]]);
+        self.only(&["deleteGroup"], &["path.groupId"], &[&projects[1]]);
         // A policy that holds forbids much of what else is asked for.
         let other = self.world.other_project.clone();
         self.only(

@@ -137,6 +137,7 @@ codes! {
     MethodNotAllowed = 405 "METHOD_NOT_ALLOWED" "Method %s is not allowed for resource %s.";
     InvalidVersionDate = 406 "INVALID_VERSION_DATE" "Invalid accept header or version date.";
     RequestTimeout = 408 "REQUEST_TIMEOUT" "The request body did not arrive in time.";
+    CannotCloseGroupActiveClusters = 409 "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS" "Cannot close group while it has active clusters; please terminate all clusters.";
     CannotDownloadIncompleteSnapshot = 409 "CANNOT_DOWNLOAD_INCOMPLETE_SNAPSHOT" "Cannot download incomplete cluster snapshot.";
     CannotStartRestoreJobForDeletedSnapshot = 409 "CANNOT_START_RESTORE_JOB_FOR_DELETED_SNAPSHOT" "Cannot start restore job for deleted snapshot.";
     CannotStartRestoreJobForIncompleteSnapshot = 409 "CANNOT_START_RESTORE_JOB_FOR_INCOMPLETE_CLUSTER_SNAPSHOT" "Cannot start restore job for incomplete cluster snapshot.";

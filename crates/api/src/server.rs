@@ -91,6 +91,11 @@ impl Server {
         self.deployments.clear();
     }
 
+    /// Forgets what is remembered of projects, after one was changed or deleted.
+    pub(crate) fn forget_projects(&self) {
+        self.projects.clear();
+    }
+
     /// Forgets what is remembered of credentials, after one was changed.
     pub(crate) fn forget_credentials(&self) {
         self.keys.clear();

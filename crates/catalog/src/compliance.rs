@@ -150,7 +150,7 @@ fn read(project_id: ProjectId, row: &AnyRow) -> Result<ProjectPolicy> {
 
 /// The policy of a project that is locked from now on.
 async fn lock(transaction: &mut Tx, project: ProjectId) -> Result<Option<ProjectPolicy>> {
-    query("UPDATE projects SET name = name WHERE id = $1 RETURNING id")
+    query("UPDATE projects SET name = name WHERE id = $1 AND deleted_at IS NULL RETURNING id")
         .bind(project.to_string())
         .fetch_optional(&mut **transaction)
         .await?

@@ -95,6 +95,23 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// The project has deployments.
+    #[error("the project has {deployments} registered deployments; remove them first")]
+    ProjectHasDeployments {
+        /// How many.
+        deployments: u64,
+    },
+    /// The project has backups of deployments that were removed.
+    #[error(
+        "the project has {snapshots} snapshots of deployments that were removed; delete them first, or wait until they expire"
+    )]
+    ProjectHasSnapshots {
+        /// How many.
+        snapshots: u64,
+    },
+    /// The project has a backup compliance policy.
+    #[error("the project has a backup compliance policy; lift it first")]
+    ProjectHasPolicy,
     /// The backup compliance policy of the project does not allow it.
     #[error("the backup compliance policy of the project forbids this: {0}")]
     Forbidden(model::compliance::Forbidden),

@@ -255,6 +255,9 @@ pub(super) const GROUPS: &[Group] = &[
             of("listGroups", "List projects", Real),
             of("getGroup", "Get a project", Real),
             of("getGroupByName", "Get a project by its name", Real),
+            of("createGroup", "Make a project", Partial("without tags and restricted regions")),
+            of("updateGroup", "Rename a project", Partial("without tags")),
+            of("deleteGroup", "Delete a project", Real),
         ],
     },
     Group {

@@ -5,7 +5,7 @@ use http::Method;
 use model::{id::ProjectId, role::Action};
 use serde_json::{Value, json};
 
-use super::{Operation, SINCE_2023, links};
+use super::{Operation, SINCE_2023, group_changes, links};
 use crate::{
     access::{self, Scope},
     error::{Answer, Code, Problem},
@@ -42,6 +42,33 @@ pub(super) static OPERATIONS: &[Operation] = &[
         scope: Scope::Known,
         limit: Set::Clusters,
         run: |call| Box::pin(by_name(call)),
+    },
+    Operation {
+        id: "createGroup",
+        method: Method::POST,
+        path: "/groups",
+        versions: SINCE_2023,
+        scope: Scope::OrganizationOwner,
+        limit: Set::Clusters,
+        run: |call| Box::pin(group_changes::create(call)),
+    },
+    Operation {
+        id: "updateGroup",
+        method: Method::PATCH,
+        path: "/groups/{groupId}",
+        versions: SINCE_2023,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(group_changes::update(call)),
+    },
+    Operation {
+        id: "deleteGroup",
+        method: Method::DELETE,
+        path: "/groups/{groupId}",
+        versions: SINCE_2023,
+        scope: Scope::Project(&[Action::Own]),
+        limit: Set::Clusters,
+        run: |call| Box::pin(group_changes::delete(call)),
     },
 ];
 

@@ -15,6 +15,7 @@ mod export_buckets;
 mod exports;
 mod flex;
 mod flex_view;
+mod group_changes;
 mod groups;
 mod legacy;
 mod links;

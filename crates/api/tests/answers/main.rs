@@ -22,6 +22,7 @@ mod legacy_schedules;
 mod legacy_snapshots;
 mod pasts;
 mod points_in_time;
+mod projects;
 mod rate_limits;
 mod restore_shapes;
 mod restores;

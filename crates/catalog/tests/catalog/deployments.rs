@@ -22,6 +22,56 @@ pub(crate) async fn projects_are_made_once_and_listed(catalog: Catalog) {
     assert_eq!((listing.items.as_slice(), listing.total), ([lab].as_slice(), None));
 }
 
+pub(crate) async fn a_project_is_renamed_and_deleted_when_it_is_empty(catalog: Catalog) {
+    let (shop, deployment) = support::source(&catalog).await;
+    let lab = catalog.projects().create("lab", at(1)).await.unwrap();
+    let projects = catalog.projects();
+    assert!(matches!(projects.rename(shop.id, "lab").await, Err(Error::AlreadyExists { .. })));
+    let renamed = projects.rename(shop.id, "store").await.unwrap();
+    assert_eq!((renamed.id, renamed.name.as_str(), renamed.created_at), (shop.id, "store", shop.created_at));
+    assert_eq!(projects.by_name("shop").await.unwrap(), None);
+
+    let credential = |name: &str, within: &[ProjectId]| NewCredential {
+        kind: CredentialKind::ApiKey,
+        public_name: name.to_owned(),
+        secret: Sealed(String::new()),
+        description: String::new(),
+        grants: within
+            .iter()
+            .map(|id| catalog::Grant { role: model::role::Role::GroupOwner, project: Some(*id) })
+            .collect(),
+    };
+    let own = catalog.credentials().create(credential("own", &[shop.id]), at(2)).await.unwrap();
+    let both = catalog.credentials().create(credential("both", &[shop.id, lab.id]), at(2)).await.unwrap();
+    let refused = async || match projects.delete(shop.id, at(9)).await {
+        Err(Error::Conflict(conflict)) => conflict,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused().await, Conflict::ProjectHasDeployments { deployments: 1 });
+    let snapshot = support::snapshot(&catalog, &deployment, "m", at(3)).await;
+    catalog.deployments().remove(deployment.id, at(4)).await.unwrap();
+    assert_eq!(refused().await, Conflict::ProjectHasSnapshots { snapshots: 1 });
+    assert!(catalog.credentials().get(own.id).await.unwrap().is_some(), "a refusal changes nothing");
+    catalog.snapshots().delete(snapshot.id, at(5)).await.unwrap();
+    projects.delete(shop.id, at(9)).await.unwrap();
+
+    assert_eq!(projects.get(shop.id).await.unwrap(), None);
+    assert_eq!(projects.list(Page::default()).await.unwrap().items, std::slice::from_ref(&lab));
+    assert_eq!(catalog.credentials().get(own.id).await.unwrap(), None);
+    let left = catalog.credentials().get(both.id).await.unwrap().unwrap();
+    assert_eq!(left.grants.iter().map(|grant| grant.project).collect::<Vec<_>>(), [Some(lab.id)]);
+    for gone in [projects.delete(shop.id, at(9)).await, projects.rename(shop.id, "x").await.map(drop)] {
+        assert!(matches!(gone, Err(Error::NotFound { what: "project", .. })), "{gone:?}");
+    }
+    let added = catalog.deployments().add(support::new_deployment(&shop, "late"), at(9)).await;
+    assert!(matches!(added, Err(Error::NotFound { what: "project", .. })), "{added:?}");
+    // Its name is free, as often as one likes.
+    for _ in 0..2 {
+        let again = projects.create("store", at(10)).await.unwrap();
+        projects.delete(again.id, at(11)).await.unwrap();
+    }
+}
+
 pub(crate) async fn a_removed_deployment_keeps_its_id_and_snapshots(catalog: Catalog) {
     let (project, deployment) = support::source(&catalog).await;
     let again = catalog.deployments().add(support::new_deployment(&project, "Cluster0"), at(1)).await;

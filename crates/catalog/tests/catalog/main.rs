@@ -58,6 +58,7 @@ suite![
     compliance::a_schedule_is_held_to_the_policy,
     compliance::a_policy_is_made_weaker_or_lifted_only_after_it_was_released,
     deployments::projects_are_made_once_and_listed,
+    deployments::a_project_is_renamed_and_deleted_when_it_is_empty,
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,
     deployments::a_connection_string_leads_to_the_set_that_is_known,
     deployments::a_busy_deployment_is_not_removed,

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use model::{RestoreWindowDays, timeline::PointInTime};
 
+mod admin;
 mod audit;
 mod change;
 mod compliance;
@@ -14,6 +15,7 @@ mod schedule;
 mod selected;
 mod verify;
 
+pub(crate) use admin::{AccessChange, Admin, Grant, Key};
 pub(crate) use audit::{Audit, Since};
 pub(crate) use change::Change;
 pub(crate) use compliance::{CompliancePolicy, Wanted as ComplianceWanted};
@@ -186,98 +188,6 @@ pub(crate) struct Openapi {
     /// Print a page in Markdown instead: how much of each operation of the Atlas API is there.
     #[arg(long)]
     pub(crate) coverage: bool,
-}
-
-/// `ebbtide admin …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Admin {
-    /// Make a project.
-    #[command(after_help = "Example:\n  ebbtide admin create-project shop --data-dir /var/lib/ebbtide")]
-    CreateProject {
-        /// Its name.
-        name: String,
-        #[command(flatten)]
-        data: DataDir,
-    },
-    /// Make an API key; its private part is shown once.
-    #[command(after_help = "Example:\n  ebbtide admin create-key --project 68a7… --role GROUP_OWNER")]
-    CreateKey {
-        #[command(flatten)]
-        grant: Grant,
-        #[command(flatten)]
-        data: DataDir,
-    },
-    /// Make a service account for OAuth; its secret is shown once.
-    #[command(
-        after_help = "Example:\n  ebbtide admin create-service-account --project 68a7… --role GROUP_BACKUP_MANAGER"
-    )]
-    CreateServiceAccount {
-        #[command(flatten)]
-        grant: Grant,
-        #[command(flatten)]
-        data: DataDir,
-    },
-    /// Export or change the master key.
-    #[command(subcommand)]
-    Key(Key),
-    /// Let the compliance policy of a project be lifted, or replaced by one that asks for less, until it is set anew.
-    #[command(
-        after_help = "Example:\n  ebbtide admin release-compliance-policy --project 68a7… --data-dir /var/lib/ebbtide"
-    )]
-    ReleaseCompliancePolicy {
-        #[command(flatten)]
-        within: InProject,
-        #[command(flatten)]
-        data: DataDir,
-    },
-    /// Make a new catalog out of what the vault says of itself.
-    #[command(after_help = "\
-Projects, deployments and snapshots come back. Credentials, connection strings, schedules, compliance policies and export
-buckets do not: they are not in the vault. Make new keys with `ebbtide admin create-key`, and add each deployment again under its old name.
-Nothing that comes back expires within 30 days, since changes of retention are not in the vault either.
-
-Example:
-  ebbtide admin rebuild-catalog --data-dir /var/lib/ebbtide-new --vault /backup/vault --master-key-file master.key")]
-    RebuildCatalog {
-        #[command(flatten)]
-        data: DataDir,
-    },
-}
-
-/// Who may do what.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Grant {
-    /// Project in which the role is held.
-    #[arg(long)]
-    pub(crate) project: String,
-    /// Role, such as GROUP_OWNER, GROUP_BACKUP_MANAGER or GROUP_READ_ONLY; may be given several times.
-    #[arg(long, required = true)]
-    pub(crate) role: Vec<String>,
-    /// What it is for.
-    #[arg(long, default_value = "")]
-    pub(crate) description: String,
-}
-
-/// `ebbtide admin key …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Key {
-    /// Print the master key, to keep a copy of it somewhere safe.
-    #[command(
-        after_help = "Example:\n  ebbtide admin key export --data-dir /var/lib/ebbtide > ebbtide-master-key.txt"
-    )]
-    Export {
-        #[command(flatten)]
-        data: DataDir,
-    },
-    /// Make a new master key and seal everything under it. The server must be stopped. Run it again if it was interrupted.
-    #[command(after_help = "Example:\n  ebbtide admin key rotate --data-dir /var/lib/ebbtide")]
-    Rotate {
-        #[command(flatten)]
-        data: DataDir,
-        /// File to write the new key to; it must not exist. Default: beside the old one, which is kept as `.old`.
-        #[arg(long)]
-        new_key_file: Option<PathBuf>,
-    },
 }
 
 /// A deployment in a project.

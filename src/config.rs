@@ -46,6 +46,8 @@ pub(crate) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ApiSection {
+    /// Refuse API keys and service accounts that have no access list.
+    pub(crate) access_list_required: bool,
     /// What the legacy pages of restore jobs answer.
     pub(crate) legacy_restore_jobs: api::LegacyMode,
     /// `frequencyType: "ondemand"` on snapshots, as real Atlas sends it.

@@ -85,6 +85,7 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
 fn api_settings(config: &Config, export_places: BTreeSet<PlaceName>) -> api::Settings {
     api::Settings {
         public_url: config.file.public_url.clone(),
+        access_list_required: config.file.api.access_list_required,
         rate_limits: config.file.rate_limit.limits(),
         legacy_mode: config.file.api.legacy_restore_jobs,
         quirks: config.file.api.quirks(),

@@ -122,3 +122,57 @@ async fn the_deviations_of_real_atlas_are_sent_when_configured() {
         "{refused}"
     );
 }
+
+/// Waits until the server has heard of a change: it remembers credentials for a few seconds.
+fn status_becomes(ebbtide: &Ebbtide, wanted: u16) -> Answer {
+    let [_, clusters] = paths(ebbtide);
+    let began = std::time::Instant::now();
+    loop {
+        let answer = get(ebbtide, &clusters);
+        if answer.status == wanted {
+            return answer;
+        }
+        assert!(began.elapsed() < support::PATIENCE, "it stays {}: {}", answer.status, answer.body);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_key_that_has_shut_itself_out_is_let_in_by_whoever_runs_the_server() {
+    let ebbtide = Ebbtide::start();
+    let key = ebbtide.public_key.clone();
+    let list =
+        |words: &[&str]| ebbtide.admin(&[&["access-list", &key], words].concat())["accessList"].clone();
+    assert_eq!(list(&[]), serde_json::json!([]));
+    let elsewhere = ["--add", "192.0.2.0/24", "--add", "2001:db8::1"];
+    assert_eq!(list(&elsewhere), serde_json::json!(["192.0.2.0/24", "2001:db8::1/128"]));
+    let refused = status_becomes(&ebbtide, 403);
+    assert!(refused.body.contains("IP address 127.0.0.1 is not allowed"), "{}", refused.body);
+    let told = support::stderr(&ebbtide.try_cli(&["cluster", "list"]));
+    assert!(told.contains("IP address 127.0.0.1 is not allowed"), "{told}");
+    for (words, wanted) in [
+        (vec!["access-list", "nobody"], "there is no API key"),
+        (vec!["access-list", &key, "--remove", "192.0.2.7"], "192.0.2.7/32 is not on the access list"),
+        (vec!["access-list", &key, "--add", "localhost"], "is no address such as 192.0.2.7"),
+    ] {
+        let output = ebbtide.try_admin(&words);
+        assert!(!output.status.success() && support::stderr(&output).contains(wanted), "{output:?}");
+    }
+    assert_eq!(list(&["--remove", "192.0.2.0/24"]), serde_json::json!(["2001:db8::1/128"]));
+    assert_eq!(list(&["--clear", "--add", "127.0.0.0/8"]), serde_json::json!(["127.0.0.0/8"]));
+    status_becomes(&ebbtide, 200);
+    assert_eq!(list(&["--clear"]), serde_json::json!([]));
+}
+
+#[test]
+fn access_lists_may_be_required() {
+    let (_place, ebbtide) = configured("[api]\naccess_list_required = true\n");
+    let [_, clusters] = paths(&ebbtide);
+    let refused = get(&ebbtide, &clusters);
+    assert_eq!(
+        (refused.status, refused.header("x-error-code")),
+        (403, Some("RESOURCE_REQUIRES_ACCESS_LIST"))
+    );
+    ebbtide.admin(&["access-list", &ebbtide.public_key, "--add", "127.0.0.1"]);
+    status_becomes(&ebbtide, 200);
+}

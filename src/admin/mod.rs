@@ -1,5 +1,6 @@
 //! `ebbtide admin …` and `ebbtide verify`: work on a server's data directory, without HTTP.
 
+mod access;
 mod audit;
 mod bootstrap;
 mod compliance;
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCo
         Admin::ReleaseCompliancePolicy { within, data } => {
             compliance::release(&within.project, &data, output).await?;
         }
+        Admin::AccessList { change, data } => access::run(&change, &data, output).await?,
         Admin::Key(command) => key::run(command, output).await?,
         Admin::RebuildCatalog { data } => rebuild::run(&data, output).await?,
     }

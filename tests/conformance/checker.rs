@@ -28,7 +28,21 @@ const HEADERS: [(&str, &str); 5] = [
 ];
 
 /// Operations of Atlas that clients call around backups, and that the document at hand leaves out.
-const BESIDE_THE_DOCUMENT: [&str; 3] = ["createGroup", "updateGroup", "deleteGroup"];
+const BESIDE_THE_DOCUMENT: [&str; 13] = [
+    "createGroup",
+    "updateGroup",
+    "deleteGroup",
+    "listOrgApiKeyAccessListEntries",
+    "createOrgApiKeyAccessListEntry",
+    "getOrgApiKeyAccessListEntry",
+    "deleteOrgApiKeyAccessListEntry",
+    "listOrgServiceAccountAccessList",
+    "createOrgServiceAccountAccessList",
+    "deleteOrgServiceAccountAccessEntry",
+    "listGroupServiceAccountAccessList",
+    "createGroupServiceAccountAccessList",
+    "deleteGroupServiceAccountAccessEntry",
+];
 
 pub struct Checker {
     client: Client,

@@ -79,6 +79,45 @@ async fn nouns(world: &World, way: &str) {
     past(world, way).await;
 }
 
+/// From where credentials may be used: an entry from its making to its end.
+async fn access_lists(world: &World, way: &str) {
+    let (owner, organization, checker) = (world.owner(way), world.organization(way), &world.checker);
+    let organizations = checker.ok(organization, get("/api/atlas/v2/orgs"), 200).await;
+    let by_org = format!("/api/atlas/v2/orgs/{}", text(&organizations["results"][0], "id"));
+    let credentials = world.own("/credentials");
+    let make = async |kind: &str| {
+        let body = json!({"kind": kind, "roles": ["GROUP_READ_ONLY"]});
+        checker.ok(owner, post(&credentials, body), 201).await
+    };
+    let (key, account) = (make("apiKey").await, make("serviceAccount").await);
+    let address = || json!([{"ipAddress": "192.0.2.7"}, {"cidrBlock": "2001:db8::/32"}]);
+    let list = format!("{by_org}/apiKeys/{}/accessList", text(&key, "id"));
+    checker.ok(organization, post(&list, address()), 200).await;
+    let listed = checker.ok(organization, get(&list), 200).await;
+    assert_eq!(listed["totalCount"], 2);
+    let one = format!("{list}/192.0.2.7");
+    let entry = checker.ok(organization, get(&one), 200).await;
+    assert_eq!(entry, listed["results"][0]);
+    checker.follow_links(organization).await;
+    checker.ok(organization, delete(&one), 204).await;
+    checker.refused(organization, delete(&one), 404, "ACCESS_LIST_ENTRY_NOT_FOUND").await;
+    let client = text(&account, "clientId");
+    for (who, list) in [
+        (organization, format!("{by_org}/serviceAccounts/{client}/accessList")),
+        (owner, world.group(&format!("/serviceAccounts/{client}/accessList"))),
+    ] {
+        checker.ok(who, post(&list, address()), 200).await;
+        assert_eq!(checker.ok(who, get(&list), 200).await["totalCount"], 2);
+        checker.ok(who, delete(&format!("{list}/192.0.2.7")), 204).await;
+    }
+    let one = format!("{credentials}/{}", text(&key, "id"));
+    let set = checker.ok(owner, patch(&one, json!({"accessList": ["192.0.2.0/24"]})), 200).await;
+    assert_eq!(set["accessList"], json!(["192.0.2.0/24"]));
+    // Whoever asks with it now asks from elsewhere.
+    let key = Account::key(&text(&key, "publicKey"), &text(&key, "privateKey"));
+    checker.refused(&key, get("/api/atlas/v2/groups"), 403, "IP_ADDRESS_NOT_ON_ACCESS_LIST").await;
+}
+
 /// A project from its making to its end.
 async fn projects(world: &World, way: &str) {
     let (organization, checker) = (world.organization(way), &world.checker);
@@ -107,6 +146,7 @@ async fn own_nouns(world: &World, way: &str) {
     let again = post("/api/ebbtide/v1/groups", json!({"name": name}));
     checker.refused(organization, again, 409, "GROUP_ALREADY_EXISTS").await;
     projects(world, way).await;
+    access_lists(world, way).await;
     checker.ok(organization, get("/api/ebbtide/v1/audit"), 200).await;
     checker.ok(world.reader(way), get(&world.own("/audit")), 200).await;
     checker.follow_links(organization).await;

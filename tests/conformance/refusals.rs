@@ -48,6 +48,7 @@ const NOT_FOR_READERS: [&str; 25] = [
 /// A list that has no pages.
 const WITHOUT_PAGES: &str = "listGroupClusterBackupSnapshotShardedClusters";
 /// Well formed, and nobody's.
+const ORGANIZATION: &str = "5ebb71de0000000000000001";
 const UNKNOWN: &str = "0123456789abcdef01234567";
 /// Fewer refusals than this mean that an operation was passed over.
 const REFUSALS_MIN: usize = 2;
@@ -99,6 +100,7 @@ impl Case<'_> {
                 "groupName" => "shop",
                 "clusterName" => cluster,
                 "cloudProvider" => "AWS",
+                "orgId" => ORGANIZATION,
                 _ => UNKNOWN,
             };
             known.to_owned()
@@ -113,12 +115,20 @@ impl Case<'_> {
     fn owner(&self) -> &Account {
         match self.operation.id {
             "ebbtideListAudit" | "ebbtideCreateProject" | "createGroup" => self.world.organization(self.way),
+            _ if self.operation.path.contains("/accessList") && self.has("orgId") => {
+                self.world.organization(self.way)
+            }
             _ => self.world.owner(self.way),
         }
     }
 
     fn has(&self, parameter: &str) -> bool {
         self.operation.path.contains(&format!("{{{parameter}}}"))
+    }
+
+    /// Of a credential that is not there, which is found out before a body is looked at.
+    fn is_access_list(&self) -> bool {
+        self.operation.path.contains("/accessList") || self.operation.id == "ebbtideUpdateCredential"
     }
 
     fn is_endpoint(&self) -> bool {
@@ -183,6 +193,8 @@ impl Case<'_> {
             ("orgId", UNKNOWN, "ORG_NOT_FOUND"),
             ("credentialId", "xyz", "INVALID_KEY_ID"),
             ("credentialId", UNKNOWN, "API_KEY_NOT_FOUND"),
+            ("apiUserId", UNKNOWN, "API_KEY_NOT_FOUND"),
+            ("clientId", "mdb_sa_id_nobody", "SERVICE_ACCOUNT_NOT_FOUND"),
             ("groupName", "nobody", "GROUP_NAME_NOT_FOUND"),
             ("clusterName", "nobody", unknown_cluster),
             ("clusterName", "a_b", "CLUSTER_NOT_FOUND"),
@@ -320,7 +332,12 @@ impl Case<'_> {
     async fn bodies(&self) {
         let takes_one = [Method::POST, Method::PATCH].contains(&self.operation.method);
         // Private endpoints are refused, and unknown snapshots and buckets not found, before a body is looked at.
-        if !takes_one || self.is_endpoint() || self.has("snapshotId") || self.has("exportBucketId") {
+        if !takes_one
+            || self.is_endpoint()
+            || self.has("snapshotId")
+            || self.has("exportBucketId")
+            || self.is_access_list()
+        {
             return;
         }
         let target = self.target();

@@ -15,7 +15,7 @@ const PLACE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/atlas-backup-openapi.tools.yaml");
 
 /// Answers that Atlas gives and its document leaves out of some or of all operations.
-pub const UNDOCUMENTED: [(u16, &str, &str); 14] = [
+pub const UNDOCUMENTED: [(u16, &str, &str); 15] = [
     (400, "INVALID_QUERY_PARAMETER", "any operation has query parameters, and any can be wrong"),
     (
         400,
@@ -27,6 +27,7 @@ pub const UNDOCUMENTED: [(u16, &str, &str); 14] = [
     (400, "INCORRECT_BACKUP_API_ENDPOINT", "recorded on the legacy pages"),
     (400, "MISSING_ONE_OF_ATTRIBUTES", "the page of updateGroupClusterSnapshot has no 400"),
     (400, "MALFORMED_REQUEST", "HTTP itself"),
+    (403, "IP_ADDRESS_NOT_ON_ACCESS_LIST", "any operation may be asked for from elsewhere"),
     (404, "RESOURCE_NOT_FOUND", "HTTP itself"),
     (404, "GROUP_NOT_FOUND", "the page of listRateLimits has no 404, and may be asked about a project"),
     (405, "METHOD_NOT_ALLOWED", "HTTP itself"),

@@ -257,6 +257,7 @@ impl Subject {
             doomed.push(text(&self.ask(Method::POST, &path, Some(body), 201).await, "id"));
         }
         self.only(&["ebbtideDeleteCredential"], &["path.credentialId"], &[&doomed[0], &doomed[1]]);
+        self.of_access_lists(&path).await;
         let mut projects = Vec::new();
         for name in ["renamed", "deleted"] {
             let body = json!({ "name": name });
@@ -312,6 +313,46 @@ impl Subject {
         let bound = here.or(self.parameters.get(parameter));
         let dictionary = text(bound.unwrap(), "dictionary");
         text_of(&self.dictionaries[&dictionary]["values"][0])
+    }
+
+    /// One entry of each list is there to be looked at, and another one to be taken out.
+    async fn of_access_lists(&mut self, credentials: &str) {
+        let mut made = Vec::new();
+        for kind in ["apiKey", "apiKey", "serviceAccount"] {
+            let body = json!({ "kind": kind, "roles": ["GROUP_READ_ONLY"] });
+            made.push(self.ask(Method::POST, credentials, Some(body), 201).await);
+        }
+        let (set, key, client) = (text(&made[0], "id"), text(&made[1], "id"), text(&made[2], "clientId"));
+        self.only(&["ebbtideUpdateCredential"], &["path.credentialId"], &[&set]);
+        let entries = || json!([{ "ipAddress": "192.0.2.7" }, { "ipAddress": "192.0.2.8" }]);
+        let organizations = self.ask(Method::GET, "/api/atlas/v2/orgs", None, 200).await;
+        let list = format!(
+            "/api/atlas/v2/orgs/{}/apiKeys/{key}/accessList",
+            text(&organizations["results"][0], "id")
+        );
+        self.ask(Method::POST, &list, Some(entries()), 200).await;
+        let list = self.world.group(&format!("/serviceAccounts/{client}/accessList"));
+        self.ask(Method::POST, &list, Some(entries()), 200).await;
+        let (keys, accounts) = (["path.apiUserId"], ["path.clientId"]);
+        let reads = ["listOrgApiKeyAccessListEntries", "getOrgApiKeyAccessListEntry"];
+        self.only(&reads, &keys, &[&key]);
+        self.only(&["getOrgApiKeyAccessListEntry"], &["path.ipAddress"], &["192.0.2.7"]);
+        self.only(&["createOrgApiKeyAccessListEntry", "deleteOrgApiKeyAccessListEntry"], &keys, &[&key]);
+        let of_accounts = [
+            "listOrgServiceAccountAccessList",
+            "createOrgServiceAccountAccessList",
+            "deleteOrgServiceAccountAccessEntry",
+            "listGroupServiceAccountAccessList",
+            "createGroupServiceAccountAccessList",
+            "deleteGroupServiceAccountAccessEntry",
+        ];
+        self.only(&of_accounts, &accounts, &[&client]);
+        let deleting = [
+            "deleteOrgApiKeyAccessListEntry",
+            "deleteOrgServiceAccountAccessEntry",
+            "deleteGroupServiceAccountAccessEntry",
+        ];
+        self.only(&deleting, &["path.ipAddress"], &["192.0.2.8"]);
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>, status: u16) -> Value {

@@ -1,5 +1,7 @@
 //! Who may do what: the roles of the model against the operation at hand.
 
+use std::net::IpAddr;
+
 use catalog::Credential;
 use model::{
     id::ProjectId,
@@ -28,6 +30,26 @@ pub(crate) fn require(credential: &Credential, project: ProjectId, any_of: &[Act
         return Ok(());
     }
     Err(Problem::new(Code::AccessForbidden))
+}
+
+/// Refuses a credential that is used from elsewhere than its access list says. The address is that of whoever has connected: of a
+/// proxy, where one is between.
+pub(crate) fn require_address(
+    credential: &Credential,
+    peer: Option<IpAddr>,
+    is_list_required: bool,
+) -> Answer<()> {
+    let list = &credential.access;
+    match peer {
+        _ if list.is_empty() && is_list_required => Err(Problem::new(Code::ResourceRequiresAccessList)),
+        _ if list.is_empty() => Ok(()),
+        Some(address) if list.contains(address) => Ok(()),
+        peer => {
+            let shown =
+                peer.map_or_else(|| "unknown".to_owned(), |address| address.to_canonical().to_string());
+            Err(Problem::new(Code::IpAddressNotOnAccessList).with(shown))
+        }
+    }
 }
 
 /// The right to load data into a project: asked again for the target of a restore.

@@ -25,6 +25,14 @@ impl Fields {
         Self::of(map, known)
     }
 
+    /// Parses a body that is a list of objects, each read as strictly as a body that is one.
+    pub(crate) fn parse_list(headers: &HeaderMap, body: &[u8], known: &[&str]) -> Answer<Vec<Self>> {
+        check_content_type(headers)?;
+        let malformed = || Problem::new(Code::MalformedJson);
+        let value: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| malformed())?;
+        value.into_iter().map(|map| Self::of(map, known)).collect()
+    }
+
     /// The members of an object, if it has no unknown ones.
     fn of(mut map: Map<String, Value>, known: &[&str]) -> Answer<Self> {
         if let Some(unknown) = map.keys().find(|key| !known.contains(&key.as_str())) {

@@ -103,9 +103,13 @@ codes! {
     UserCannotAccessGroup = 401 "USER_CANNOT_ACCESS_GROUP" "User cannot access this group.";
     UserCannotAccessOrg = 401 "USER_CANNOT_ACCESS_ORG" "User cannot access this organization.";
     AccessForbidden = 403 "ACCESS_FORBIDDEN" "Access to this resource is forbidden for current user.";
+    IpAddressNotOnAccessList = 403 "IP_ADDRESS_NOT_ON_ACCESS_LIST" "IP address %s is not allowed to access this resource.";
+    ResourceRequiresAccessList = 403 "RESOURCE_REQUIRES_ACCESS_LIST" "This resource requires access through an access list of ip ranges.";
     CannotModifySnapshot = 403 "CANNOT_MODIFY_SNAPSHOT" "Cannot modify snapshot %s.";
     CannotRestoreToTarget = 403 "CANNOT_RESTORE_TO_TARGET" "Cannot restore with insufficient permission on source snapshot or target cluster.";
     UnsupportedForCurrentConfig = 403 "UNSUPPORTED_FOR_CURRENT_CONFIG" "Operation not supported for current configuration.";
+    AccessListEntryNotFound = 404 "ACCESS_LIST_ENTRY_NOT_FOUND" "IP address %s is not on the access list.";
+    ServiceAccountNotFound = 404 "SERVICE_ACCOUNT_NOT_FOUND" "No service account with client ID %s exists.";
     ClusterNotFound = 404 "CLUSTER_NOT_FOUND" "No cluster named %s exists in group %s.";
     CollectionNotFound = 404 "COLLECTION_NOT_FOUND" "No collection %s existed in cluster %s %s.";
     DatabaseNotFound = 404 "DATABASE_NOT_FOUND" "No database %s existed in snapshot %s.";

@@ -2,6 +2,7 @@
 //! ids in the path well formed, may it do this here; then the handler (parent, body, meaning); then the answer.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::Authori
 use model::id::ProjectId;
 
 use crate::{
-    access::Scope,
+    access::{self, Scope},
     audit::{self, Asked, Note},
     auth::{self, Denied},
     body::BODY_BYTES_MAX,
@@ -81,11 +82,12 @@ pub(crate) async fn run(
     let body = read_body(&parts.headers, body).await;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let mut told = Told::default();
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
     if audit::is_kept(operation) {
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
         told.asked = Some(Asked::new(&server, peer, &parts.uri, &parts.headers, &params));
     }
     let incoming = Incoming {
+        peer,
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
@@ -139,6 +141,8 @@ fn finish(server: &Server, operation: &'static str, started: Instant, response: 
 }
 
 struct Incoming {
+    /// Whoever has connected, if that is known.
+    peer: Option<IpAddr>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -163,11 +167,12 @@ async fn admit(
     body: Answer<Bytes>,
     told: &mut Told,
 ) -> Result<(Reply, Selected), Denied> {
-    let Incoming { method, uri, headers, query, params } = incoming;
+    let Incoming { peer, method, uri, headers, query, params } = incoming;
     let credential = auth::authenticate(server, &method, &uri, &headers).await?;
     told.credential = Some(Arc::clone(&credential));
     let steps = async {
         told.allowance = limit(server, operation, &credential, &params, uri.path())?;
+        access::require_address(&credential, peer, server.state.settings.access_list_required)?;
         let selected = version::select(rule, operation.versions, &headers, server.now())?;
         params.check()?;
         let project = authorize(server, operation, &credential, &params).await?;
@@ -211,11 +216,11 @@ async fn authorize(
 ) -> Answer<Option<Arc<Project>>> {
     let actions = match operation.scope {
         Scope::Known => return Ok(None),
-        Scope::OrganizationOwner => return crate::access::own_organization(credential).map(|()| None),
+        Scope::OrganizationOwner => return access::own_organization(credential).map(|()| None),
         Scope::Project(actions) => actions,
     };
     let project = server.project(params.project()?).await?;
-    crate::access::require(credential, project.id, actions)?;
+    access::require(credential, project.id, actions)?;
     Ok(Some(project))
 }
 

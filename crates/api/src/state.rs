@@ -164,6 +164,8 @@ pub struct Quirks {
 pub struct Settings {
     /// Scheme and authority of links; taken from the request's `Host` when absent.
     pub public_url: Option<String>,
+    /// Whether credentials without an access list may do nothing.
+    pub access_list_required: bool,
     /// Rate limits; none when switched off.
     pub rate_limits: Option<RateLimits>,
     /// What the legacy pages answer.
@@ -184,6 +186,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             public_url: None,
+            access_list_required: false,
             rate_limits: Some(RateLimits::default()),
             legacy_mode: LegacyMode::default(),
             quirks: Quirks::default(),

@@ -3,20 +3,21 @@
 use model::{
     WallTime,
     id::{CredentialId, ProjectId},
+    network::{AccessList, AddressBlock},
     role::{Action, Role},
 };
 
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use crate::{
-    Catalog, Error, Listing, Page, Result, Sealed,
+    Catalog, Conflict, Error, Listing, Page, Result, Sealed,
     error::{is_duplicate, is_orphan},
     new_id,
-    row::{Columns, plain, statement},
+    row::{Columns, plain, statement, to_json},
 };
 
 /// A credential with its grants: one row per grant, at least one row.
-pub(crate) const COLUMNS: &str = "c.id, c.kind, c.public_name, c.secret, c.description, c.created_at, \
+pub(crate) const COLUMNS: &str = "c.id, c.kind, c.public_name, c.secret, c.description, c.created_at, c.access_list, \
                                   g.project_id AS grant_project, g.role AS grant_role";
 pub(crate) const WITH_GRANTS: &str = "credentials c LEFT JOIN grants g ON g.credential_id = c.id";
 
@@ -80,6 +81,8 @@ pub struct Credential {
     pub description: String,
     /// Its roles.
     pub grants: Vec<Grant>,
+    /// From where it may be used.
+    pub access: AccessList,
     /// When it was made.
     pub created_at: WallTime,
 }
@@ -142,6 +145,7 @@ impl Credentials<'_> {
             secret: new.secret,
             description: plain(&new.description),
             grants: new.grants,
+            access: AccessList::default(),
             created_at: now,
         };
         let mut transaction = self.0.database.begin().await?;
@@ -251,6 +255,35 @@ impl Credentials<'_> {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Changes from where a credential may be used; the list afterwards.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], [`crate::Conflict::AccessListFull`].
+    pub async fn change_access(
+        &self,
+        id: CredentialId,
+        remove: &[AddressBlock],
+        add: &[AddressBlock],
+        now: WallTime,
+    ) -> Result<AccessList> {
+        let mut transaction = self.0.database.begin().await?;
+        let row =
+            query("UPDATE credentials SET access_list = access_list WHERE id = $1 RETURNING access_list")
+                .bind(id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?
+                .ok_or_else(|| Error::not_found("credential", id))?;
+        let list: AccessList = row.json("access_list")?;
+        let changed = list.changed(remove, add, now).map_err(|_| Conflict::AccessListFull)?;
+        query("UPDATE credentials SET access_list = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(to_json(&changed))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
     /// Deletes a credential with its roles and tokens; `false` when it was not there.
     ///
     /// # Errors
@@ -275,7 +308,7 @@ async fn insert_grant(
     grant: Grant,
 ) -> Result<()> {
     if let Some(project) = grant.project {
-        query("SELECT id FROM projects WHERE id = $1")
+        query("SELECT id FROM projects WHERE id = $1 AND deleted_at IS NULL")
             .bind(project.to_string())
             .fetch_optional(&mut **transaction)
             .await?
@@ -308,6 +341,7 @@ pub(crate) fn credentials(rows: &[AnyRow]) -> Result<Vec<Credential>> {
                 secret: Sealed(row.text("secret")?),
                 description: row.text("description")?,
                 grants: Vec::new(),
+                access: row.json("access_list")?,
                 created_at: row.time("created_at")?,
             });
         }

@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 15] = [
+const MIGRATIONS: [(i64, &str, &str); 16] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -43,6 +43,7 @@ const MIGRATIONS: [(i64, &str, &str); 15] = [
     (13, "audit", include_str!("../migrations/0013_audit.sql")),
     (14, "extra retention", include_str!("../migrations/0014_extra_retention.sql")),
     (15, "deleted projects", include_str!("../migrations/0015_deleted_projects.sql")),
+    (16, "access lists", include_str!("../migrations/0016_access_lists.sql")),
 ];
 
 /// Which database it is.

@@ -95,6 +95,9 @@ pub enum Conflict {
     /// A snapshot or a restore of the deployment is queued or running.
     #[error("a snapshot or restore of this deployment is queued or running; wait until it ends or cancel it")]
     DeploymentBusy,
+    /// The access list of the credential has as many entries as it may.
+    #[error("the access list would have more than {max} entries", max = model::network::AccessList::ENTRIES_MAX)]
+    AccessListFull,
     /// The project has deployments.
     #[error("the project has {deployments} registered deployments; remove them first")]
     ProjectHasDeployments {

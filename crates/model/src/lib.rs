@@ -13,6 +13,7 @@ pub mod export;
 pub mod id;
 pub mod job;
 pub mod link;
+pub mod network;
 pub mod organization;
 pub mod outage;
 pub mod restore;

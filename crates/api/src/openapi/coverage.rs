@@ -55,6 +55,7 @@ const fn of(id: &'static str, summary: &'static str, coverage: Coverage) -> Desc
 const NO_SHARDS: Coverage = Refused("deployments are replica sets: it is as if no cluster were sharded");
 
 const NOTHING_SHARDED: Coverage = Partial("always empty, since deployments are replica sets");
+const NOT_COUNTED: Coverage = Partial("requests are not counted, and when it was used last is not told");
 const NO_ENDPOINTS: Coverage =
     Refused("how the server reaches its vault and the places of exports is its network's affair");
 
@@ -265,6 +266,50 @@ pub(super) const GROUPS: &[Group] = &[
         operations: &[of("listOrgs", "List organizations", Real), of("getOrg", "Get an organization", Real)],
     },
     Group {
+        tag: "Programmatic API Keys",
+        operations: &[
+            of("listOrgApiKeyAccessListEntries", "List from where an API key may be used", NOT_COUNTED),
+            of("createOrgApiKeyAccessListEntry", "Let an API key be used from addresses", NOT_COUNTED),
+            of("getOrgApiKeyAccessListEntry", "Get an entry of the access list of an API key", NOT_COUNTED),
+            of("deleteOrgApiKeyAccessListEntry", "Let an API key not be used from addresses any more", Real),
+        ],
+    },
+    Group {
+        tag: "Service Accounts",
+        operations: &[
+            of(
+                "listOrgServiceAccountAccessList",
+                "List from where a service account may be used",
+                NOT_COUNTED,
+            ),
+            of(
+                "createOrgServiceAccountAccessList",
+                "Let a service account be used from addresses",
+                NOT_COUNTED,
+            ),
+            of(
+                "deleteOrgServiceAccountAccessEntry",
+                "Let a service account not be used from addresses any more",
+                Real,
+            ),
+            of(
+                "listGroupServiceAccountAccessList",
+                "List from where a service account of a project may be used",
+                NOT_COUNTED,
+            ),
+            of(
+                "createGroupServiceAccountAccessList",
+                "Let a service account of a project be used from addresses",
+                NOT_COUNTED,
+            ),
+            of(
+                "deleteGroupServiceAccountAccessEntry",
+                "Let a service account of a project not be used from addresses any more",
+                Real,
+            ),
+        ],
+    },
+    Group {
         tag: "Rate Limiting",
         operations: &[
             of("listRateLimits", "List the limits that requests have", Real),
@@ -281,6 +326,7 @@ pub(super) const GROUPS: &[Group] = &[
             of("ebbtideCreateProject", "Make a project", Real),
             of("ebbtideListCredentials", "List the credentials of a project", Real),
             of("ebbtideCreateCredential", "Make a credential", Real),
+            of("ebbtideUpdateCredential", "Say from where a credential may be used", Real),
             of("ebbtideDeleteCredential", "Delete a credential", Real),
             of("ebbtideListClusters", "List deployments", Real),
             of("ebbtideAddCluster", "Register a deployment", Real),

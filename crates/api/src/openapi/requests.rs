@@ -4,7 +4,7 @@
 use http::Method;
 use model::{
     DeploymentKind, RestoreWindowDays, Retention, deployment::DEPLOYMENT_NAME_CHARACTERS_MAX,
-    restore::DeliveryType, role::Role,
+    network::AccessList, restore::DeliveryType, role::Role,
 };
 use serde_json::{Value, json};
 
@@ -159,6 +159,17 @@ fn own_body(id: &str) -> Option<Value> {
                 "roles": { "type": "array", "minItems": 1, "items": { "type": "string", "enum": roles } },
             }),
         ),
+        "ebbtideUpdateCredential" => closed(
+            &["accessList"],
+            json!({ "accessList": { "type": "array", "maxItems": AccessList::ENTRIES_MAX, "items": { "type": "string" } } }),
+        ),
+        "createOrgApiKeyAccessListEntry"
+        | "createOrgServiceAccountAccessList"
+        | "createGroupServiceAccountAccessList" => {
+            let address = || json!({ "type": "string" });
+            let entry = closed(&[], json!({ "cidrBlock": address(), "ipAddress": address() }));
+            json!({ "type": "array", "maxItems": AccessList::ENTRIES_MAX, "items": entry })
+        }
         "ebbtideAddCluster" => closed(
             &["name", "uri"],
             json!({

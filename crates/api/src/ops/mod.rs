@@ -1,6 +1,7 @@
 //! The operations: what each is called, where it lives, which versions it has, what it asks of its caller,
 //! and the function that answers it. A table, so that no operation can forget a step of the gate.
 
+mod access_lists;
 mod audit;
 mod checkup;
 mod cluster_details;
@@ -66,6 +67,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         root::OPERATIONS,
         rate_limits::OPERATIONS,
         orgs::OPERATIONS,
+        access_lists::OPERATIONS,
         groups::OPERATIONS,
         clusters::OPERATIONS,
         cluster_details::OPERATIONS,

@@ -36,8 +36,11 @@ fn api_key(credential: &Credential, organization: &str) -> Value {
             credential.public_name.get(from..).unwrap_or_default()
         }
     };
+    let from = credential.access.entries().iter().map(
+        |entry| json!({ "cidrBlock": entry.block.cidr_in_full(), "ipAddress": entry.block.single_in_full() }),
+    );
     json!({
-        "accessList": [],
+        "accessList": from.collect::<Vec<_>>(),
         "id": credential.id.to_string(),
         "publicKey": name,
         "roles": roles(credential, organization),

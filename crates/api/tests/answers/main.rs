@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access_lists;
 mod audit;
 mod authentication;
 mod collection_restores;

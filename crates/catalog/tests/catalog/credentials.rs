@@ -1,8 +1,11 @@
 //! API keys, service accounts, tokens.
 
-use catalog::{Catalog, Credential, CredentialKind, Error, Grant, NewCredential, NewToken, Page, Sealed};
+use catalog::{
+    Catalog, Conflict, Credential, CredentialKind, Error, Grant, NewCredential, NewToken, Page, Sealed,
+};
 use model::{
     id::{CredentialId, ProjectId},
+    network::{AccessList, AddressBlock},
     role::{Action, Role},
 };
 
@@ -112,4 +115,43 @@ pub(crate) async fn tokens_expire_and_are_revoked(catalog: Catalog) {
     assert_eq!(catalog.tokens().credential("t1", at(1)).await.unwrap(), None);
     assert_eq!(catalog.tokens().delete_expired(at(3599)).await.unwrap(), 0);
     assert_eq!(catalog.tokens().delete_expired(at(3600)).await.unwrap(), 1);
+}
+
+pub(crate) async fn an_access_list_is_changed_entry_by_entry(catalog: Catalog) {
+    let credentials = catalog.credentials();
+    let owner = Grant { role: Role::OrgOwner, project: None };
+    let key = credentials.create(new(CredentialKind::ApiKey, "abcdefgh", &[owner]), at(1)).await.unwrap();
+    let other = credentials.create(new(CredentialKind::ApiKey, "ijklmnop", &[owner]), at(1)).await.unwrap();
+    assert!(key.access.is_empty());
+    let block = |text: &str| text.parse::<AddressBlock>().unwrap();
+    let (home, office) = (block("192.0.2.7"), block("10.0.0.0/8"));
+    let first = credentials.change_access(key.id, &[], &[home, office], at(2)).await.unwrap();
+    let second = credentials.change_access(key.id, &[home], &[office, block("::1")], at(3)).await.unwrap();
+    assert_eq!(first.entries().len(), 2);
+    let told: Vec<_> = second.entries().iter().map(|entry| (entry.block, entry.created_at)).collect();
+    assert_eq!(told, [(office, at(2)), (block("::1"), at(3))]);
+    assert_eq!(credentials.get(key.id).await.unwrap().unwrap().access, second);
+    let token = NewToken { sha256: "aa".to_owned(), credential_id: key.id, expires_at: at(99) };
+    catalog.tokens().insert(&token, at(4)).await.unwrap();
+    assert_eq!(catalog.tokens().credential("aa", at(5)).await.unwrap().unwrap().access, second);
+    assert!(credentials.get(other.id).await.unwrap().unwrap().access.is_empty(), "each has its own");
+
+    let many: Vec<_> =
+        (0..AccessList::ENTRIES_MAX).map(|n| block(&format!("10.1.{}.{}", n / 250, n % 250))).collect();
+    let full = credentials.change_access(key.id, &[], &many, at(6)).await;
+    assert!(matches!(full, Err(Error::Conflict(Conflict::AccessListFull))), "{full:?}");
+    assert_eq!(credentials.get(key.id).await.unwrap().unwrap().access, second, "a refusal changes nothing");
+    let nobody = credentials.change_access(CredentialId::from_parts(1, [9; 8]), &[], &[], at(7)).await;
+    assert!(matches!(nobody, Err(Error::NotFound { .. })), "{nobody:?}");
+    // Two at the same time are both made.
+    let (a, b) = (block("10.2.0.1"), block("10.2.0.2"));
+    let (one, two) = ([a], [b]);
+    let (left, right) = tokio::join!(
+        credentials.change_access(key.id, &[], &one, at(8)),
+        credentials.change_access(key.id, &[], &two, at(8)),
+    );
+    left.unwrap();
+    right.unwrap();
+    let after = credentials.get(key.id).await.unwrap().unwrap().access;
+    assert!(after.entry(a).is_some() && after.entry(b).is_some(), "{after:?}");
 }

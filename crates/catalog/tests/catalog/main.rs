@@ -67,6 +67,7 @@ suite![
     deployments::the_token_of_a_link_is_rotated_with_the_rest,
     credentials::credentials_carry_their_roles,
     credentials::a_deleted_credential_takes_its_tokens_along,
+    credentials::an_access_list_is_changed_entry_by_entry,
     credentials::tokens_expire_and_are_revoked,
     snapshots::one_on_demand_snapshot_at_a_time,
     snapshots::a_snapshot_lives_and_dies_as_the_model_says,

@@ -2,7 +2,10 @@
 
 use catalog::{Credential, CredentialKind, Grant};
 use http::Method;
-use model::role::{Action, Role};
+use model::{
+    network::AddressBlock,
+    role::{Action, Role},
+};
 use serde_json::{Value, json};
 
 use super::UNVERSIONED;
@@ -12,7 +15,7 @@ use crate::{
     body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
-    ops::{Operation, audit, groups::catalog_page, root},
+    ops::{Operation, access_lists, audit, groups::catalog_page, root},
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
@@ -41,6 +44,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         scope: OWNERS,
         limit: Set::Clusters,
         run: |call| Box::pin(create(call)),
+    },
+    Operation {
+        id: "ebbtideUpdateCredential",
+        method: Method::PATCH,
+        path: "/groups/{groupId}/credentials/{credentialId}",
+        versions: UNVERSIONED,
+        scope: OWNERS,
+        limit: Set::Clusters,
+        run: |call| Box::pin(update(call)),
     },
     Operation {
         id: "ebbtideDeleteCredential",
@@ -131,6 +143,25 @@ async fn make(
     Err(Problem::new(Code::UnexpectedError))
 }
 
+/// Says from where a credential may be used, all at once: an empty list lifts every restriction.
+async fn update(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let text = call.params.get("credentialId").unwrap_or_default();
+    let unknown = || Problem::new(Code::KeyNotFound).with(text);
+    let id = text.parse().map_err(|_| unknown())?;
+    let found = call.server.state.catalog.credentials().get(id).await;
+    let found = found.map_err(|e| call.server.catalog_problem("read a credential", e))?;
+    let credential = found.and_then(|found| access_lists::if_own(found, project)).ok_or_else(unknown)??;
+    let mut fields = Fields::parse(&call.headers, &call.body, &["accessList"])?;
+    let wanted = fields.texts("accessList")?.ok_or_else(|| missing("accessList"))?;
+    let parsed = wanted.iter().map(|text| text.parse().map_err(|_| invalid("accessList")));
+    let wanted = parsed.collect::<Answer<Vec<AddressBlock>>>()?;
+    let before = credential.access.entries().iter().map(|entry| entry.block);
+    let gone: Vec<AddressBlock> = before.filter(|block| !wanted.contains(block)).collect();
+    let after = access_lists::change(&call, &credential, &gone, &wanted).await?;
+    Ok(Reply::object(view(&call, &after)))
+}
+
 async fn delete(call: Call) -> Answer<Reply> {
     let project = call.project_id()?;
     let text = call.params.get("credentialId").unwrap_or_default();
@@ -161,7 +192,10 @@ fn view(call: &Call, credential: &Credential) -> Value {
         CredentialKind::ApiKey => ("apiKey", "publicKey"),
         CredentialKind::ServiceAccount => ("serviceAccount", "clientId"),
     };
+    let access: Vec<String> =
+        credential.access.entries().iter().map(|entry| entry.block.to_string()).collect();
     let mut object = json!({
+        "accessList": access,
         "createdAt": credential.created_at.to_rfc3339(),
         "description": credential.description,
         "id": credential.id.to_string(),

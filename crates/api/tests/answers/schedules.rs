@@ -518,6 +518,33 @@ async fn what_is_kept_longer_is_kept_so_many_days_on_top() {
     let set = s.patch(both).await.expect(200);
     assert_eq!(set["extraRetentionSettings"], extra("DAILY", 1)["extraRetentionSettings"]);
     assert_eq!((days_kept(&again(&before).await), days_kept(&again(&after).await)), (8, 8));
+    // What somebody has had kept for longer still is not shortened by it.
+    let until = before.completed_at.unwrap().plus_ms(100 * DAY * 1000);
+    s.app.catalog.snapshots().update_retention(before.id, until).await.unwrap();
+    let mut both = extra("DAILY", 2);
+    both["updateSnapshots"] = json!(true);
+    s.patch(both).await.expect(200);
+    assert_eq!((days_kept(&again(&before).await), days_kept(&again(&after).await)), (100, 9));
+    // On a day that both are due it is kept as long as either wants it, now and after a change.
+    s.set(json!([item("daily", 1, "days", 7), item("weekly", 6, "days", 7)])).await.expect(200);
+    s.app.pass_seconds(8 * DAY);
+    let mut taken = s.take().await.unwrap();
+    for _ in 0..7 {
+        if taken.policy.as_ref().unwrap().items.len() == 2 {
+            break;
+        }
+        s.app.pass_seconds(DAY);
+        taken = s.take().await.unwrap();
+    }
+    assert_eq!((taken.policy.as_ref().unwrap().items.len(), days_kept(&taken)), (2, 9));
+    let items = s.get().await["policies"][0]["policyItems"].clone();
+    let longer = json!([
+        with_id(item("daily", 1, "days", 7), &items[0]["id"]),
+        with_id(item("weekly", 6, "days", 8), &items[1]["id"]),
+    ]);
+    let body = json!({"policies": [{"id": s.policy, "policyItems": longer}], "updateSnapshots": true});
+    s.patch(body).await.expect(200);
+    assert_eq!(days_kept(&again(&taken).await), 9, "the daily item keeps it longer than the weekly one");
     s.app.stop().await;
 }
 

@@ -101,8 +101,8 @@ impl Schedules<'_> {
         }
         let (mut snapshots_kept_anew, lock) = (0, self.0.database.locked());
         for retention in &change.retention {
-            snapshots_kept_anew +=
-                keep_anew(&mut transaction, deployment, retention, guarded.is_some(), lock).await?;
+            let keeping = Keeping { retention, after: &change.schedule, is_guarded: guarded.is_some() };
+            snapshots_kept_anew += keep_anew(&mut transaction, deployment, keeping, lock).await?;
         }
         let mut snapshots_deleted = 0;
         for taken_by in &change.delete_of {
@@ -257,33 +257,55 @@ fn taken_by(deployment: DeploymentId, item: TakenBy) -> [String; 4] {
     ]
 }
 
-/// Months have different lengths, so each snapshot has its own number of days.
+/// How snapshots that were taken are kept from now on.
+#[derive(Clone, Copy)]
+struct Keeping<'a> {
+    retention: &'a RetentionChange,
+    /// The schedule from now on.
+    after: &'a Schedule,
+    is_guarded: bool,
+}
+
+impl Keeping<'_> {
+    /// For how many days a snapshot is kept: as long as the change says, or as another item that wanted it has it. Months have
+    /// different lengths, so each has its own number.
+    fn days(&self, due_at: WallTime, wanted_by: &[PolicyItemId]) -> u32 {
+        let others = wanted_by.iter().filter_map(|id| self.after.policy.item(*id));
+        let others = others.map(|item| self.after.days_from(item, due_at)).max();
+        self.retention.days_from(due_at).max(others.unwrap_or_default())
+    }
+}
+
 async fn keep_anew(
     transaction: &mut Tx,
     deployment: DeploymentId,
-    change: &RetentionChange,
-    is_guarded: bool,
+    keeping: Keeping<'_>,
     lock: &'static str,
 ) -> Result<u64> {
     let mut asked = statement(format!(
-        "SELECT id, due_at, completed_at, retention_days, expires_at FROM snapshots WHERE {TAKEN_BY} \
+        "SELECT id, due_at, completed_at, retention_days, expires_at, policy_items FROM snapshots WHERE {TAKEN_BY} \
          AND state IN ('queued', 'inProgress', 'completed') ORDER BY id{lock}"
     ));
-    for value in taken_by(deployment, change.taken_by) {
+    for value in taken_by(deployment, keeping.retention.taken_by) {
         asked = asked.bind(value);
     }
     let mut kept = 0;
     for row in &asked.fetch_all(&mut **transaction).await? {
         let due_at = row.time("due_at")?;
-        let days = i64::from(change.days_from(due_at));
+        let wanted_by: Vec<PolicyItemId> = row.json("policy_items")?;
+        let days = i64::from(keeping.days(due_at, &wanted_by));
         let from = row.maybe_time("completed_at")?.unwrap_or(due_at);
         let expires = from.plus_ms(days * DAY_MS);
-        if is_guarded {
+        let shortens = row.maybe_time("expires_at")?.is_none_or(|before| expires < before);
+        if shortens && keeping.retention.is_longer {
+            continue;
+        }
+        if keeping.is_guarded {
             if row.maybe_int("retention_days")?.is_some_and(|before| days < before) {
                 return Err(Forbidden::ShorterRetention.into());
             }
             // Somebody has it kept for longer than that: so it is.
-            if row.maybe_time("expires_at")?.is_none_or(|before| expires < before) {
+            if shortens {
                 continue;
             }
         }

@@ -127,13 +127,15 @@ pub(crate) async fn a_schedule_is_held_to_the_policy(catalog: Catalog) {
     schedules.take(&seen, &due, now).await.unwrap();
     let mut shorter = change(8, Some(seen.revision));
     let taken_by = TakenBy { id: daily(1).id, frequency: daily(1).frequency };
-    shorter.retention = vec![RetentionChange { taken_by, retention: daily(8).retention, extra_days: 0 }];
+    shorter.retention =
+        vec![RetentionChange { taken_by, retention: daily(8).retention, extra_days: 0, is_longer: false }];
     assert_eq!(forbidden(schedules.change(deployment.id, &shorter, now).await), Forbidden::ShorterRetention);
     let mut deletion = change(9, Some(seen.revision));
     deletion.delete_of = vec![taken_by];
     assert_eq!(forbidden(schedules.change(deployment.id, &deletion, now).await), Forbidden::Deletion);
     let mut longer = change(10, Some(seen.revision));
-    longer.retention = vec![RetentionChange { taken_by, retention: daily(10).retention, extra_days: 0 }];
+    longer.retention =
+        vec![RetentionChange { taken_by, retention: daily(10).retention, extra_days: 0, is_longer: false }];
     let applied = schedules.change(deployment.id, &longer, now).await.unwrap();
     assert_eq!(applied.snapshots_kept_anew, 1);
 
@@ -144,7 +146,8 @@ pub(crate) async fn a_schedule_is_held_to_the_policy(catalog: Catalog) {
     let prolonged = catalog.snapshots().expired(WallTime(now.0 + 11 * DAY_MS)).await.unwrap().remove(0).id;
     catalog.snapshots().update_retention(prolonged, far).await.unwrap();
     let mut longer = change(11, Some(applied.schedule.revision));
-    longer.retention = vec![RetentionChange { taken_by, retention: daily(11).retention, extra_days: 0 }];
+    longer.retention =
+        vec![RetentionChange { taken_by, retention: daily(11).retention, extra_days: 0, is_longer: false }];
     assert_eq!(schedules.change(deployment.id, &longer, now).await.unwrap().snapshots_kept_anew, 0);
     // Whoever found it expired is told that it is not any more.
     assert!(!catalog.snapshots().expire(prolonged, WallTime(far.0 - 1)).await.unwrap());

@@ -19,7 +19,7 @@ pub struct Due {
     pub items: Vec<PolicyItemId>,
     /// The frequency of the one that decides: the rarest.
     pub frequency: Frequency,
-    /// How many days it is kept: as long as the item that keeps longest wants, and the extra days of that frequency.
+    /// How many days it is kept: as long as the item that keeps longest wants, each with the extra days of its type.
     pub retention_days: u32,
 }
 
@@ -59,10 +59,15 @@ impl Schedule {
         let at = due.iter().map(|(at, _)| *at).max()?;
         let days = |item: &PolicyItem| item.retention.days_from(at);
         due.sort_by_key(|(_, item)| std::cmp::Reverse((item.frequency.kind(), days(item))));
-        let longest = due.iter().map(|(_, item)| days(item)).max()?;
         let frequency = due.first()?.1.frequency;
-        let retention_days = self.extra.on_top_of(longest, ExtraFor::Scheduled(frequency.kind()));
+        let retention_days = due.iter().map(|(_, item)| self.days_from(item, at)).max()?;
         Some(Due { at, items: due.iter().map(|(_, item)| item.id).collect(), frequency, retention_days })
+    }
+
+    /// How many days a snapshot is kept that an item wanted at that time.
+    pub fn days_from(&self, item: &PolicyItem, at: WallTime) -> u32 {
+        let kind = ExtraFor::Scheduled(item.frequency.kind());
+        self.extra.on_top_of(item.retention.days_from(at), kind)
     }
 
     /// What is to be done at `now`, when everything up to `handled_until` was seen to.

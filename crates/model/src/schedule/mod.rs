@@ -61,10 +61,12 @@ impl Schedule {
         let changes = self.policy.successors(&after.policy).filter_map(|(item, next)| {
             let kind = ExtraFor::Scheduled(item.frequency.kind());
             let (before, extra_days) = (self.extra.days(kind), after.extra.days(kind));
-            (next.retention != item.retention || before != extra_days).then_some(RetentionChange {
+            let same = next.retention == item.retention;
+            (!same || before != extra_days).then_some(RetentionChange {
                 taken_by: TakenBy { id: item.id, frequency: item.frequency },
                 retention: next.retention,
                 extra_days,
+                is_longer: same && extra_days > before,
             })
         });
         changes.collect()

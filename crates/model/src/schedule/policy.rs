@@ -112,6 +112,8 @@ pub struct RetentionChange {
     pub retention: Retention,
     /// And so many days longer.
     pub extra_days: u32,
+    /// Whether the change only makes it longer: then nothing is shortened that somebody has had kept for longer still.
+    pub is_longer: bool,
 }
 
 impl RetentionChange {

@@ -263,6 +263,26 @@ fn an_item_lives_on_under_its_id_or_at_its_times() {
     assert!(before.is_as_often_as(&reordered));
 }
 
+#[test]
+fn a_snapshot_of_two_items_has_the_days_on_top_of_either() {
+    use FrequencyType::{Daily, Weekly};
+    use RetentionUnit::Days;
+    let items = vec![item(1, Daily, 1, Days, 30), item(2, Weekly, 6, Days, 30)];
+    let policy = Policy::new(items).unwrap();
+    // 1970-01-03 was a Saturday.
+    let saturday = WallTime(2 * 86_400_000 + 18 * 3_600_000);
+    let days = |extra: &[(ExtraFor, u32)]| {
+        let schedule =
+            Schedule { policy: policy.clone(), extra: extra_retention(extra), ..Schedule::default() };
+        schedule.missed(saturday.plus_ms(-1), saturday).unwrap()
+    };
+    let (none, daily) = (days(&[]), days(&[(ExtraFor::Scheduled(Daily), 60)]));
+    assert_eq!((none.frequency.kind(), none.items.len(), none.retention_days), (Weekly, 2, 30));
+    assert_eq!((daily.frequency.kind(), daily.retention_days), (Weekly, 90), "no Saturday is missing");
+    assert_eq!(days(&[(ExtraFor::Scheduled(Weekly), 7), (ExtraFor::Scheduled(Daily), 3)]).retention_days, 37);
+    assert_eq!(days(&[(ExtraFor::OnDemand, 7)]).retention_days, 30);
+}
+
 fn frequencies() -> impl Strategy<Value = Frequency> {
     prop_oneof![
         prop::sample::select(vec![1, 2, 4, 6, 8, 12]).prop_map(|n| (FrequencyType::Hourly, n)),

@@ -9,26 +9,34 @@ use crate::{
     row::{plain, stored, to_json},
 };
 
+/// Of a name that an id of 24 digits is added to, so that both have the 64 characters that a name may have.
+const NAME_CHARACTERS_KEPT: usize = 39;
+
 impl Catalog {
-    /// Enters a project; an existing one of that id stays as it is.
+    /// Enters a project; an existing one of that id stays as it is. Where another one has the name by now, since a project was
+    /// renamed or deleted after the vault was told of it, it gets its id added to its name.
     ///
     /// # Errors
-    /// [`crate::Error::AlreadyExists`] when another project has the name.
+    /// When the database cannot be used.
     pub async fn import_project(&self, project: &Project) -> Result<()> {
-        let inserted = query(
-            "INSERT INTO projects (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(project.id.to_string())
-        .bind(plain(&project.name))
-        .bind(project.created_at.0)
-        .execute(self.database.writer())
-        .await;
-        match inserted {
+        let name = plain(&project.name);
+        match self.insert_project(project, &name).await {
             Err(error) if is_duplicate(&error) => {
-                Err(Error::AlreadyExists { what: "project", name: project.name.clone() })
+                let short: String = name.chars().take(NAME_CHARACTERS_KEPT).collect();
+                Ok(self.insert_project(project, &format!("{short} {}", project.id)).await?)
             }
-            other => Ok(other.map(drop)?),
+            other => Ok(other?),
         }
+    }
+
+    async fn insert_project(&self, project: &Project, name: &str) -> Result<(), sqlx::Error> {
+        query("INSERT INTO projects (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING")
+            .bind(project.id.to_string())
+            .bind(name)
+            .bind(project.created_at.0)
+            .execute(self.database.writer())
+            .await
+            .map(drop)
     }
 
     /// Enters a deployment as a removed one, since its connection string is not in the vault: adding it again

@@ -171,8 +171,12 @@ async fn admit(
     let credential = auth::authenticate(server, &method, &uri, &headers).await?;
     told.credential = Some(Arc::clone(&credential));
     let steps = async {
-        told.allowance = limit(server, operation, &credential, &params, uri.path())?;
-        access::require_address(&credential, peer, server.state.settings.access_list_required)?;
+        let is_required = server.state.settings.access_list_required;
+        let from_here = access::require_address(&credential, peer, is_required);
+        // Whoever has a key and may not use it here takes nothing from the project's allowance.
+        let project = params.get("groupId").filter(|_| from_here.is_ok());
+        told.allowance = limit(server, operation, &credential, project, uri.path())?;
+        from_here?;
         let selected = version::select(rule, operation.versions, &headers, server.now())?;
         params.check()?;
         let project = authorize(server, operation, &credential, &params).await?;
@@ -196,11 +200,11 @@ fn limit(
     server: &Server,
     operation: &Operation,
     credential: &Credential,
-    params: &Params,
+    project: Option<&str>,
     path: &str,
 ) -> Answer<Option<Allowance>> {
     let Some(limiter) = &server.limiter else { return Ok(None) };
-    let project = params.get("groupId").and_then(|text| text.parse::<ProjectId>().ok());
+    let project = project.and_then(|text| text.parse::<ProjectId>().ok());
     let owner = match project.filter(|project| credential.is_member_of(*project)) {
         Some(project) => Owner::Project(project),
         None => Owner::Credential(credential.id),

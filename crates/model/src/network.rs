@@ -2,10 +2,13 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::WallTime;
+
+/// What IPv4 addresses in the clothes of IPv6 begin with has so many bits.
+const MAPPED_PREFIX: u8 = 96;
 
 /// One address, or all that begin alike: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`. An IPv4 address in the clothes of IPv6
 /// (`::ffff:192.0.2.7`) is the IPv4 address.
@@ -59,8 +62,13 @@ impl FromStr for AddressBlock {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self(IpNet::from(address.to_canonical())));
         }
-        let block: IpNet = text.parse().map_err(|_| malformed())?;
-        Ok(Self(block.trunc()))
+        let block = text.parse::<IpNet>().map_err(|_| malformed())?.trunc();
+        Ok(Self(match (block.addr().to_canonical(), block.prefix_len().checked_sub(MAPPED_PREFIX)) {
+            (IpAddr::V4(address), Some(length)) if block.addr().is_ipv6() => {
+                Ipv4Net::new(address, length).map_err(|_| malformed())?.into()
+            }
+            _ => block,
+        }))
     }
 }
 
@@ -132,8 +140,12 @@ impl AccessList {
             if list.entry(block).is_none() {
                 list.0.push(AccessEntry { block, created_at: now });
             }
+            // Before all of a long request is compared with all that is there.
+            if list.0.len() > Self::ENTRIES_MAX {
+                return Err(TooManyEntries);
+            }
         }
-        if list.0.len() > Self::ENTRIES_MAX { Err(TooManyEntries) } else { Ok(list) }
+        Ok(list)
     }
 }
 
@@ -157,6 +169,8 @@ mod tests {
             ("192.0.2.7", "192.0.2.7/32", "192.0.2.7", "192.0.2.8"),
             ("192.0.2.7", "192.0.2.7/32", "::ffff:192.0.2.7", "::192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7/32", "192.0.2.7", "192.0.2.8"),
+            ("::ffff:192.0.2.7/128", "192.0.2.7/32", "192.0.2.7", "192.0.2.8"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8", "::ffff:10.9.9.9", "11.0.0.0"),
             ("192.0.2.7/24", "192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
             ("0.0.0.0/0", "0.0.0.0/0", "203.0.113.1", "2001:db8::1"),
             ("2001:db8::1", "2001:db8::1/128", "2001:db8::1", "2001:db8::2"),

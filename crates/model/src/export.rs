@@ -208,6 +208,14 @@ impl Origin<'_> {
     }
 }
 
+/// Longest part of a path: of every file system, and with room in the key of a bucket for what else is in it.
+const PART_BYTES_MAX: usize = 200;
+
+/// Whether a name, escaped, is short enough for a part of a path.
+pub fn fits_a_path(name: &str) -> bool {
+    path_part(name).len() <= PART_BYTES_MAX
+}
+
 /// A name as one part of a path: names of people's making may hold what no bucket and no file system takes. Escaped as in a URL.
 fn path_part(name: &str) -> String {
     let is_dots = name.bytes().all(|byte| byte == b'.');
@@ -282,6 +290,9 @@ mod tests {
             named.prefix(1),
             "exported_snapshots/A%20%26%20B%2FC/%2E%2E/orders/2023-07-15T1652/1",
             "no name leads elsewhere"
+        );
+        assert!(
+            fits_a_path(&"a".repeat(64)) && !fits_a_path(&"é".repeat(64)) && !fits_a_path(&"日".repeat(23))
         );
     }
 }

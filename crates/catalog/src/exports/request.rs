@@ -2,7 +2,7 @@
 
 use model::{
     IllegalTransition, WallTime,
-    export::{ExportState, Label, Origin},
+    export::{ExportState, Label, Origin, fits_a_path},
     id::{DeploymentId, ExportBucketId, ExportJobId, SnapshotId},
     job::Work,
     organization::Organization,
@@ -53,6 +53,8 @@ impl Exports<'_> {
         let snapshot_requested_at = lock_snapshot(&mut transaction, &new).await?;
         let project = deployment.project_id.to_string();
         let name = name_in_paths(&mut transaction, new.deployment_id).await?;
+        // Names of other alphabets get long when they are escaped. Then it is the ids.
+        let name = name.filter(|name| fits_a_path(name) && fits_a_path(&new.organization.name));
         let (organization, project) = name
             .as_ref()
             .map_or((&new.organization.id, &project), |project| (&new.organization.name, project));

@@ -108,6 +108,11 @@ impl Server {
             catalog::Error::Conflict(Conflict::OnDemandUnfinished) => {
                 Problem::new(Code::UnfinishedOnDemandSnapshot)
             }
+            // It was deleted under the request.
+            catalog::Error::NotFound { what: "project", id } => {
+                self.forget_projects();
+                Problem::new(Code::GroupNotFound).with(id.as_str())
+            }
             catalog::Error::Conflict(Conflict::TargetBusy) => Problem::new(Code::ClusterRestoreInProgress),
             catalog::Error::Conflict(Conflict::SnapshotDownloading) => {
                 Problem::new(Code::CannotDownloadSnapshotConcurrently)

@@ -308,7 +308,8 @@ async fn insert_grant(
     grant: Grant,
 ) -> Result<()> {
     if let Some(project) = grant.project {
-        query("SELECT id FROM projects WHERE id = $1 AND deleted_at IS NULL")
+        // Locked, so that it is not deleted before the role in it is there.
+        query("UPDATE projects SET name = name WHERE id = $1 AND deleted_at IS NULL RETURNING id")
             .bind(project.to_string())
             .fetch_optional(&mut **transaction)
             .await?

@@ -137,7 +137,7 @@ impl Projects<'_> {
             .bind(now.0)
             .execute(&mut *transaction)
             .await?;
-        // No project that somebody makes has a name that begins with a space.
+        // Nobody calls a project like that.
         query("UPDATE projects SET name = ' ' || id, deleted_at = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(now.0)

@@ -16,10 +16,15 @@ const NAME_CHARACTERS_MAX: usize = 64;
 const NO_TAGS: &str = "Projects of a server of your own have no tags.";
 const NO_ALERTS: &str =
     "There are no alerts here that could be left out: watch the server and its log instead.";
+const NO_USERS: &str =
+    "There are no users here: give a role in the project to an API key or a service account.";
 const NO_REGIONS: &str = "Deployments run where you run them: no regions are restricted.";
 
 /// `Group`. What only Atlas can do is refused, and never taken and forgotten.
 pub(super) async fn create(call: Call) -> Answer<Reply> {
+    if call.query.get("projectOwnerId").is_some() {
+        return Err(not_done("projectOwnerId", NO_USERS));
+    }
     let known = [
         "clusterCount",
         "created",

@@ -1,7 +1,7 @@
 //! Projects, which Atlas calls groups. A caller sees those that it has a role in.
 
 use catalog::{Page, Project};
-use http::Method;
+use http::{Method, StatusCode};
 use model::{id::ProjectId, role::Action};
 use serde_json::{Value, json};
 
@@ -93,12 +93,16 @@ pub(super) async fn visible(call: &Call, asked: PageRequest) -> Answer<Listed<Pr
     let mut ids: Vec<ProjectId> = call.credential.grants.iter().filter_map(|grant| grant.project).collect();
     ids.sort_unstable();
     ids.dedup();
-    let listed = asked.slice(ids);
-    let mut items = Vec::with_capacity(listed.items.len());
-    for id in listed.items {
-        items.push(Project::clone(call.server.project(id).await?.as_ref()));
+    let mut projects = Vec::with_capacity(ids.len());
+    for id in ids {
+        match call.server.project(id).await {
+            Ok(project) => projects.push(Project::clone(&project)),
+            // Deleted a moment ago.
+            Err(problem) if problem.status() == StatusCode::NOT_FOUND => {}
+            Err(problem) => return Err(problem),
+        }
     }
-    Ok(Listed { items, total: listed.total })
+    Ok(asked.slice(projects))
 }
 
 /// The catalog's idea of a page.

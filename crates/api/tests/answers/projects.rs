@@ -82,6 +82,28 @@ async fn a_project_that_holds_something_stays() {
     app.stop().await;
 }
 
+/// Another server has deleted it, and this one still knows it.
+#[tokio::test]
+async fn a_project_that_goes_under_a_request_is_not_found() {
+    let app = App::start().await;
+    let lab = app.catalog.projects().create("lab", app.now()).await.unwrap();
+    let owner = app.key_in(&[Role::GroupOwner], Some(&lab)).await;
+    let reader = catalog::Grant { role: Role::GroupReadOnly, project: Some(app.project.id) };
+    let found =
+        app.catalog.credentials().by_public_name(catalog::CredentialKind::ApiKey, &owner.public).await;
+    app.catalog.credentials().grant(found.unwrap().unwrap().id, reader).await.unwrap();
+    let listed = app.send(&owner, Request::new("GET", PATH)).await.expect(200);
+    assert_eq!(listed["totalCount"], 2);
+    app.catalog.projects().delete(lab.id, app.now()).await.unwrap();
+    let new = json!({"name": "orders", "uri": "mongodb://db1/?replicaSet=rs0"});
+    let path = format!("/api/ebbtide/v1/groups/{}/clusters", lab.id);
+    app.send(&owner, Request::new("POST", &path).json(&new)).await.refused(404, "GROUP_NOT_FOUND");
+    // What is left of its roles is remembered for a moment, and shows what is left.
+    let listed = app.send(&owner, Request::new("GET", PATH)).await.expect(200);
+    assert_eq!((&listed["totalCount"], &listed["results"][0]["name"]), (&json!(1), &json!(app.project.name)));
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_a_project_is_refused() {
     let app = App::start().await;
@@ -106,6 +128,9 @@ async fn what_cannot_be_a_project_is_refused() {
     ] {
         post(&app, &org, &body).await.refused(status, code);
     }
+    let owned =
+        Request::new("POST", &format!("{PATH}?projectOwnerId=0123456789abcdef01234567")).json(&body("lab"));
+    app.send(&org, owned).await.refused(403, "UNSUPPORTED_FOR_CURRENT_CONFIG");
     app.patch(&app.group(""), json!({"name": "a/b"})).await.refused(400, "INVALID_ATTRIBUTE");
     // Owners of a project make none, and whoever reads one changes none.
     post(&app, &app.owner, &body("lab")).await.refused(403, "ACCESS_FORBIDDEN");

@@ -8,9 +8,7 @@ use model::{
 use sqlx::{Any, Transaction, any::AnyRow};
 
 use crate::{
-    Catalog, Conflict, Error, Listing, Page, Result,
-    error::is_orphan,
-    new_id,
+    Catalog, Conflict, Error, Listing, Page, Result, compliance, new_id,
     row::{Columns, plain, statement},
 };
 
@@ -54,6 +52,8 @@ impl ExportBuckets<'_> {
     /// # Errors
     /// [`crate::Error::NotFound`] without such a project.
     pub async fn add(&self, new: NewExportBucket, now: WallTime) -> Result<ExportBucket> {
+        let mut transaction = self.0.database.begin().await?;
+        compliance::of_locked_project(&mut transaction, new.project_id).await?;
         let row = statement(format!(
             "INSERT INTO export_buckets ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, NULL) RETURNING {COLUMNS}"
         ))
@@ -62,12 +62,11 @@ impl ExportBuckets<'_> {
         .bind(new.place.as_str())
         .bind(plain(&new.iam_role_id))
         .bind(now.0)
-        .fetch_one(self.0.database.writer())
-        .await;
-        match row {
-            Err(error) if is_orphan(&error) => Err(Error::not_found("project", new.project_id)),
-            other => bucket(&other?),
-        }
+        .fetch_one(&mut *transaction)
+        .await?;
+        let added = bucket(&row)?;
+        transaction.commit().await?;
+        Ok(added)
     }
 
     /// The bucket of that id, deleted or not: look at `deleted_at`.

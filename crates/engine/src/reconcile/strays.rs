@@ -2,7 +2,7 @@
 //!
 //! A worker looks whether it still holds its job right before each command that it sends. One that is frozen between the
 //! look and the command, while another ends the job and clears up, sends that one command when it wakes: a collection comes
-//! into being that no obligation tells of. Its name tells whose it is, and jobs that several workers have held are few, so
+//! into being that no obligation tells of any more. Its name tells whose it is, and jobs that several workers have held are few, so
 //! their targets are looked at for some days.
 
 use std::time::Duration;

@@ -12,6 +12,7 @@
 pub mod archive;
 mod blocks;
 mod compress;
+mod copies;
 mod crypt;
 pub mod delta;
 mod error;
@@ -36,6 +37,7 @@ mod vault;
 
 pub use archive::{ArchiveId, ArchiveInfo, ArchiveReader, ArchiveWriter};
 pub use compress::Hands;
+pub use copies::CopyMark;
 pub use delta::{Delta, DeltaBlock, DeltaBuilder, DeltaEntry, DeltaKey, SealedDelta};
 pub use error::{Error, Result};
 pub use key::MasterKey;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Error, Location, MasterKey, ObjectKind, ObjectName, Result, SealedObject, VaultId,
+    copies::MARK_PATH,
     crypt::{KEY_BYTES, Key, Keys, Salts, fill_random, random},
     leftovers::sweep,
     object::{HEADER_BYTES, Header},
@@ -82,7 +83,9 @@ fn purpose(id: VaultId) -> String {
 
 struct Inner {
     store: Store,
-    keys: Keys,
+    keys: Arc<Keys>,
+    /// What said which vault this is, and was opened with the master key.
+    description: Bytes,
     recycler: Recycler,
 }
 
@@ -126,26 +129,96 @@ impl Vault {
         let salts = new_keys.salts();
         let store = Store::open(location, true)?;
         if store.get(DESCRIPTION_PATH, None).await?.is_none() {
+            if store.get(MARK_PATH, None).await?.is_some() {
+                let why = "it is a place of copies that was begun; choose another one".to_owned();
+                return Err(Error::Location { text: store.location().to_owned(), why });
+            }
             refuse_orphans(&store).await?;
             store.put(DESCRIPTION_PATH, Description::new(&new_keys, master, salt).to_bytes()).await?;
         }
         // Read back what is there: should two have created the vault at once, both go on with the one that stayed.
-        Self::open_store(store, master, salts).await
+        Self::open_store(store, master, salts).await?.refuse_copy().await
     }
 
     /// Opens the vault at `location`.
     ///
     /// # Errors
-    /// [`Error::NoVault`], [`Error::WrongKey`], and whatever the store says.
+    /// [`Error::NoVault`], [`Error::WrongKey`], [`Error::Location`] when it is a copy, and whatever the store says.
     pub async fn open(location: &Location, master: &MasterKey) -> Result<Self> {
+        Self::open_store(Store::open(location, false)?, master, Salts::Random).await?.refuse_copy().await
+    }
+
+    /// Opens what is at `location`, a vault or a copy of one.
+    pub(crate) async fn open_marked(location: &Location, master: &MasterKey) -> Result<Self> {
         Self::open_store(Store::open(location, false)?, master, Salts::Random).await
     }
 
+    /// Whoever writes to a copy as to the vault itself loses it to those who copy there.
+    async fn refuse_copy(self) -> Result<Self> {
+        let Some(mark) = self.copy_mark().await? else { return Ok(self) };
+        let why = format!(
+            "it holds the copies of a vault, in {}; to go on with them as the vault, make a catalog of them with \
+             `ebbtide admin rebuild-catalog`",
+            mark.region
+        );
+        Err(Error::Location { text: self.location().to_owned(), why })
+    }
+
     async fn open_store(store: Store, master: &MasterKey, salts: Salts) -> Result<Self> {
-        let description = read_description(&store).await?;
+        let (description, bytes) = read_description(&store).await?;
         let key = description.open(master, store.location())?;
-        let keys = Keys::new(description.id, key, salts);
-        Ok(Self(Arc::new(Inner { store, keys, recycler: Recycler::default() })))
+        let keys = Arc::new(Keys::new(description.id, key, salts));
+        Ok(Self(Arc::new(Inner { store, keys, description: bytes, recycler: Recycler::default() })))
+    }
+
+    /// A vault with the same id and key at another place, whatever is there.
+    pub(crate) fn beside(&self, location: &Location, make: bool) -> Result<Self> {
+        let store = Store::open(location, make)?;
+        let (keys, description) = (Arc::clone(&self.0.keys), self.0.description.clone());
+        Ok(Self(Arc::new(Inner { store, keys, description, recycler: Recycler::default() })))
+    }
+
+    /// A file beside the objects.
+    pub(crate) async fn file(&self, path: &str) -> Result<Option<Bytes>> {
+        self.0.store.get(path, None).await
+    }
+
+    pub(crate) async fn put_file(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.0.store.put(path, bytes).await
+    }
+
+    pub(crate) async fn delete_file(&self, path: &str) -> Result<()> {
+        self.0.store.delete(path).await
+    }
+
+    /// What said which vault this is when it was opened. What lies there now may be something else.
+    pub(crate) fn own_description(&self) -> Bytes {
+        self.0.description.clone()
+    }
+
+    /// What says which vault is here, as it is stored.
+    pub(crate) async fn description_bytes(&self) -> Result<Option<Bytes>> {
+        self.0.store.get(DESCRIPTION_PATH, None).await
+    }
+
+    /// Whether what is here says to be the vault of that id.
+    pub(crate) async fn is_described_as(&self, id: VaultId) -> Result<bool> {
+        Ok(read_description(&self.0.store).await?.0.id == id)
+    }
+
+    /// Says which vault is here.
+    pub(crate) async fn describe(&self, description: Bytes) -> Result<()> {
+        self.0.store.put(DESCRIPTION_PATH, description).await
+    }
+
+    /// Objects without a description are what is left of another vault.
+    pub(crate) async fn refuse_objects(&self) -> Result<()> {
+        refuse_orphans(&self.0.store).await
+    }
+
+    /// The error of a vault that is not there.
+    pub(crate) fn gone(&self) -> Error {
+        Error::NoVault { location: self.location().to_owned() }
     }
 
     /// Which vault this is.
@@ -171,15 +244,16 @@ impl Vault {
         &self.0.keys
     }
 
-    /// Wraps the vault key by another master key. Objects stay as they are; the old key opens the vault no more.
+    /// Wraps the vault key by another master key. Objects stay as they are; the old key opens the vault no more. Open it anew before
+    /// its copies are told.
     ///
     /// # Errors
     /// [`Error::WrongKey`] when `old` is not the key of this vault, and whatever the store says.
     pub async fn rewrap(&self, old: &MasterKey, new: &MasterKey) -> Result<()> {
-        read_description(&self.0.store).await?.open(old, self.location())?;
+        read_description(&self.0.store).await?.0.open(old, self.location())?;
         let wrapped = Description::new(self.keys(), new, &random());
         self.0.store.put(DESCRIPTION_PATH, wrapped.to_bytes()).await?;
-        read_description(&self.0.store).await?.open(new, self.location()).map(drop)
+        read_description(&self.0.store).await?.0.open(new, self.location()).map(drop)
     }
 
     /// Finds out whether objects can be put, read and deleted here.
@@ -320,7 +394,7 @@ fn is_bulk(name: ObjectName) -> bool {
     matches!(name.kind, ObjectKind::Segment | ObjectKind::Archive)
 }
 
-async fn read_description(store: &Store) -> Result<Description> {
+async fn read_description(store: &Store) -> Result<(Description, Bytes)> {
     let missing = || Error::NoVault { location: store.location().to_owned() };
     let bytes = store.get(DESCRIPTION_PATH, None).await?.ok_or_else(missing)?;
     let refuse = |why: String| Error::Location { text: store.location().to_owned(), why };
@@ -329,7 +403,7 @@ async fn read_description(store: &Store) -> Result<Description> {
     if description.format != DESCRIPTION_FORMAT {
         return Err(refuse(format!("its {DESCRIPTION_PATH} is not that of a vault")));
     }
-    Ok(description)
+    Ok((description, bytes))
 }
 
 /// Objects without a `vault.json` are a vault that lost its key. A new key must not bury that.

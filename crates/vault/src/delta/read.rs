@@ -1,6 +1,6 @@
 //! From the vault back to changes, everything checked.
 
-use std::{ops::Range, sync::Arc};
+use std::{cmp::Ordering, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use history::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, ObjectKind, ObjectName, Result, Vault,
     crypt::ObjectSeal,
-    object::{HEADER_BYTES, decompress, expand, open_block, zstd_failed},
+    object::{HEADER_BYTES, Header, decompress, expand, open_block, zstd_failed},
     vault::off_the_runtime,
 };
 
@@ -49,6 +49,10 @@ impl Delta {
             return Err(Error::Refused { what: "a read of a delta", why: format!("{name} is none") });
         }
         let (header, front) = vault.get_front(name).await?;
+        Self::of_front(vault, name, &header, &front)
+    }
+
+    fn of_front(vault: &Vault, name: &ObjectName, header: &Header, front: &[u8]) -> Result<Self> {
         let seal = vault.keys().object(name, &header.salt);
         let front_bytes = HEADER_BYTES + header.first_bytes;
         let sealed = front.get(HEADER_BYTES..front_bytes);
@@ -59,6 +63,21 @@ impl Delta {
         let blocks = header::read(vault.keys(), name, &plain)?;
         let ranges = header::ranges(&blocks, front_bytes as u64);
         Ok(Self(Arc::new(Inner { vault: vault.clone(), name: *name, blocks, seal, ranges })))
+    }
+
+    /// Checks every block of a delta that lies in memory.
+    pub(crate) fn check_sealed(vault: &Vault, name: &ObjectName, object: &Bytes) -> Result<()> {
+        let header = Header::read(name, object)?;
+        let delta = Self::of_front(vault, name, &header, object)?.0;
+        for (at, range) in delta.ranges.iter().enumerate() {
+            let sealed = object.slice(within(object, range.start)..within(object, range.end));
+            delta.open_block(at, &sealed)?;
+        }
+        match delta.ranges.last().map_or(0, |range| range.end).cmp(&(object.len() as u64)) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(Error::damaged(*name, BYTES_BEHIND)),
+            Ordering::Greater => Err(Error::damaged(*name, CUT_SHORT)),
+        }
     }
 
     /// Its name.
@@ -143,7 +162,7 @@ impl Delta {
         match self.0.vault.stored_bytes(&self.0.name).await? {
             Some(bytes) if bytes == end => Ok(()),
             Some(bytes) if bytes < end => Err(damaged(CUT_SHORT)),
-            Some(_) => Err(damaged("there are bytes behind its last block")),
+            Some(_) => Err(damaged(BYTES_BEHIND)),
             None => Err(Error::Missing { object: self.0.name, location: self.0.vault.location().to_owned() }),
         }
     }
@@ -160,6 +179,12 @@ fn ends(block: &[u8]) -> Option<((DeltaKey, Position), (DeltaKey, Position))> {
 }
 
 const CUT_SHORT: &str = "the object is cut short";
+const BYTES_BEHIND: &str = "there are bytes behind its last block";
+
+/// A place in an object, or its end.
+fn within(object: &Bytes, at: u64) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX).min(object.len())
+}
 
 impl Inner {
     fn open_block(&self, at: usize, sealed: &Bytes) -> Result<Vec<u8>> {

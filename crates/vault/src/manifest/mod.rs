@@ -15,6 +15,7 @@ mod write;
 pub use deltas::{DeltaList, DeltaRun};
 pub use entry::{CollectionEntry, CollectionKind, CollectionMeta};
 pub use page::PageRef;
+pub(crate) use page::open_page;
 pub use principals::Principals;
 pub use read::Manifest;
 pub use root::{ManifestHeader, Totals};

@@ -161,8 +161,12 @@ where
 }
 
 async fn read_page(vault: &Vault, name: &ObjectName) -> Result<Vec<u8>> {
-    let sealed = vault.get(name).await?;
-    let plain = open_single(vault.keys(), name, &sealed, PAGE_BYTES_MAX)?;
+    open_page(vault, name, &vault.get(name).await?)
+}
+
+/// The lines of a page that lies in memory.
+pub(crate) fn open_page(vault: &Vault, name: &ObjectName, sealed: &[u8]) -> Result<Vec<u8>> {
+    let plain = open_single(vault.keys(), name, sealed, PAGE_BYTES_MAX)?;
     if vault.keys().name(ObjectKind::Page, &[&plain]) != *name {
         return Err(Error::damaged_block(*name, 0, "its hash is another one"));
     }

@@ -42,8 +42,12 @@ impl Manifest {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`], [`Error::NewerFormat`], and whatever the store says.
     pub async fn open(vault: &Vault, name: &ObjectName) -> Result<Self> {
-        let sealed = vault.get(name).await?;
-        let plain = open_single(vault.keys(), name, &sealed, ROOT_BYTES_MAX)?;
+        Self::from_sealed(vault, name, &vault.get(name).await?)
+    }
+
+    /// Opens a manifest whose sealed root lies in memory.
+    pub(crate) fn from_sealed(vault: &Vault, name: &ObjectName, sealed: &[u8]) -> Result<Self> {
+        let plain = open_single(vault.keys(), name, sealed, ROOT_BYTES_MAX)?;
         if vault.keys().name(ObjectKind::Manifest, &[&plain]) != *name {
             return Err(Error::damaged_block(*name, 0, "its hash is another one"));
         }

@@ -14,6 +14,7 @@ pub use build::{Draft, SegmentBuilder};
 pub(crate) use entry::SegmentLine;
 pub use entry::{Order, SegmentEntry};
 pub use read::Segment;
+pub(crate) use read::check_sealed;
 
 /// A block is closed when it holds this much. One document may make it larger.
 ///

@@ -221,7 +221,7 @@ fn search_blocks(
         let block = &index.blocks[look.block];
         let (sealed, after) = rest
             .split_at_checked(block.sealed_bytes as usize)
-            .ok_or_else(|| Error::damaged_block(name, number, "the object is cut short"))?;
+            .ok_or_else(|| Error::damaged_block(name, number, CUT_SHORT))?;
         rest = after;
         plain.clear();
         opener.open(look.block, index, sealed, &mut plain)?;
@@ -273,17 +273,39 @@ fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Se
     let mut opener = Opener::new(keys, &seal, name)?;
     let mut end = 0;
     for (at, range) in index.ranges().enumerate() {
-        let sealed = slice(object, &range)
-            .ok_or_else(|| Error::damaged_block(*name, block_number(at), "the object is cut short"))?;
+        let sealed =
+            slice(object, &range).ok_or_else(|| Error::damaged_block(*name, block_number(at), CUT_SHORT))?;
         opener.open(at, &index, sealed, &mut plain)?;
         end = range.end;
     }
     if end != object.len() as u64 {
-        return Err(Error::damaged(*name, "there are bytes behind its last block"));
+        return Err(Error::damaged(*name, BYTES_BEHIND));
     }
     check_content(entry, &index, &plain)?;
     Ok(Segment { plain: vault.recycler().lend(plain) })
 }
+
+/// Checks every block of a segment that lies in memory, without knowing what a manifest says of it.
+pub(crate) fn check_sealed(vault: &Vault, name: &ObjectName, object: &[u8]) -> Result<()> {
+    let keys = vault.keys();
+    let header = Header::read(name, object)?;
+    let seal = keys.object(name, &header.salt);
+    let index = open_index(keys, &seal, name, &header, object)?;
+    let mut opener = Opener::new(keys, &seal, name)?;
+    let (mut plain, mut end) = (vault.recycler().buffer(), 0);
+    for (at, range) in index.ranges().enumerate() {
+        let sealed =
+            slice(object, &range).ok_or_else(|| Error::damaged_block(*name, block_number(at), CUT_SHORT))?;
+        plain.clear();
+        opener.open(at, &index, sealed, &mut plain)?;
+        end = range.end;
+    }
+    vault.recycler().give_buffer(plain);
+    if end == object.len() as u64 { Ok(()) } else { Err(Error::damaged(*name, BYTES_BEHIND)) }
+}
+
+const CUT_SHORT: &str = "the object is cut short";
+const BYTES_BEHIND: &str = "there are bytes behind its last block";
 
 fn slice<'a>(object: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {
     object.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)

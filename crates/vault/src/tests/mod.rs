@@ -3,6 +3,7 @@
 
 mod archives;
 mod bson;
+mod copies;
 mod delta_damage;
 mod delta_runs;
 mod deltas;

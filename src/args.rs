@@ -21,7 +21,7 @@ pub(crate) use change::Change;
 pub(crate) use compliance::{CompliancePolicy, Wanted as ComplianceWanted};
 pub(crate) use export::{Bucket, Export};
 pub(crate) use past::{Diff, Doc, Document};
-pub(crate) use schedule::{Rule, Schedule};
+pub(crate) use schedule::{CopyWhat, Rule, Schedule};
 
 pub(crate) use selected::Selected;
 pub(crate) use verify::Verify;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use model::export::PlaceName;
+use model::{copy::RegionName, export::PlaceName};
 use serde::Deserialize;
 
 use crate::args::DataDir;
@@ -30,6 +30,8 @@ pub(crate) struct File {
     pub(crate) vault: StoreSection,
     /// The places that snapshots may be exported to.
     pub(crate) exports: BTreeMap<PlaceName, StoreSection>,
+    /// Other vaults that snapshots may be copied to.
+    pub(crate) copies: BTreeMap<RegionName, StoreSection>,
     /// The catalog.
     pub(crate) catalog: CatalogSection,
     /// The master key.
@@ -66,7 +68,7 @@ impl ApiSection {
     }
 }
 
-/// `[vault]` and `[exports.NAME]`: where objects are put.
+/// `[vault]`, `[exports.NAME]` and `[copies.REGION]`: where objects are put.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreSection {
@@ -260,6 +262,7 @@ mod tests {
             toml::from_str::<File>("[exports.Archive]\nurl = \"/backup\"").is_err(),
             "no name of a bucket"
         );
+        assert!(toml::from_str::<File>("[copies.eu]\nurl = \"/second\"").is_err(), "no name of a region");
         assert_eq!(file.rate_limit.capacity, 1200);
     }
 
@@ -274,6 +277,6 @@ mod tests {
         assert_eq!(file.api.quirks(), api::Quirks::default());
         assert_eq!(file.jobs.live_check_every(), Jobs::default().live_check_every());
         assert_eq!(file.audit.kept(), AuditSection::default().kept());
-        assert!(!file.exports.is_empty());
+        assert!(!file.exports.is_empty() && !file.copies.is_empty());
     }
 }

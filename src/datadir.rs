@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use catalog::Catalog;
-use model::export::PlaceName;
+use model::{copy::RegionName, export::PlaceName};
 use vault::{Location, MasterKey, S3Options, Vault};
 
 use crate::{
@@ -133,28 +134,59 @@ fn s3_options(section: &StoreSection) -> anyhow::Result<S3Options> {
 
 /// Where snapshots may be exported to. None of it lies in the vault: what is there is the vault's alone.
 pub(crate) fn export_places(config: &Config) -> anyhow::Result<BTreeMap<PlaceName, Location>> {
-    let vault = location(config)?.to_string();
+    places(config, "exports", &config.file.exports)
+}
+
+/// Where snapshots may be copied to. None of it lies in the vault, nor the vault in it.
+pub(crate) fn copy_places(config: &Config) -> anyhow::Result<BTreeMap<RegionName, Location>> {
+    let vault = location(config)?;
+    let places = places(config, "copies", &config.file.copies)?;
+    let all: Vec<_> = places.iter().collect();
+    // The same bucket at another service is another place.
+    let endpoint =
+        |region: &RegionName| config.file.copies.get(region).and_then(|section| section.endpoint.as_ref());
+    for (index, (region, place)) in all.iter().enumerate() {
+        let others = all[..index].iter().map(|(region, place)| (*place, endpoint(region)));
+        for (other, at) in others.chain([(&vault, config.file.vault.endpoint.as_ref())]) {
+            if at == endpoint(region) && (lies_in(other, place) || lies_in(place, other)) {
+                bail!("[copies.{region}] is or holds {other}, which is another vault: choose another url");
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn places<N: Clone + Ord + Display>(
+    config: &Config,
+    table: &str,
+    sections: &BTreeMap<N, StoreSection>,
+) -> anyhow::Result<BTreeMap<N, Location>> {
+    let vault = location(config)?;
     let mut places = BTreeMap::new();
-    for (name, section) in &config.file.exports {
+    for (name, section) in sections {
         let Some(url) = &section.url else {
-            bail!("[exports.{name}] names no url: a directory, or s3://BUCKET/PREFIX")
+            bail!("[{table}.{name}] names no url: a directory, or s3://BUCKET/PREFIX")
         };
         if section.access_key_id.is_some() != section.secret_access_key_file.is_some() {
             bail!(
-                "[exports.{name}] has one of access_key_id and secret_access_key_file: give both or neither"
+                "[{table}.{name}] has one of access_key_id and secret_access_key_file: give both or neither"
             );
         }
-        let options = s3_options(section).with_context(|| format!("understand [exports.{name}]"))?;
+        let options = s3_options(section).with_context(|| format!("understand [{table}.{name}]"))?;
         let place =
-            Location::parse(url, options).with_context(|| format!("understand where [exports.{name}] is"))?;
-        if Path::new(&place.to_string()).starts_with(&vault) {
+            Location::parse(url, options).with_context(|| format!("understand where [{table}.{name}] is"))?;
+        if section.endpoint == config.file.vault.endpoint && lies_in(&place, &vault) {
             bail!(
-                "[exports.{name}] lies in the vault, which is no place for anything else: choose another url"
+                "[{table}.{name}] lies in the vault, which is no place for anything else: choose another url"
             );
         }
         places.insert(name.clone(), place);
     }
     Ok(places)
+}
+
+fn lies_in(place: &Location, other: &Location) -> bool {
+    Path::new(&place.to_string()).starts_with(other.to_string())
 }
 
 /// A new master key is made only where nothing is that another key could have sealed. Whoever makes it is told how to

@@ -1,10 +1,9 @@
 //! `ebbtide serve`: the API and the workers in one process.
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use engine::Engine;
-use model::export::PlaceName;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -30,6 +29,7 @@ pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
     logging::start(args.log_format);
     let config = Config::read(&args.data)?;
     let export_places = datadir::export_places(&config)?;
+    let copy_places = datadir::copy_places(&config)?;
     let opened = datadir::open(&config).await?;
     let listen = args
         .listen
@@ -38,12 +38,16 @@ pub(crate) async fn run(args: args::Serve) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
     let address = listener.local_addr().context("tell the address")?;
     let shutdown = shutdown_on_signal()?;
-    let settings = api_settings(&config, export_places.keys().cloned().collect());
+    let settings = api::Settings {
+        export_places: export_places.keys().cloned().collect(),
+        copy_regions: copy_places.keys().cloned().collect(),
+        ..api_settings(&config)
+    };
     let engine = Engine::new(
         opened.catalog.clone(),
         opened.vault.clone(),
         Arc::clone(&opened.master_key),
-        engine::Settings { export_places, ..engine_settings(&config, args.no_jobs) },
+        engine::Settings { export_places, copy_places, ..engine_settings(&config, args.no_jobs) },
     );
     let state = api_state(settings, &opened, &engine);
     info!(%address, data_dir = %config.data_dir.display(), "serving on http://{address}");
@@ -82,14 +86,13 @@ fn engine_settings(config: &Config, no_jobs: bool) -> engine::Settings {
     }
 }
 
-fn api_settings(config: &Config, export_places: BTreeSet<PlaceName>) -> api::Settings {
+fn api_settings(config: &Config) -> api::Settings {
     api::Settings {
         public_url: config.file.public_url.clone(),
         access_list_required: config.file.api.access_list_required,
         rate_limits: config.file.rate_limit.limits(),
         legacy_mode: config.file.api.legacy_restore_jobs,
         quirks: config.file.api.quirks(),
-        export_places,
         ..api::Settings::default()
     }
 }

@@ -131,6 +131,53 @@ async fn a_snapshot_that_is_due_is_taken_once_whatever_dies() {
     }
 }
 
+/// Longer than a dead server holds the right to a place: eight leases.
+const PLACE_HELD: std::time::Duration = std::time::Duration::from_secs(17);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_whole_or_not_there_whatever_dies() {
+    let server = source().await;
+    let place = tempfile::tempdir().unwrap();
+    let second = place.path().join("second");
+    let config = place.path().join("config.toml");
+    let text_of = format!("[jobs]\nlease_seconds = 2\n[copies.EU_WEST_1]\nurl = {second:?}\n");
+    std::fs::write(&config, text_of).unwrap();
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &["--config", config.to_str().unwrap()]);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    ebbtide.cli(&["schedule", "copy", "main", "--to", "EU_WEST_1", "--latest", "1"]);
+    let one = server.client().await.unwrap().database("shop").collection::<Document>("one");
+    ebbtide.snapshot("main");
+    for point in points("copy.") {
+        // The copy of the snapshot before goes when this one comes.
+        one.update_many(doc! {}, doc! { "$inc": { "n": 1 } }).await.unwrap();
+        let snapshot = ebbtide.snapshot("main");
+        ebbtide.stop();
+        ebbtide.serve_to_die(&[("EBBTIDE_CRASH_AT", &point)]);
+        let manifests = || support::files(&second.join("v1/manifests")).len();
+        assert!(manifests() <= 2, "after a crash at {point}");
+        std::thread::sleep(PLACE_HELD);
+        ebbtide.serve(&[]);
+        let started = std::time::Instant::now();
+        loop {
+            let shown = ebbtide.cli(&["snapshot", "show", "main", &snapshot]);
+            if shown["copies"][0]["state"] == "made" && manifests() == 1 {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "after a crash at {point}: {shown}\n{}", ebbtide.log());
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        let verified = support::program()
+            .args(["verify", "--all", "--copies-in", "EU_WEST_1", "--output", "json"])
+            .args(ebbtide.data_flags())
+            .output()
+            .unwrap();
+        assert!(verified.status.success(), "after a crash at {point}: {}", support::stderr(&verified));
+        let told: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!(told[0]["snapshotId"], snapshot.as_str(), "{told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_survives_a_crash_at_every_point() {
     let server = source().await;

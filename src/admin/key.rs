@@ -154,9 +154,22 @@ async fn reseal_catalog(catalog: &Catalog, old_key: &MasterKey, new_key: &Master
 
 async fn rewrap_vault(config: &Config, old_key: &MasterKey, new_key: &MasterKey) -> anyhow::Result<()> {
     let location = datadir::location(config)?;
-    if Vault::open(&location, new_key).await.is_ok() {
-        return Ok(());
+    let vault = match Vault::open(&location, new_key).await {
+        Ok(vault) => vault,
+        Err(_) => {
+            let vault = Vault::open(&location, old_key).await.context("open the vault with the old key")?;
+            vault.rewrap(old_key, new_key).await.context("wrap the vault's key with the new master key")?;
+            Vault::open(&location, new_key).await.context("open the vault with the new key")?
+        }
+    };
+    for (region, place) in datadir::copy_places(config)? {
+        // One that is away, or not begun yet, must not keep the key from being changed: the server tells it when it is back.
+        if let Err(error) = vault.tell_copy(&place).await {
+            eprintln!(
+                "The copies in {region} are not told of the new key: {error}\nUntil a server has reached them they open with the \
+                 old key, so keep that for them."
+            );
+        }
     }
-    let vault = Vault::open(&location, old_key).await.context("open the vault with the old key")?;
-    vault.rewrap(old_key, new_key).await.context("wrap the vault's key with the new master key")
+    Ok(())
 }

@@ -4,8 +4,10 @@ mod access;
 mod audit;
 mod bootstrap;
 mod compliance;
+mod copies;
 mod key;
 mod live;
+mod mend;
 mod rebuild;
 pub(crate) mod verify;
 
@@ -28,6 +30,7 @@ pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCo
             compliance::release(&within.project, &data, output).await?;
         }
         Admin::AccessList { change, data } => access::run(&change, &data, output).await?,
+        Admin::ForgetCopies { region, data } => copies::forget(&region, &data, output).await?,
         Admin::Key(command) => key::run(command, output).await?,
         Admin::RebuildCatalog { data } => rebuild::run(&data, output).await?,
     }

@@ -19,9 +19,11 @@ use crate::{
 pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
     let config = Config::read(data)?;
     let key = datadir::master_key(&config)?;
-    let vault = Vault::open(&datadir::location(&config)?, &key).await.context("open the vault")?;
+    // Out of a copy it becomes a vault of its own, and whoever has copied to it finds that and stops.
+    let vault = Vault::open_to_read(&datadir::location(&config)?, &key).await.context("open the vault")?;
     datadir::make_private(&config.data_dir)?;
     let catalog = datadir::open_catalog(&config).await?;
+    vault.become_first().await.context("make a vault of its own of what may be a copy")?;
     let line = Line::begin(&catalog, "rebuild-catalog").await?;
     let rebuilt = engine::rebuild::rebuild(&vault, &catalog, engine::engine::wall_clock()).await;
     let told = |rebuilt: &Rebuilt| Change {

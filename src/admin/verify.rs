@@ -1,6 +1,6 @@
 //! `ebbtide verify`: read snapshots and recorded operations back and check every byte. Works beside a running server.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Context, anyhow, bail};
 use engine::{
@@ -9,12 +9,13 @@ use engine::{
 };
 use model::{
     ClusterTime,
+    copy::{CopyState, RegionName},
     id::{SnapshotId, TimelineId},
 };
 use serde_json::json;
 use vault::{ObjectName, Vault};
 
-use super::live;
+use super::{live, mend::Mender};
 use crate::{
     args::{Output, Verify},
     config::Config,
@@ -29,28 +30,38 @@ pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode
     }
     let config = Config::read(&args.data)?;
     let catalog = datadir::open_catalog(&config).await?;
-    let location = datadir::location(&config)?;
-    let vault = Vault::open(&location, &datadir::master_key(&config)?).await.context("open the vault")?;
-    let manifests = match &args.snapshot {
-        Some(id) => vec![one(&catalog, id).await?],
-        None => catalog.snapshots().live_manifests().await.context("list snapshots")?,
+    let mut place = Place::open(&config, args.copies_in.as_ref()).await?;
+    let manifests = place.manifests(&catalog, args.snapshot.as_deref()).await?;
+    let mut mender = match &args.mend_from {
+        Some(region) => Some(Mender::open(&config, region).await?),
+        None => None,
     };
     let mut reports = Vec::new();
     for (id, manifest) in manifests {
         let name: ObjectName =
             manifest.parse().with_context(|| format!("understand the manifest name {manifest}"))?;
-        let report = checked(&vault, id, &name).await?;
-        let damaged: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();
-        // So that they are not taken for stored by the next snapshot.
-        catalog.objects().report_damage(&damaged).await.context("note the damage in the catalog")?;
+        let report = loop {
+            let report = checked(&place.vault, id, &name).await?;
+            place.note(&catalog, &report.damaged).await?;
+            if !mend(&mut mender, &place, &catalog, &report.damaged).await? {
+                break report;
+            }
+        };
+        if !report.is_good() && !place.is_still_there(&catalog, id).await? {
+            continue;
+        }
         if output == Output::Text {
-            tell(id, &report);
+            tell(id, &report, place.region.as_ref());
         }
         reports.push((id, report));
     }
-    let recorded = if args.all { recorded(&catalog, &vault, output).await? } else { vec![] };
+    let recorded = if args.all { recorded(&catalog, &mut place, &mut mender, output).await? } else { vec![] };
+    place.report(&catalog).await?;
     let good = reports.iter().all(|(_, report)| report.is_good())
         && recorded.iter().all(|(_, report)| report.is_good());
+    if let (Output::Text, Some(mender), Some(region)) = (output, &mender, &args.mend_from) {
+        say!("{} objects were put back from the copies in {region}", mender.count());
+    }
     if output == Output::Json {
         let snapshots = reports
             .iter()
@@ -63,20 +74,144 @@ pub(crate) async fn run(args: Verify, output: Output) -> anyhow::Result<ExitCode
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
+/// Whether anything was put back, so that another look is worth it.
+async fn mend(
+    mender: &mut Option<Mender>,
+    place: &Place,
+    catalog: &catalog::Catalog,
+    damaged: &[ObjectName],
+) -> anyhow::Result<bool> {
+    match mender {
+        Some(mender) => mender.put_back(&place.vault, catalog, damaged).await,
+        None => Ok(false),
+    }
+}
+
+/// Opens the copies in a region, to look at them.
+pub(super) async fn open_copies(config: &Config, region: &RegionName) -> anyhow::Result<Vault> {
+    let mut places = datadir::copy_places(config)?;
+    let location = places.remove(region).ok_or_else(|| {
+        anyhow!("the configuration names no region {region}: put [copies.{region}] with its url into it")
+    })?;
+    let key = datadir::master_key(config)?;
+    Vault::open_to_read(&location, &key).await.with_context(|| format!("open the copies in {region}"))
+}
+
+/// What is read: the vault, or a copy of it.
+struct Place {
+    vault: Vault,
+    region: Option<RegionName>,
+    /// What was found damaged in copies.
+    damaged: BTreeSet<String>,
+}
+
+impl Place {
+    async fn open(config: &Config, region: Option<&RegionName>) -> anyhow::Result<Self> {
+        let vault = match region {
+            None => {
+                let (location, key) = (datadir::location(config)?, datadir::master_key(config)?);
+                Vault::open(&location, &key).await.context("open the vault")?
+            }
+            Some(region) => open_copies(config, region).await?,
+        };
+        Ok(Self { vault, region: region.cloned(), damaged: BTreeSet::new() })
+    }
+
+    /// The snapshots to read: one, or all.
+    async fn manifests(
+        &self,
+        catalog: &catalog::Catalog,
+        snapshot: Option<&str>,
+    ) -> anyhow::Result<Vec<(SnapshotId, String)>> {
+        let Some(region) = &self.region else {
+            return Ok(match snapshot {
+                Some(id) => vec![one(catalog, id).await?],
+                None => catalog.snapshots().live_manifests().await.context("list snapshots")?,
+            });
+        };
+        let copies = catalog.copies().in_state(region, CopyState::Made).await.context("list copies")?;
+        let found: Vec<_> = copies.into_iter().map(|copy| (copy.snapshot_id, copy.manifest)).collect();
+        let Some(id) = snapshot else { return Ok(found) };
+        let id: SnapshotId = id.parse().context("understand the snapshot's id")?;
+        let found: Vec<_> = found.into_iter().filter(|(copied, _)| *copied == id).collect();
+        if found.is_empty() {
+            bail!("snapshot {id} has no copy in {region} that is whole")
+        }
+        Ok(found)
+    }
+
+    /// Those of these slices that are here.
+    async fn those_there(
+        &self,
+        catalog: &catalog::Catalog,
+        slices: Vec<catalog::Slice>,
+    ) -> anyhow::Result<Vec<catalog::Slice>> {
+        let Some(region) = &self.region else { return Ok(slices) };
+        let names: Vec<String> = slices.iter().map(|slice| slice.name.clone()).collect();
+        let held = catalog.copies().held(region, &names).await.context("look up what is copied")?;
+        Ok(slices.into_iter().filter(|slice| held.contains_key(&slice.name)).collect())
+    }
+
+    /// Notes what is damaged, so that it is not taken for stored: it is stored anew by the next snapshot of the same data, or
+    /// copied anew by the server.
+    async fn note(&mut self, catalog: &catalog::Catalog, damaged: &[ObjectName]) -> anyhow::Result<()> {
+        let damaged = damaged.iter().map(ToString::to_string);
+        if self.region.is_some() {
+            self.damaged.extend(damaged);
+            return Ok(());
+        }
+        let noted = catalog.objects().report_damage(&damaged.collect::<Vec<_>>()).await;
+        noted.map(drop).context("note the damage in the catalog")
+    }
+
+    /// Reports what was found damaged in copies, all at once: whoever copies there has to begin anew each time. What a server has
+    /// deleted since it was listed here is no damage.
+    async fn report(&self, catalog: &catalog::Catalog) -> anyhow::Result<()> {
+        let (Some(region), false) = (&self.region, self.damaged.is_empty()) else { return Ok(()) };
+        let names: Vec<String> = self.damaged.iter().cloned().collect();
+        let held = catalog.copies().held(region, &names).await.context("look up what is copied")?;
+        let damaged: Vec<String> = names.into_iter().filter(|name| held.contains_key(name)).collect();
+        catalog.copies().report_damage(region, &damaged).await.context("note the damage in the catalog")
+    }
+
+    /// Whether a copy has not been let go by a server since it was listed here.
+    async fn is_still_there(&self, catalog: &catalog::Catalog, snapshot: SnapshotId) -> anyhow::Result<bool> {
+        let Some(region) = &self.region else { return Ok(true) };
+        let copies = catalog.copies().of(&[snapshot]).await.context("look up copies")?;
+        let mut copies = copies.into_values().flatten();
+        Ok(copies.any(|copy| copy.region == *region && copy.state == CopyState::Made))
+    }
+}
+
 /// Verifies the timelines of all deployments.
 async fn recorded(
     catalog: &catalog::Catalog,
-    vault: &Vault,
+    place: &mut Place,
+    mender: &mut Option<Mender>,
     output: Output,
 ) -> anyhow::Result<Vec<(TimelineId, TimelineReport)>> {
     let mut reports = vec![];
     for timeline in catalog.timelines().of_all().await.context("list timelines")? {
         let slices = catalog.timelines().slices(timeline.id, ClusterTime::default(), timeline.end.time).await;
         let slices = slices.with_context(|| format!("list the slices of timeline {}", timeline.id))?;
-        let counters = Counters::default();
-        let verifying = verify_timeline(vault, catalog, &slices, &counters);
-        let report = watched(&format!("timeline {}", timeline.id), &counters, verifying).await;
-        let report = report.with_context(|| format!("verify timeline {}", timeline.id))?;
+        let slices = place.those_there(catalog, slices).await?;
+        if slices.is_empty() && place.region.is_some() {
+            continue;
+        }
+        let report = loop {
+            let counters = Counters::default();
+            let verifying = verify_timeline(&place.vault, catalog, &slices, &counters);
+            let report = watched(&format!("timeline {}", timeline.id), &counters, verifying).await;
+            let report = report.with_context(|| format!("verify timeline {}", timeline.id))?;
+            let named = report.faults.iter().filter_map(|fault| fault.object.as_deref());
+            let damaged: Vec<ObjectName> = named.filter_map(|name| name.parse().ok()).collect();
+            if place.region.is_some() {
+                place.note(catalog, &damaged).await?;
+            }
+            if !mend(mender, place, catalog, &damaged).await? {
+                break report;
+            }
+        };
         if output == Output::Text {
             tell_of_timeline(timeline.id, &report);
         }
@@ -139,7 +274,7 @@ fn tell_of_timeline(id: TimelineId, report: &TimelineReport) {
     );
 }
 
-fn tell(id: SnapshotId, report: &Report) {
+fn tell(id: SnapshotId, report: &Report, region: Option<&RegionName>) {
     if report.is_good() {
         say!(
             "snapshot {id} is good: {} collections, {} segments, {} documents, {} bytes",
@@ -155,9 +290,13 @@ fn tell(id: SnapshotId, report: &Report) {
         let place = [fault.namespace.as_deref(), fault.object.as_deref()];
         say!("  {}: {}", place.into_iter().flatten().collect::<Vec<_>>().join(", "), fault.what);
     }
-    if !report.damaged.is_empty() {
-        say!(
+    if report.damaged.is_empty() {
+        return;
+    }
+    match region {
+        None => say!(
             "  What is damaged is noted: the next snapshot of the same data stores it anew, and this one is whole again."
-        );
+        ),
+        Some(region) => say!("  What is damaged is noted: the server copies it to {region} anew."),
     }
 }

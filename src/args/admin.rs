@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use model::network::AddressBlock;
+use model::{copy::RegionName, network::AddressBlock};
 
 use super::{DataDir, InProject};
 
@@ -61,6 +61,18 @@ Examples:
     ReleaseCompliancePolicy {
         #[command(flatten)]
         within: InProject,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Forget what was copied to a region, when its place is gone for good or another place takes its name.
+    #[command(after_help = "\
+What is at the place stays there. Where a schedule still copies to the region, that begins anew, at an empty place.
+
+Example:
+  ebbtide admin forget-copies EU_WEST_1 --data-dir /var/lib/ebbtide")]
+    ForgetCopies {
+        /// The region.
+        region: RegionName,
         #[command(flatten)]
         data: DataDir,
     },

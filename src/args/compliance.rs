@@ -73,6 +73,9 @@ pub(crate) struct Wanted {
     /// Ask for encryption at rest, which there is in any case.
     #[arg(long)]
     pub(crate) encryption_at_rest: bool,
+    /// Have copies in other vaults stay as long as their snapshots.
+    #[arg(long)]
+    pub(crate) protect_copies: bool,
     /// Change no schedule: refuse the policy when one falls short of it.
     #[arg(long)]
     pub(crate) keep_schedules: bool,

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use model::{
     Retention, RetentionUnit,
-    schedule::{Frequency, FrequencyType, ReferenceTime},
+    copy::RegionName,
+    schedule::{CopySettings, Frequency, FrequencyType, ReferenceTime, SnapshotKind},
 };
 
 use super::Target;
@@ -43,12 +44,61 @@ Examples:
         #[arg(long)]
         delete_snapshots: bool,
     },
+    /// Have snapshots of a deployment copied to another vault, or no more.
+    #[command(after_help = "\
+A region is another vault that the server's configuration names, such as [copies.EU_WEST_1]. A copy is as whole and as sealed
+as the snapshot, and is kept as long: with the master key it can be restored from when the first vault is lost.
+What is given stands for all that is copied there; other regions stay as they are.
+
+Examples:
+  ebbtide schedule copy orders --project 68a7… --to EU_WEST_1 --of daily,weekly,on-demand
+  ebbtide schedule copy orders --project 68a7… --to EU_WEST_1 --latest 3 --oplogs
+  ebbtide schedule copy orders --project 68a7… --to EU_WEST_1 --stop --delete-copies")]
+    Copy {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        what: CopyWhat,
+    },
     /// Have no more snapshots taken by themselves; those that were taken stay until they expire.
     #[command(after_help = "Example:\n  ebbtide schedule delete orders --project 68a7…")]
     Delete {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// What is to be copied, and where to.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct CopyWhat {
+    /// The region, as the server's configuration names it.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) to: RegionName,
+    /// Snapshots of these kinds that are completed from now on: hourly, daily, weekly, monthly, yearly, on-demand.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kind)]
+    #[arg(required_unless_present_any = ["latest", "stop"], conflicts_with_all = ["latest", "stop"])]
+    pub(crate) of: Vec<SnapshotKind>,
+    /// The last so many snapshots, whenever they were taken, and no others.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(CopySettings::LATEST_MAX)))]
+    #[arg(conflicts_with = "stop")]
+    pub(crate) latest: Option<u32>,
+    /// Copy the record of operations too, for restores to a point in time.
+    #[arg(long, conflicts_with = "stop")]
+    pub(crate) oplogs: bool,
+    /// Copy nothing there any more; copies stay as long as their snapshots.
+    #[arg(long)]
+    pub(crate) stop: bool,
+    /// Delete the copies that are there.
+    #[arg(long, requires = "stop")]
+    pub(crate) delete_copies: bool,
+}
+
+fn kind(text: &str) -> Result<SnapshotKind, String> {
+    let word = text.to_ascii_uppercase().replace('-', "_");
+    word.parse().map_err(|_| {
+        format!("{text:?} is no kind of snapshots: write hourly, daily, weekly, monthly, yearly or on-demand")
+    })
 }
 
 /// What is to be taken: at least one thing.
@@ -216,6 +266,9 @@ mod tests {
         ] {
             assert!(bad.is_err(), "{bad:?}");
         }
+        assert_eq!(kind("on-demand"), Ok(SnapshotKind::OnDemand));
+        assert_eq!(kind("Weekly"), Ok(SnapshotKind::Scheduled(FrequencyType::Weekly)));
+        assert!(kind("sometimes").is_err());
         assert_eq!(time_of_day("02:30").map(|at| (at.hour(), at.minute())), Ok((2, 30)));
         for bad in ["24:00", "02:60", "2", "2:3", "02:30:00", "+2:30", "é:30"] {
             assert!(time_of_day(bad).is_err(), "{bad}");

@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 use engine::live::Share;
+use model::copy::RegionName;
 
 use super::DataDir;
 
@@ -15,6 +16,8 @@ A collection that differs is noted, and the next snapshot reads it from the depl
 Examples:
   ebbtide verify 68a8… --data-dir /var/lib/ebbtide
   ebbtide verify --all --data-dir /var/lib/ebbtide
+  ebbtide verify --all --copies-in EU_WEST_1 --data-dir /var/lib/ebbtide --config /etc/ebbtide.toml
+  ebbtide verify --all --mend-from EU_WEST_1 --data-dir /var/lib/ebbtide --config /etc/ebbtide.toml
   ebbtide verify --live orders --project 68a7… --data-dir /var/lib/ebbtide
   ebbtide verify --live orders --project 68a7… --share 5% --namespace shop --namespace bank.log --data-dir /var/lib/ebbtide")]
 pub(crate) struct Verify {
@@ -24,6 +27,12 @@ pub(crate) struct Verify {
     /// Read every completed snapshot, and everything that was recorded of the deployments.
     #[arg(long, conflicts_with = "live")]
     pub(crate) all: bool,
+    /// Read the copies in this region, as the configuration names it, and not the vault itself.
+    #[arg(long, value_name = "REGION", conflicts_with = "live")]
+    pub(crate) copies_in: Option<RegionName>,
+    /// Put what is damaged or missing back from the copies in this region, where they have it whole.
+    #[arg(long, value_name = "REGION", conflicts_with_all = ["live", "copies_in"])]
+    pub(crate) mend_from: Option<RegionName>,
     /// Compare this deployment with what is recorded of it.
     #[arg(long, value_name = "CLUSTER", requires = "project")]
     pub(crate) live: Option<String>,

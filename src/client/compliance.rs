@@ -54,6 +54,7 @@ fn body(wanted: &ComplianceWanted) -> Value {
         "authorizedEmail": wanted.email,
         "authorizedUserFirstName": wanted.first_name,
         "authorizedUserLastName": wanted.last_name,
+        "copyProtectionEnabled": wanted.protect_copies,
         "encryptionAtRestEnabled": wanted.encryption_at_rest,
         "pitEnabled": wanted.restore_window_days.is_some(),
         "restoreWindowDays": wanted.restore_window_days.unwrap_or(0),

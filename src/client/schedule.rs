@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Client, print};
-use crate::args::{Output, Rule, Schedule, Server, Target};
+use crate::args::{CopyWhat, Output, Rule, Schedule, Server, Target};
 
 /// Runs one of the commands.
 pub(crate) async fn run(command: Schedule, server: &Server, output: Output) -> anyhow::Result<ExitCode> {
@@ -30,6 +30,11 @@ pub(crate) async fn run(command: Schedule, server: &Server, output: Output) -> a
             let answer = client.patch(&path(&target), &body).await?;
             print::said(output, &told(&target.cluster, &answer), &answer);
         }
+        Schedule::Copy { target, what } => {
+            let before = client.get(&path(&target)).await?;
+            let answer = client.patch(&path(&target), &copies(&before, &what)).await?;
+            print::said(output, &told(&target.cluster, &answer), &answer);
+        }
         Schedule::Delete { target } => {
             client.delete(&path(&target)).await?;
             let sentence = format!(
@@ -44,6 +49,32 @@ pub(crate) async fn run(command: Schedule, server: &Server, output: Output) -> a
 
 fn path(target: &Target) -> String {
     format!("/api/atlas/v2/groups/{}/clusters/{}/backup/schedule", target.project, target.cluster)
+}
+
+/// The copy settings of a deployment with another one for a region, or none.
+fn copies(before: &Value, what: &CopyWhat) -> Value {
+    let region = what.to.as_str();
+    let all = before["copySettings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (same, others): (Vec<_>, Vec<_>) = all.iter().partition(|setting| setting["regionName"] == region);
+    let mut settings: Vec<Value> = others.into_iter().cloned().collect();
+    if what.stop {
+        let deleted = if what.delete_copies { json!([{ "regionName": region }]) } else { json!([]) };
+        return json!({ "copySettings": settings, "deleteCopiedBackups": deleted });
+    }
+    // Atlas demands a zone. A replica set has one, and it needs no name of its own.
+    let mut setting =
+        json!({ "regionName": region, "shouldCopyOplogs": what.oplogs, "zoneId": before["clusterId"] });
+    for name in ["cloudProvider", "zoneId"] {
+        if let Some(said) = same.first().and_then(|same| same.get(name)) {
+            setting[name] = said.clone();
+        }
+    }
+    match what.latest {
+        Some(count) => setting["lastNumberOfSnapshots"] = count.into(),
+        None => setting["frequencies"] = what.of.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().into(),
+    }
+    settings.push(setting);
+    json!({ "copySettings": settings })
 }
 
 /// The one policy of a deployment with other items; what is taken at the same times as before stays the same item.
@@ -74,8 +105,9 @@ fn policies(before: &Value, rules: &[Rule]) -> Value {
 fn told(cluster: &str, answer: &Value) -> String {
     let items = answer["policies"][0]["policyItems"].as_array().into_iter().flatten();
     let lines: Vec<String> = items.map(line).collect();
+    let copied: String = answer["copySettings"].as_array().into_iter().flatten().map(copied).collect();
     if lines.is_empty() {
-        return format!("no snapshots of {cluster} are taken by themselves");
+        return format!("no snapshots of {cluster} are taken by themselves{copied}");
     }
     let number = |name: &str| answer[name].as_u64().unwrap_or_default();
     let (hour, minute) = (number("referenceHourOfDay"), number("referenceMinuteOfHour"));
@@ -90,9 +122,27 @@ fn told(cluster: &str, answer: &Value) -> String {
     let longer =
         answer["extraRetentionSettings"].as_array().into_iter().flatten().map(longer).collect::<String>();
     format!(
-        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}{longer}{exported}",
+        "snapshots of {cluster} are taken at {hour:02}:{minute:02} UTC, the next one at {next}:\n{}{longer}{exported}{copied}",
         lines.join("\n")
     )
+}
+
+/// One of the copy settings.
+fn copied(setting: &Value) -> String {
+    let which = match setting["lastNumberOfSnapshots"].as_u64() {
+        Some(1) => "the last one is".to_owned(),
+        Some(count) => format!("the last {count} are"),
+        None => {
+            let kinds = setting["frequencies"].as_array().into_iter().flatten();
+            let kinds: Vec<_> = kinds
+                .filter_map(Value::as_str)
+                .map(|kind| kind.to_ascii_lowercase().replace('_', "-"))
+                .collect();
+            format!("{} ones are", kinds.join(", "))
+        }
+    };
+    let record = if setting["shouldCopyOplogs"] == true { ", and the record of operations" } else { "" };
+    format!("\n{which} copied to {}{record}", print::field(setting, "regionName"))
 }
 
 /// One of the extra retentions.
@@ -192,6 +242,17 @@ mod tests {
             told("orders", &longer),
             told("orders", &answer)
                 + "\nweekly ones are kept 1 day longer\nthose on demand that expire are kept 3 days longer"
+        );
+        let mut copied = answer.clone();
+        copied["copySettings"] = json!([
+            {"regionName": "EU_WEST_1", "frequencies": ["DAILY", "ON_DEMAND"], "shouldCopyOplogs": true},
+            {"regionName": "CENTRAL_US", "lastNumberOfSnapshots": 3, "shouldCopyOplogs": false},
+        ]);
+        assert_eq!(
+            told("orders", &copied),
+            told("orders", &answer)
+                + "\ndaily, on-demand ones are copied to EU_WEST_1, and the record of operations\n\
+                   the last 3 are copied to CENTRAL_US"
         );
         let none = json!({"policies": [{"policyItems": []}]});
         assert_eq!(told("orders", &none), "no snapshots of orders are taken by themselves");

@@ -24,14 +24,18 @@ pub async fn of_a_project(world: &World, way: &str, snapshot: &str) {
             checker.ok(owner, put(date, &set), 200).await["scheduledPolicyItems"],
             set["scheduledPolicyItems"]
         );
-        body["copyProtectionEnabled"] = true.into();
-        checker.refused(owner, put(date, &body), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG").await;
-        body["copyProtectionEnabled"] = false.into();
         body["scheduledPolicyItems"] = json!([]);
         checker.refused(owner, put(date, &body), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID").await;
         body["authorizedEmail"] = Value::Null;
         checker.refused(owner, put(date, &body), 400, "MISSING_ATTRIBUTE").await;
     }
+    let mut more = checker.ok(owner, get("2025-03-12"), 200).await;
+    more["copyProtectionEnabled"] = true.into();
+    let set = checker.ok(owner, put("2025-03-12", &more), 200).await;
+    assert_eq!(set["copyProtectionEnabled"], true);
+    more["copyProtectionEnabled"] = false.into();
+    let code = "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID";
+    checker.refused(owner, put("2025-03-12", &more), 400, code).await;
     let schedule = Ask::new(Method::DELETE, &world.group("/clusters/main/backup/schedule"));
     let code = "BACKUP_POLICY_NOT_MEETING_BACKUP_COMPLIANCE_POLICY_REQUIREMENTS";
     checker.refused(owner, schedule, 400, code).await;

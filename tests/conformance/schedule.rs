@@ -52,12 +52,42 @@ pub async fn of_a_deployment(world: &World, way: &str) {
         ] {
             checker.refused(owner, patch(body), status, code).await;
         }
+        copies(world, way, &path, date).await;
         exports(world, way, &path, date).await;
         let deleted = checker.ok(owner, ask(Method::DELETE).date(date), 200).await;
         assert_eq!(deleted["policies"], shown["policies"]);
         assert!(deleted.get("nextSnapshot").is_none(), "{deleted}");
     }
     checker.follow_links(owner).await;
+}
+
+/// Sets what is copied to another vault, and that nothing is.
+async fn copies(world: &World, way: &str, path: &str, date: &str) {
+    let (owner, checker) = (world.owner(way), &world.checker);
+    let patch = |body: Value| Ask::new(Method::PATCH, path).date(date).json(&body);
+    let zone = if date < "2024-08-05" { "replicationSpecId" } else { "zoneId" };
+    for which in [json!({"frequencies": ["WEEKLY", "ON_DEMAND"]}), json!({"lastNumberOfSnapshots": 2})] {
+        let mut setting = which;
+        for (name, value) in [
+            ("cloudProvider", json!("GCP")),
+            ("regionName", json!("EU_WEST_1")),
+            ("shouldCopyOplogs", json!(true)),
+            (zone, json!("0123456789abcdef01234567")),
+        ] {
+            setting[name] = value;
+        }
+        let set = checker.ok(owner, patch(json!({"copySettings": [setting]})), 200).await;
+        assert_eq!(set["copySettings"], json!([setting]));
+        let again = checker.ok(owner, patch(set.clone()), 200).await;
+        assert_eq!(again["copySettings"], set["copySettings"]);
+        let mut elsewhere = setting;
+        elsewhere["regionName"] = "US_EAST_1".into();
+        let refused = patch(json!({"copySettings": [elsewhere]}));
+        checker.refused(owner, refused, 400, "INVALID_BACKUP_POLICY").await;
+    }
+    let gone = json!({"cloudProvider": "GCP", "regionName": "EU_WEST_1", zone: "0123456789abcdef01234567"});
+    let none = json!({"copySettings": [], "deleteCopiedBackups": [gone]});
+    assert_eq!(checker.ok(owner, patch(none), 200).await["copySettings"], json!([]));
 }
 
 /// Sets what is exported by itself, and switches it off again.

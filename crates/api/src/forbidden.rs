@@ -10,7 +10,7 @@ const RELEASE: &str =
 /// The answer to what a policy forbids.
 pub(crate) fn problem(forbidden: &Forbidden) -> Problem {
     let code = match forbidden {
-        Forbidden::Deletion => Code::CannotDeleteSnapshotWithBackupCompliancePolicy,
+        Forbidden::Deletion | Forbidden::CopyDeletion => Code::CannotDeleteSnapshotWithBackupCompliancePolicy,
         Forbidden::ShorterRetention => Code::CannotDecreaseSnapshotRetentionWithBackupCompliancePolicy,
         Forbidden::ShortSnapshot(_) => Code::SnapshotRetentionLessThanBackupCompliancePolicy,
         Forbidden::Schedule(_) => Code::BackupPolicyNotMeetingBackupCompliancePolicyRequirements,
@@ -21,6 +21,10 @@ pub(crate) fn problem(forbidden: &Forbidden) -> Problem {
     };
     let why = match forbidden {
         Forbidden::Deletion => "It goes by itself when its time is over.".to_owned(),
+        Forbidden::CopyDeletion => {
+            "The policy protects copies: one goes with its snapshot, when the time of that is over."
+                .to_owned()
+        }
         Forbidden::Weaker(_) => format!("It cannot ask for less: {forbidden}. {RELEASE}"),
         Forbidden::NotReleased => format!("It cannot be lifted: {forbidden}. {RELEASE}"),
         forbidden => format!("This cannot be: {forbidden}."),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
-use model::{DeploymentKind, WallTime, export::PlaceName, organization::Organization};
+use model::{DeploymentKind, WallTime, copy::RegionName, export::PlaceName, organization::Organization};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -176,6 +176,8 @@ pub struct Settings {
     pub organization: Organization,
     /// The places that the workers may export snapshots to.
     pub export_places: BTreeSet<PlaceName>,
+    /// The regions that the workers may copy snapshots to.
+    pub copy_regions: BTreeSet<RegionName>,
     /// Version of the server, told in `X-MongoDB-Service-Version`.
     pub server_version: String,
     /// Commit it was built from.
@@ -192,6 +194,7 @@ impl Default for Settings {
             quirks: Quirks::default(),
             organization: Organization::default(),
             export_places: BTreeSet::new(),
+            copy_regions: BTreeSet::new(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             git_hash: "unknown".to_owned(),
         }

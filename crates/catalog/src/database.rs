@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 16] = [
+const MIGRATIONS: [(i64, &str, &str); 17] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -44,6 +44,7 @@ const MIGRATIONS: [(i64, &str, &str); 16] = [
     (14, "extra retention", include_str!("../migrations/0014_extra_retention.sql")),
     (15, "deleted projects", include_str!("../migrations/0015_deleted_projects.sql")),
     (16, "access lists", include_str!("../migrations/0016_access_lists.sql")),
+    (17, "copies", include_str!("../migrations/0017_copies.sql")),
 ];
 
 /// Which database it is.

@@ -12,11 +12,13 @@
 //!   state machines of the model (see `transition`), so that SQL cannot disagree with Rust.
 //! * Whatever a worker writes stands in one transaction behind a check of its lease epoch that also locks the
 //!   row of the job (or capture): who lost the lease changes nothing, whatever the interleaving.
-//! * Locks are taken in one order: project, deployment, export bucket, capture, job, subject, timeline, slices, objects.
+//! * Locks are taken in one order: project, deployment, export bucket, capture, job, subject, timeline, slices, objects,
+//!   and for what is in other vaults: deployment, vault, copies, copied objects.
 
 mod audit;
 mod collector;
 mod compliance;
+mod copies;
 mod credentials;
 mod database;
 mod defects;
@@ -47,6 +49,7 @@ use model::{Id, WallTime};
 pub use audit::{Audit, AuditEntry, AuditFilter, AuditOutcome};
 pub use collector::{Collector, Cycle};
 pub use compliance::{Compliance, PolicySet, ProjectPolicy};
+pub use copies::{CopiedState, Copies, CopiesDecided, CopyLease, SnapshotCopy, Upkeep};
 pub use credentials::{Credential, CredentialKind, Credentials, Grant, NewCredential};
 pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};
@@ -134,6 +137,11 @@ impl Catalog {
     /// Backup compliance policies of projects.
     pub const fn compliance(&self) -> Compliance<'_> {
         Compliance(self)
+    }
+
+    /// Copies of snapshots in other vaults.
+    pub const fn copies(&self) -> Copies<'_> {
+        Copies(self)
     }
 
     /// Buckets that snapshots are exported to.

@@ -118,6 +118,24 @@ impl Objects<'_> {
         Ok(newly)
     }
 
+    /// Notes that objects that were found damaged are whole again.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn mended(&self, names: &[String]) -> Result<()> {
+        for batch in names.chunks(BATCH) {
+            retry_deadlocks(|| async {
+                let sql = format!(
+                    "UPDATE objects SET damaged = 0 WHERE damaged = 1 AND name IN ({})",
+                    placeholders(1, batch.len())
+                );
+                Ok(with_names(sql, batch).execute(self.0.database.writer()).await.map(drop)?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Which of these are stored. A hint: only [`Objects::pin`] makes it stay so.
     ///
     /// # Errors

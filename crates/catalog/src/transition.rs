@@ -5,6 +5,7 @@
 //! that contradict each other meet on the row, and the second one no longer finds a state that allows it.
 
 use model::{
+    copy::{CopyEvent, CopyState},
     export::{ExportEvent, ExportState},
     restore::{RestoreEvent, RestoreState},
     snapshot::{SnapshotEvent, SnapshotState},
@@ -32,6 +33,11 @@ pub(crate) fn export(event: ExportEvent) -> Moves {
 /// The exits of a snapshot.
 pub(crate) fn snapshot(event: SnapshotEvent) -> Moves {
     moves(SnapshotState::ALL.iter().filter_map(|s| Some((s.as_str(), s.next(event).ok()?.as_str()))))
+}
+
+/// The exits of a copy.
+pub(crate) fn copy(event: CopyEvent) -> Moves {
+    moves(CopyState::ALL.iter().filter_map(|s| Some((s.as_str(), s.next(event).ok()?.as_str()))))
 }
 
 fn moves(pairs: impl Iterator<Item = (&'static str, &'static str)>) -> Moves {

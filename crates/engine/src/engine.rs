@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use catalog::Catalog;
-use model::{WallTime, export::PlaceName, organization::Organization};
+use model::{WallTime, copy::RegionName, export::PlaceName, organization::Organization};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use vault::{Location, MasterKey, Vault};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub audit_kept: Option<Duration>,
     /// Where snapshots may be exported to, by the names that buckets have.
     pub export_places: BTreeMap<PlaceName, Location>,
+    /// Where other vaults are that snapshots may be copied to, by the names of their regions.
+    pub copy_places: BTreeMap<RegionName, Location>,
     /// The organization that the markers of exports tell.
     pub organization: Organization,
     /// For tests and measurements.
@@ -86,6 +88,7 @@ impl Default for Settings {
             live_check_every: None,
             audit_kept: None,
             export_places: BTreeMap::new(),
+            copy_places: BTreeMap::new(),
             organization: Organization::default(),
             tuning: Tuning::default(),
         }

@@ -27,6 +27,9 @@ pub struct CompliancePolicy {
     pub continuous: Option<RestoreWindowDays>,
     /// That what is kept is sealed with a key of one's own, which it is, with or without a policy.
     pub encryption_at_rest: bool,
+    /// That copies of snapshots in other vaults stay as long as the snapshots, whatever becomes of the setting that made them.
+    #[serde(default)]
+    pub copies_protected: bool,
     /// What was said besides.
     #[serde(default)]
     pub unheeded: Unheeded,
@@ -125,6 +128,8 @@ pub enum Shortfall {
     Window(RestoreWindowDays),
     /// That what is kept is sealed is not asked for any more.
     Encryption,
+    /// Copies are not protected any more.
+    CopyProtection,
 }
 
 impl fmt::Display for Shortfall {
@@ -140,6 +145,7 @@ impl fmt::Display for Shortfall {
             Self::NotRecorded => write!(f, "continuous backup"),
             Self::Window(window) => write!(f, "a restore window of {} days", window.days()),
             Self::Encryption => f.write_str("encryption at rest"),
+            Self::CopyProtection => f.write_str("the protection of copies"),
         }
     }
 }
@@ -165,6 +171,8 @@ impl CompliancePolicy {
         }));
         missing
             .extend((self.encryption_at_rest && !after.encryption_at_rest).then_some(Shortfall::Encryption));
+        missing
+            .extend((self.copies_protected && !after.copies_protected).then_some(Shortfall::CopyProtection));
         missing
     }
 
@@ -234,6 +242,9 @@ pub enum Forbidden {
     /// To delete a snapshot before its time.
     #[error("its time is not over")]
     Deletion,
+    /// To delete the copy of a snapshot before the time of that.
+    #[error("copies stay as long as their snapshots")]
+    CopyDeletion,
     /// To keep a snapshot shorter than it is kept.
     #[error("it would be kept shorter than it is")]
     ShorterRetention,
@@ -293,6 +304,7 @@ mod tests {
             on_demand: None,
             continuous: None,
             encryption_at_rest: false,
+            copies_protected: false,
             unheeded: Unheeded::default(),
         }
     }
@@ -362,6 +374,7 @@ mod tests {
         before.on_demand = Some(OnDemandItem { id: PolicyItemId::from_bytes([9; 12]), retention });
         before.continuous = Some(RestoreWindowDays::new(5).unwrap());
         before.encryption_at_rest = true;
+        before.copies_protected = true;
         assert_eq!(before.missing_in_successor(&before), []);
         let none = compliance(&[]);
         assert_eq!(none.missing_in_successor(&before), []);
@@ -372,7 +385,8 @@ mod tests {
                 "daily snapshots, kept for 7 days",
                 "snapshots on demand, kept for 1 week",
                 "continuous backup",
-                "encryption at rest"
+                "encryption at rest",
+                "the protection of copies"
             ]
         );
         let window = RestoreWindowDays::new(4).unwrap();

@@ -8,6 +8,7 @@ pub mod collection;
 pub mod collection_restore;
 pub mod compliance;
 pub mod continuous;
+pub mod copy;
 pub mod deployment;
 pub mod export;
 pub mod id;

@@ -96,7 +96,9 @@ pub(super) const GROUPS: &[Group] = &[
             of(
                 "updateGroupClusterBackupSchedule",
                 "Change the schedule of snapshots",
-                Partial("no copies to other regions"),
+                Partial(
+                    "copies are kept as long as their snapshots, so no copyPolicyItems; no autoCopySettingsEnabled",
+                ),
             ),
             of("deleteGroupClusterBackupSchedule", "Delete the schedule of snapshots", Real),
             of("listGroupClusterBackupRestoreJobs", "List restore jobs", Real),
@@ -134,9 +136,7 @@ pub(super) const GROUPS: &[Group] = &[
             of(
                 "updateGroupBackupCompliancePolicy",
                 "Set the backup compliance policy",
-                Partial(
-                    "no copies in other regions, so none to protect; continuous backup is switched on before",
-                ),
+                Partial("continuous backup is switched on before"),
             ),
             of(
                 "disableGroupBackupCompliancePolicy",

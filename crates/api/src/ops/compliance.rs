@@ -131,12 +131,8 @@ fn wanted(call: &Call, before: Option<&CompliancePolicy>) -> Answer<CompliancePo
     if fields.text("projectId")?.is_some_and(|id| Some(id.as_str()) != call.params.get("groupId")) {
         return Err(invalid("projectId"));
     }
-    if fields.flag(COPIES)? == Some(true) {
-        let why = "Snapshots are not copied to other regions, so there are no copies to protect: replicate the bucket of the \
-                   vault instead, and protect that there.";
-        return Err(Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(COPIES, why));
-    }
     let authorized = person(call, &mut fields)?;
+    let copies_protected = fields.flag(COPIES)?.unwrap_or(false);
     let encryption_at_rest = fields.flag("encryptionAtRestEnabled")?.unwrap_or(false);
     let mut new_id = || catalog::new_id(call.server.now());
     let mut unheeded = Unheeded::default();
@@ -146,6 +142,7 @@ fn wanted(call: &Call, before: Option<&CompliancePolicy>) -> Answer<CompliancePo
         on_demand: on_demand(&mut fields, before, new_id, &mut unheeded)?,
         continuous: continuous(&mut fields, &mut unheeded)?,
         encryption_at_rest,
+        copies_protected,
         unheeded,
     })
 }
@@ -266,7 +263,7 @@ fn view(kept: &ProjectPolicy) -> Value {
     });
     let mut object = json!({
         "authorizedEmail": policy.authorized.email.as_str(),
-        COPIES: false,
+        COPIES: policy.copies_protected,
         "deletable": kept.released,
         "encryptionAtRestEnabled": policy.encryption_at_rest,
         "pitEnabled": policy.continuous.is_some(),

@@ -11,6 +11,7 @@ mod collection_restore_view;
 mod collection_restores;
 mod compliance;
 mod contents;
+mod copy_settings;
 mod ebbtide;
 mod export_buckets;
 mod exports;

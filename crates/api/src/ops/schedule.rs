@@ -19,7 +19,7 @@ use crate::{
 };
 
 const PATH: &str = "/groups/{groupId}/clusters/{clusterName}/backup/schedule";
-/// They differ in what a copy to another region is told by, and there are no copies.
+/// They differ in what a copy to another region is told by.
 const VERSIONS: &[Version] = &[
     Version::current(2023, 1, 1)
         .deprecated("Mon, 5 Aug 2024 00:00:00 GMT", Some("Thu, 1 Jul 2027 00:00:00 GMT")),
@@ -68,6 +68,9 @@ async fn get(call: Call) -> Answer<Reply> {
 async fn update(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let wanted = Wanted::read(&call)?;
+    // What the settings of now want copied is wanted, though nobody has looked since it was completed.
+    let decided = call.server.state.catalog.copies().decide(call.server.now()).await;
+    decided.map_err(|e| call.server.catalog_problem("decide what is copied", e))?;
     let applied = replace(&call, &deployment, |before| change(&wanted, &deployment, before, &call)).await?;
     if applied.snapshots_deleted > 0 || applied.schedule.auto_export.is_on() {
         call.server.state.poke.notify_one();
@@ -108,6 +111,7 @@ fn change(
 ) -> Answer<ScheduleChange> {
     let was = before.map(|kept| kept.schedule.clone()).unwrap_or_default();
     let schedule = wanted.apply(deployment, &was, || catalog::new_id(call.server.now()))?;
+    let (copies, delete_copies) = wanted.copies(call, before)?;
     Ok(ScheduleChange {
         of_revision: before.map(|kept| kept.revision),
         auto_export: wanted.auto_export(before)?,
@@ -115,6 +119,8 @@ fn change(
         names_in_exports: wanted
             .names_in_exports
             .unwrap_or_else(|| before.is_some_and(|kept| kept.names_in_exports)),
+        copies,
+        delete_copies,
         retention: if wanted.update_snapshots { was.retention_changes(&schedule) } else { vec![] },
         delete_of: if wanted.delete_snapshots { was.policy.gone(&schedule.policy) } else { vec![] },
         schedule,
@@ -132,6 +138,9 @@ fn write_down(call: &Call, deployment: &Deployment, wanted: &Wanted, applied: &A
     }
     if wanted.delete_snapshots {
         detail["snapshotsDeleted"] = applied.snapshots_deleted.into();
+    }
+    if applied.copies_deleted > 0 {
+        detail["copiesDeleted"] = applied.copies_deleted.into();
     }
     audit::record(call, "schedule.update", deployment.id, detail);
 }

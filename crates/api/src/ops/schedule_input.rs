@@ -1,24 +1,23 @@
 //! The body of a change of a schedule: what is given is changed, what is left out stays. What cannot be done here is
 //! refused, and never taken and forgotten.
 
-use catalog::{Deployment, DeploymentSchedule};
-use model::{
-    RestoreWindowDays, Retention, RetentionUnit,
-    id::{ExportBucketId, PolicyItemId},
-    retention::BadRetention,
-    schedule::{
-        AutoExport, BadExtra, BadInterval, BadPolicy, BadReferenceTime, ExportPolicy, Extra, ExtraRetention,
-        Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, policy_id,
-    },
-};
-use serde_json::Value;
-
-use super::export_buckets;
+use super::{copy_settings::WantedCopies, export_buckets};
 use crate::{
     body::{Fields, missing},
     error::{Answer, Code, Problem},
     gate::Call,
     version::Date,
+};
+use catalog::{Deployment, DeploymentSchedule};
+use model::{
+    RestoreWindowDays, Retention, RetentionUnit,
+    copy::RegionName,
+    id::{ExportBucketId, PolicyItemId},
+    retention::BadRetention,
+    schedule::{
+        AutoExport, BadExtra, BadInterval, BadPolicy, BadReferenceTime, CopySettings, ExportPolicy, Extra,
+        ExtraRetention, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, policy_id,
+    },
 };
 
 /// The fields of both versions, read-only ones included: clients send back what they were shown.
@@ -47,18 +46,6 @@ const KNOWN: [&str; 19] = [
 const AUTO_COPY: &str = "autoCopySettingsEnabled";
 const SINCE_AUTO_COPY: Date = Date::new(2024, 8, 5);
 
-/// Flags that ask for what is not done here, and why not.
-const FLAGS_REFUSED: [(&str, &str); 4] = [
-    ("copyPolicyItemsEnabled", NO_COPIES),
-    ("deleteCopySnapshots", NO_COPIES),
-    ("updateCopySnapshots", NO_COPIES),
-    (AUTO_COPY, NO_COPIES),
-];
-/// Lists that ask for it.
-const LISTS_REFUSED: [(&str, &str); 2] = [("copySettings", NO_COPIES), ("deleteCopiedBackups", NO_COPIES)];
-const NO_COPIES: &str =
-    "Snapshots are not copied to other regions: replicate the bucket of the vault instead.";
-
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -72,6 +59,7 @@ pub(super) struct Wanted {
     export: Option<WantedExport>,
     pub(super) names_in_exports: Option<bool>,
     extra: Option<ExtraRetention>,
+    copies: WantedCopies,
 }
 
 /// Each of them stays as it is when it is left out.
@@ -103,7 +91,6 @@ impl Wanted {
             known.push(AUTO_COPY);
         }
         let mut fields = Fields::parse(&call.headers, &call.body, &known)?;
-        refuse_what_is_not_done(&mut fields)?;
         let wanted = Self {
             policy: policy(&mut fields)?,
             hour: fields.int32("referenceHourOfDay")?,
@@ -115,6 +102,7 @@ impl Wanted {
             export: export(&mut fields)?,
             names_in_exports: fields.flag("useOrgAndGroupNamesInExportPrefix")?,
             extra: extra(&mut fields)?,
+            copies: WantedCopies::read(call, &mut fields)?,
         };
         wanted.reference(ReferenceTime::DEFAULT)?;
         Ok(wanted)
@@ -133,6 +121,15 @@ impl Wanted {
         };
         let extra = self.extra.as_ref().unwrap_or(&before.extra).clone();
         Ok(Schedule { reference: self.reference(before.reference)?, policy, extra })
+    }
+
+    /// What is copied to other vaults from then on, and which copies go.
+    pub(super) fn copies(
+        &self,
+        call: &Call,
+        before: Option<&DeploymentSchedule>,
+    ) -> Answer<(CopySettings, Vec<RegionName>)> {
+        self.copies.apply(call, before.map(|kept| &kept.copies))
     }
 
     /// What is exported from then on.
@@ -304,24 +301,7 @@ fn window(days: i32) -> Answer<RestoreWindowDays> {
         .map_err(|bad| Problem::new(Code::InvalidRestoreWindow).because(format!("It cannot be: {bad}.")))
 }
 
-/// Refuses what asks for copies, unless it says that none are wanted.
-fn refuse_what_is_not_done(fields: &mut Fields) -> Answer<()> {
-    let not_done =
-        |name: &str, why: &str| Problem::new(Code::UnsupportedForCurrentConfig).because(why).field(name, why);
-    for (name, why) in FLAGS_REFUSED {
-        if fields.flag(name)? == Some(true) {
-            return Err(not_done(name, why));
-        }
-    }
-    for (name, why) in LISTS_REFUSED {
-        if fields.list(name)?.is_some_and(|items: Vec<Value>| !items.is_empty()) {
-            return Err(not_done(name, why));
-        }
-    }
-    Ok(())
-}
-
 /// The beginning of a text that is told back.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -7,7 +7,7 @@ use model::{
 };
 use serde_json::{Value, json};
 
-use super::links;
+use super::{copy_settings, links};
 use crate::gate::Call;
 
 /// `DiskBackupSnapshotSchedule20240805`, and the older one alike; `kept` is nothing where nobody has set one.
@@ -26,7 +26,7 @@ pub(super) fn schedule(
         "clusterId": deployment.id.to_string(),
         "clusterName": deployment.name.as_str(),
         "copyPolicyItemsEnabled": false,
-        "copySettings": [],
+        "copySettings": kept.map_or_else(|| json!([]), |kept| copy_settings::view(call, deployment, &kept.copies)),
         "extraRetentionSettings": schedule.extra.settings(),
         "links": [
             links::own(call.link(&format!("{path}/backup/schedule"))),
@@ -74,6 +74,7 @@ pub(super) fn as_written_down(kept: &DeploymentSchedule) -> Value {
     let DeploymentSchedule { schedule, auto_export, .. } = kept;
     let mut object = json!({
         "autoExportEnabled": auto_export.is_on(),
+        "copySettings": copy_settings::as_written_down(&kept.copies),
         "extraRetentionSettings": schedule.extra.settings(),
         "policyItems": schedule.policy.items().iter().map(item).collect::<Vec<_>>(),
         "referenceHourOfDay": schedule.reference.hour(),

@@ -1,16 +1,26 @@
 //! A snapshot as the API shows it.
 
-use catalog::{Deployment, Snapshot};
-use model::snapshot::SnapshotState;
+use std::collections::HashMap;
+
+use catalog::{Deployment, Snapshot, SnapshotCopy};
+use model::{copy::CopyState, id::SnapshotId, snapshot::SnapshotState};
 use serde_json::{Value, json};
 
 use super::links;
-use crate::{gate::Call, json};
+use crate::{error::Answer, gate::Call, json};
 
-/// `DiskBackupReplicaSet`.
-pub(super) fn replica_set(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
+/// `DiskBackupReplicaSet`. Regions are shown that have the whole of it: nobody must rely on half a copy.
+pub(super) fn replica_set(
+    call: &Call,
+    deployment: &Deployment,
+    snapshot: &Snapshot,
+    copies: &Copies,
+) -> Value {
     let mut object = of_cluster(call, deployment, snapshot);
-    object["copyRegions"] = json!([]);
+    let places = &call.server.state.settings.copy_regions;
+    let is_there = |copy: &&SnapshotCopy| copy.state == CopyState::Made && places.contains(&copy.region);
+    let made = copies.of(snapshot).iter().filter(is_there);
+    object["copyRegions"] = made.map(|copy| copy.region.as_str()).collect::<Vec<_>>().into();
     object["replicaSetName"] = replica_set_name(deployment, snapshot).into();
     object
 }
@@ -72,11 +82,44 @@ fn common(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Value {
     object
 }
 
+/// The copies of some snapshots in other vaults.
+pub(super) struct Copies(HashMap<SnapshotId, Vec<SnapshotCopy>>);
+
+impl Copies {
+    /// Looks them up.
+    pub(super) async fn look_up(call: &Call, snapshots: &[Snapshot]) -> Answer<Self> {
+        let ids: Vec<_> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        let found = call.server.state.catalog.copies().of(&ids).await;
+        Ok(Self(found.map_err(|e| call.server.catalog_problem("look up copies of snapshots", e))?))
+    }
+
+    fn of(&self, snapshot: &Snapshot) -> &[SnapshotCopy] {
+        self.0.get(&snapshot.id).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Where a copy is and how it stands.
+fn copy(copy: &SnapshotCopy) -> Value {
+    let mut object = json!({
+        "region": copy.region.as_str(),
+        "requestedAt": copy.requested_at.to_rfc3339(),
+        "state": copy.state.as_str(),
+    });
+    if let Some(made) = copy.made_at {
+        object["madeAt"] = made.to_rfc3339().into();
+    }
+    if let Some(error) = &copy.error {
+        object["lastError"] = error.as_str().into();
+    }
+    object
+}
+
 /// Ebbtide's own view: what was observed, and how far it is.
 pub(super) fn own(
     call: &Call,
     deployment: &Deployment,
     snapshot: &Snapshot,
+    copies: &Copies,
     job: Option<&catalog::Job>,
 ) -> Value {
     let mut object = json!({
@@ -123,6 +166,10 @@ pub(super) fn own(
     }
     if let Some(days) = snapshot.retention_days {
         object["retentionInDays"] = days.into();
+    }
+    let copies = copies.of(snapshot);
+    if !copies.is_empty() {
+        object["copies"] = copies.iter().map(copy).collect();
     }
     if let Some(job) = job {
         describe_job(&mut object, job);

@@ -2,7 +2,7 @@
 
 use catalog::{Conflict, Deployment, NewSnapshot, Snapshot, SnapshotFilter, SnapshotType};
 use http::Method;
-use model::{ClusterTime, Retention, RetentionUnit, role::Action, schedule::ExtraFor};
+use model::{ClusterTime, Retention, RetentionUnit, role::Action, schedule::SnapshotKind};
 use serde_json::json;
 
 use super::{
@@ -112,10 +112,16 @@ async fn list(call: Call) -> Answer<Reply> {
         total = total.min(1);
         items.truncate(if asked.number == 1 { 1 } else { 0 });
     }
-    let results =
-        items.iter().map(|snapshot| snapshot_view::replica_set(&call, &deployment, snapshot)).collect();
+    let copies = snapshot_view::Copies::look_up(&call, &items).await?;
+    let shown = |snapshot| snapshot_view::replica_set(&call, &deployment, snapshot, &copies);
+    let results = items.iter().map(shown).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
+}
+
+async fn shown(call: &Call, deployment: &Deployment, snapshot: &Snapshot) -> Answer<Reply> {
+    let copies = snapshot_view::Copies::look_up(call, std::slice::from_ref(snapshot)).await?;
+    Ok(Reply::object(snapshot_view::replica_set(call, deployment, snapshot, &copies)))
 }
 
 /// A page of snapshots and how many there are.
@@ -152,7 +158,7 @@ fn time_asked(call: &Call) -> Answer<Option<ClusterTime>> {
 async fn take(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let snapshot = request(&call, &deployment).await?;
-    Ok(Reply::object(snapshot_view::replica_set(&call, &deployment, &snapshot)))
+    shown(&call, &deployment, &snapshot).await
 }
 
 /// Reads the body and asks for a snapshot of the deployment.
@@ -170,7 +176,7 @@ pub(super) async fn request(call: &Call, deployment: &Deployment) -> Answer<Snap
         days => days.map(i32::unsigned_abs),
     };
     let kept = schedule::read(call, deployment).await?;
-    let longer = |days| kept.map_or(days, |kept| kept.schedule.extra.on_top_of(days, ExtraFor::OnDemand));
+    let longer = |days| kept.map_or(days, |kept| kept.schedule.extra.on_top_of(days, SnapshotKind::OnDemand));
     let new = NewSnapshot {
         deployment_id: deployment.id,
         snapshot_type: SnapshotType::OnDemand,
@@ -196,7 +202,7 @@ fn not_found(call: &Call, deployment: &Deployment) -> Problem {
 async fn get(call: Call) -> Answer<Reply> {
     let deployment = cluster(&call).await?;
     let snapshot = one(&call, &deployment).await?;
-    Ok(Reply::object(snapshot_view::replica_set(&call, &deployment, &snapshot)))
+    shown(&call, &deployment, &snapshot).await
 }
 
 /// The snapshot of the path, if it is this deployment's and not deleted.
@@ -243,7 +249,7 @@ async fn update(call: Call) -> Answer<Reply> {
         other => refused(&call, &deployment, "change a retention", other),
     })?;
     audit::record(&call, "snapshot.update", updated.id, json!({"expiresAt": expires.to_rfc3339()}));
-    Ok(Reply::object(snapshot_view::replica_set(&call, &deployment, &updated)))
+    shown(&call, &deployment, &updated).await
 }
 
 /// What the catalog does not do to the snapshot of the path, whatever it was.

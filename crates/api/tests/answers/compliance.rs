@@ -84,7 +84,7 @@ async fn what_cannot_be_a_policy_is_refused() {
         (json!({"authorizedUserLastName": null}), 400, "MISSING_ATTRIBUTE"),
         (json!({"authorizedUserFirstName": " "}), 400, "INVALID_ATTRIBUTE"),
         (json!({"projectId": "0123456789abcdef01234567"}), 400, "INVALID_ATTRIBUTE"),
-        (json!({"copyProtectionEnabled": true}), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG"),
+        (json!({"copyProtectionEnabled": 1}), 400, "INVALID_JSON_ATTRIBUTE"),
         (json!({"restoreWindowDays": -2}), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
         (json!({"pitEnabled": true}), 400, "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
         (

@@ -169,6 +169,8 @@ async fn exports_of_a_schedule_stay_as_they_are() {
         restore_window: None,
         retention: vec![],
         delete_of: vec![],
+        copies: Default::default(),
+        delete_copies: vec![],
         schedule: seen.schedule,
     };
     app.catalog.schedules().change(app.cluster.id, &change, app.now()).await.unwrap();

@@ -8,6 +8,7 @@ use common::{ACCEPT, App, Request, Response};
 use model::{DeploymentKind, WallTime, role::Role, schedule::Step};
 use serde_json::{Value, json};
 
+const ZONE: &str = "0123456789abcdef01234567";
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
@@ -20,7 +21,10 @@ struct Schedules {
 
 impl Schedules {
     async fn start() -> Self {
-        let app = App::start().await;
+        Self::over(App::start().await).await
+    }
+
+    async fn over(app: App) -> Self {
         let path = app.backup("/schedule");
         let shown = app.get(&path).await.expect(200);
         let policy = shown["policies"][0]["id"].as_str().unwrap().to_owned();
@@ -271,16 +275,16 @@ async fn what_is_not_done_is_refused_and_not_forgotten() {
         json!({"autoCopySettingsEnabled": true}),
         json!({"updateCopySnapshots": true}),
         json!({"deleteCopySnapshots": true}),
-        json!({"copySettings": [{"cloudProvider": "AWS", "regionName": "EU_WEST_1", "zoneId": "0123456789abcdef01234567"}]}),
-        json!({"deleteCopiedBackups": [{}]}),
     ] {
         let refused = s.refused(body.clone(), 403, "UNSUPPORTED_FOR_CURRENT_CONFIG").await;
         let name = body.as_object().unwrap().keys().next().unwrap();
         assert_eq!(&refused["badRequestDetail"]["fields"][0]["field"], name, "{refused}");
     }
-    let copies = json!({"copySettings": [{"replicationSpecId": "0123456789abcdef01234567"}]});
-    let old = Request::new("PATCH", &s.path).header("Accept", "application/vnd.atlas.2023-01-01+json");
-    s.app.send(&s.app.owner, old.json(&copies)).await.refused(403, "UNSUPPORTED_FOR_CURRENT_CONFIG");
+    let items = json!([{"frequencyType": "daily", "retentionUnit": "days", "retentionValue": 3}]);
+    let copies =
+        json!({"copySettings": [{"regionName": "EU_WEST_1", "zoneId": ZONE, "copyPolicyItems": items}]});
+    let refused = s.refused(copies, 403, "UNSUPPORTED_FOR_CURRENT_CONFIG").await;
+    assert!(refused["detail"].to_string().contains("has no retention of its own"), "{refused}");
     // To say that none of it is wanted is no request for it.
     let nothing = json!({
         "autoExportEnabled": false, "copySettings": [], "copyPolicyItemsEnabled": false, "extraRetentionSettings": [],
@@ -288,6 +292,115 @@ async fn what_is_not_done_is_refused_and_not_forgotten() {
         "autoCopySettingsEnabled": false, "useOrgAndGroupNamesInExportPrefix": false,
     });
     s.patch(nothing).await.expect(200);
+    s.app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_copied_to_other_vaults_is_set_and_shown() {
+    let app = App::start_with(|settings| {
+        settings.copy_regions = ["EU_WEST_1", "CENTRAL_US"].map(|name| name.parse().unwrap()).into();
+    })
+    .await;
+    let s = Schedules::over(app).await;
+    let one = json!({
+        "cloudProvider": "AWS", "frequencies": ["DAILY", "ON_DEMAND"], "regionName": "EU_WEST_1",
+        "shouldCopyOplogs": true, "zoneId": ZONE,
+    });
+    let two = json!({
+        "cloudProvider": "AZURE", "lastNumberOfSnapshots": 3, "regionName": "CENTRAL_US", "shouldCopyOplogs": false,
+        "zoneId": ZONE,
+    });
+    let both =
+        s.patch(json!({"copySettings": [one, two], "copyPolicyItemsEnabled": false})).await.expect(200);
+    assert_eq!(both["copySettings"], json!([one, two]));
+    assert_eq!(both["policies"][0]["policyItems"], json!([]), "what is taken is another matter");
+    assert_eq!(s.get().await, both);
+    // Without a word about them they stay; in the words of the older version a zone is something else.
+    s.set(json!([item("daily", 1, "days", 7)])).await.expect(200);
+    let old =
+        |method| Request::new(method, &s.path).header("Accept", "application/vnd.atlas.2023-01-01+json");
+    let shown = s.app.send(&s.app.owner, old("GET")).await.expect(200);
+    let mut spoken = one.clone();
+    spoken["replicationSpecId"] = spoken.as_object_mut().unwrap().remove("zoneId").unwrap();
+    assert_eq!(shown["copySettings"][0], spoken);
+    let set = old("PATCH").json(&json!({"copySettings": [spoken]}));
+    assert_eq!(s.app.send(&s.app.owner, set).await.expect(200)["copySettings"], json!([spoken]));
+    assert_eq!(s.get().await["copySettings"], json!([one]));
+    let set = old("PATCH").json(&json!({"copySettings": [one]}));
+    s.app.send(&s.app.owner, set).await.refused(400, "INVALID_ATTRIBUTE");
+
+    // Whoever said no zone is shown one, and can send it back.
+    let mut nowhere = spoken.clone();
+    nowhere.as_object_mut().unwrap().remove("replicationSpecId");
+    let set = old("PATCH").json(&json!({"copySettings": [nowhere]}));
+    s.app.send(&s.app.owner, set).await.expect(200);
+    let shown = s.get().await["copySettings"].clone();
+    assert_eq!(shown[0]["zoneId"], s.app.cluster.id.to_string());
+    assert_eq!(s.patch(json!({"copySettings": shown})).await.expect(200)["copySettings"], shown);
+    s.patch(json!({"copySettings": [one]})).await.expect(200);
+
+    let with = |name: &str, value: Value| {
+        let mut setting = one.clone();
+        setting[name] = value;
+        json!({"copySettings": [setting]})
+    };
+    for (body, code) in [
+        (with("regionName", json!("EU_WEST_2")), "INVALID_BACKUP_POLICY"),
+        (with("regionName", json!("eu-west-1")), "INVALID_BACKUP_POLICY"),
+        (with("regionName", Value::Null), "MISSING_ATTRIBUTE"),
+        (with("zoneId", Value::Null), "MISSING_ATTRIBUTE"),
+        (with("zoneId", json!("here")), "INVALID_ATTRIBUTE"),
+        (with("cloudProvider", json!("IBM")), "INVALID_ENUM_VALUE"),
+        (with("frequencies", json!(["DAILY", "SOMETIMES"])), "INVALID_ENUM_VALUE"),
+        (with("frequencies", json!(["DAILY", "DAILY"])), "INVALID_BACKUP_POLICY"),
+        (with("frequencies", json!([])), "INVALID_BACKUP_POLICY"),
+        (with("frequencies", json!("DAILY")), "INVALID_JSON_ATTRIBUTE"),
+        (with("lastNumberOfSnapshots", json!(3)), "INVALID_BACKUP_POLICY"),
+        (with("surprise", json!(3)), "INVALID_ATTRIBUTE"),
+        (json!({"copySettings": [one, one]}), "INVALID_BACKUP_POLICY"),
+        (
+            json!({"copySettings": [two, {"regionName": "EU_WEST_1", "zoneId": ZONE, "lastNumberOfSnapshots": 501}]}),
+            "INVALID_BACKUP_POLICY",
+        ),
+        (
+            json!({"deleteCopiedBackups": [{"regionName": "EU_WEST_1", "zoneId": ZONE}]}),
+            "INVALID_BACKUP_POLICY",
+        ),
+        (json!({"deleteCopiedBackups": [{"zoneId": ZONE}]}), "MISSING_ATTRIBUTE"),
+    ] {
+        s.refused(body, 400, code).await;
+    }
+    let unknown = s.refused(with("regionName", json!("EU_WEST_2")), 400, "INVALID_BACKUP_POLICY").await;
+    let why = unknown["detail"].as_str().unwrap();
+    assert!(why.contains("it knows: CENTRAL_US, EU_WEST_1") && why.contains("[copies.EU_WEST_2]"), "{why}");
+    assert_eq!(s.get().await["copySettings"], json!([one]), "a refusal changes nothing");
+
+    // What is whole in another vault is told; what is not, on our own pages alone.
+    let snapshot = s.app.snapshot().await;
+    let path = s.app.backup(&format!("/snapshots/{}", snapshot.id));
+    s.app.catalog.copies().decide(s.app.now()).await.unwrap();
+    assert_eq!(s.app.get(&path).await.expect(200)["copyRegions"], json!([]));
+    let own = s.app.own(&format!("/clusters/{}/snapshots/{}", s.app.cluster.name, snapshot.id));
+    let shown = s.app.get(&own).await.expect(200);
+    assert_eq!(shown["copies"][0]["state"], "wanted", "{shown}");
+    let region = "EU_WEST_1".parse().unwrap();
+    let lease = s.app.catalog.copies().claim(&region, s.app.now(), 60_000).await.unwrap().unwrap();
+    s.app.catalog.copies().made(&lease, snapshot.id, s.app.now()).await.unwrap();
+    assert_eq!(s.app.get(&path).await.expect(200)["copyRegions"], json!(["EU_WEST_1"]));
+    let listed = s.app.get(&s.app.backup("/snapshots")).await.expect(200);
+    assert_eq!(listed["results"][0]["copyRegions"], json!(["EU_WEST_1"]));
+    let copies = json!([{
+        "madeAt": shown["copies"][0]["requestedAt"], "region": "EU_WEST_1",
+        "requestedAt": shown["copies"][0]["requestedAt"], "state": "made",
+    }]);
+    assert_eq!(s.app.get(&own).await.expect(200)["copies"], copies);
+    let none =
+        json!({"copySettings": [], "deleteCopiedBackups": [{"regionName": "EU_WEST_1", "zoneId": ZONE}]});
+    assert_eq!(s.patch(none).await.expect(200)["copySettings"], json!([]));
+    assert_eq!(s.app.get(&path).await.expect(200)["copyRegions"], json!([]));
+    let lines = s.app.changes().await;
+    let told: Vec<_> = lines.iter().filter_map(|line| line.detail.get("copiesDeleted")).collect();
+    assert_eq!(told, [&json!(1)], "{lines:?}");
     s.app.stop().await;
 }
 

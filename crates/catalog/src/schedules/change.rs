@@ -3,15 +3,16 @@
 use model::{
     RestoreWindowDays, WallTime,
     compliance::{CompliancePolicy, Forbidden, Shortfall},
+    copy::RegionName,
     id::{DeploymentId, PolicyItemId, SnapshotId},
-    schedule::{AutoExport, Policy, RetentionChange, Schedule, TakenBy},
+    schedule::{AutoExport, CopySettings, Policy, RetentionChange, Schedule, TakenBy},
     snapshot::SnapshotEvent,
 };
 use sqlx::{Any, Transaction, query};
 
 use super::{COLUMNS, DeploymentSchedule, Schedules, schedule};
 use crate::{
-    Conflict, Error, Result, compliance, deployments, exports, new_id,
+    Conflict, Error, Result, compliance, copies, deployments, exports, new_id,
     row::{Columns, statement, to_json},
     snapshots::DAY_MS,
     transition,
@@ -30,6 +31,10 @@ pub struct ScheduleChange {
     pub auto_export: AutoExport,
     /// Whether paths of exported files have names in place of ids from now on.
     pub names_in_exports: bool,
+    /// Which snapshots are copied to other vaults from now on.
+    pub copies: CopySettings,
+    /// Regions to which nothing is copied any more, and whose copies are deleted.
+    pub delete_copies: Vec<RegionName>,
     /// The restore window from now on, when it changes too.
     pub restore_window: Option<RestoreWindowDays>,
     /// Snapshots that were taken already and are kept for another time.
@@ -47,6 +52,8 @@ pub struct Applied {
     pub snapshots_kept_anew: u64,
     /// Snapshots that were deleted.
     pub snapshots_deleted: u64,
+    /// Copies that are deleted.
+    pub copies_deleted: u64,
 }
 
 impl Schedules<'_> {
@@ -108,8 +115,20 @@ impl Schedules<'_> {
         for taken_by in &change.delete_of {
             snapshots_deleted += delete_of(&mut transaction, deployment, *taken_by, now).await?;
         }
+        let settings = before.iter().flat_map(|before| before.copies.settings());
+        let mut unrecorded: Vec<&RegionName> =
+            settings.filter(|setting| setting.oplogs).map(|setting| &setting.region).collect();
+        unrecorded.retain(|region| !change.copies.of(region).is_some_and(|setting| setting.oplogs));
+        unrecorded.sort_unstable();
+        for region in unrecorded {
+            copies::look_after(&mut transaction, region).await?;
+        }
+        let mut copies_deleted = 0;
+        for region in &change.delete_copies {
+            copies_deleted += copies::let_all_go(&mut transaction, deployment, region).await?;
+        }
         transaction.commit().await?;
-        Ok(Applied { schedule: written, snapshots_kept_anew, snapshots_deleted })
+        Ok(Applied { schedule: written, snapshots_kept_anew, snapshots_deleted, copies_deleted })
     }
 
     /// Deletes the schedule of a deployment; its snapshots stay until they expire. `false` when it had none.
@@ -134,6 +153,9 @@ fn allowed(policy: &CompliancePolicy, change: &ScheduleChange) -> Result<()> {
     meets(policy, &change.schedule.policy)?;
     if !change.delete_of.is_empty() {
         return Err(Forbidden::Deletion.into());
+    }
+    if policy.copies_protected && !change.delete_copies.is_empty() {
+        return Err(Forbidden::CopyDeletion.into());
     }
     match (policy.continuous, change.restore_window) {
         (Some(least), Some(window)) if window.days() < least.days() => Err(Forbidden::Window(least).into()),
@@ -168,6 +190,8 @@ pub(crate) async fn bring_into_line(
         schedule: Schedule { policy: met, ..was },
         auto_export: before.as_ref().map(|before| before.auto_export).unwrap_or_default(),
         names_in_exports: before.as_ref().is_some_and(|before| before.names_in_exports),
+        copies: before.as_ref().map(|before| before.copies.clone()).unwrap_or_default(),
+        delete_copies: vec![],
         restore_window: None,
         retention: vec![],
         delete_of: vec![],
@@ -215,13 +239,14 @@ async fn write(
     let (wanted, export) = (&change.schedule, change.auto_export.policy());
     // A deleted one that comes back must not have a revision that somebody has seen: the time makes it another.
     let row = statement(format!(
-        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12) \
+        "INSERT INTO schedules ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13) \
          ON CONFLICT (deployment_id) DO UPDATE SET reference_hour = excluded.reference_hour, \
          reference_minute = excluded.reference_minute, items = excluded.items, \
          handled_until = excluded.handled_until, revision = schedules.revision + 1, updated_at = excluded.updated_at, \
          export_bucket_id = excluded.export_bucket_id, export_frequency = excluded.export_frequency, \
          auto_export = excluded.auto_export, export_from = excluded.export_from, \
-         extra_retention = excluded.extra_retention, names_in_exports = excluded.names_in_exports \
+         extra_retention = excluded.extra_retention, names_in_exports = excluded.names_in_exports, \
+         copy_settings = excluded.copy_settings \
          RETURNING {COLUMNS}"
     ))
     .bind(deployment.to_string())
@@ -236,6 +261,7 @@ async fn write(
     .bind(times.export_from.0)
     .bind(to_json(&wanted.extra))
     .bind(i64::from(change.names_in_exports))
+    .bind(to_json(&change.copies))
     .fetch_one(&mut **transaction)
     .await?;
     schedule(&row)

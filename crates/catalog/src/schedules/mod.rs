@@ -10,7 +10,7 @@ mod take;
 use model::{
     WallTime,
     id::DeploymentId,
-    schedule::{AutoExport, ExportPolicy, Policy, ReferenceTime, Schedule},
+    schedule::{AutoExport, CopySettings, ExportPolicy, Policy, ReferenceTime, Schedule},
 };
 use sqlx::{any::AnyRow, query};
 
@@ -26,7 +26,7 @@ use crate::{
 
 const COLUMNS: &str = "deployment_id, reference_hour, reference_minute, items, handled_until, revision, updated_at, \
                        export_bucket_id, export_frequency, auto_export, export_from, \
-                       extra_retention, names_in_exports";
+                       extra_retention, names_in_exports, copy_settings";
 
 /// The schedule of a deployment, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct DeploymentSchedule {
     /// Whether the paths of files that are exported of the deployment have the names of the organization and the project,
     /// and not their ids.
     pub names_in_exports: bool,
+    /// Which snapshots are copied to other vaults.
+    pub copies: CopySettings,
     /// All times up to this one were seen to.
     pub handled_until: WallTime,
     /// Another number after each change.
@@ -114,10 +116,16 @@ fn schedule(row: &AnyRow) -> Result<DeploymentSchedule> {
         auto_export: auto_export(row)?,
         export_from: row.time("export_from")?,
         names_in_exports: row.flag("names_in_exports")?,
+        copies: copy_settings(row)?,
         handled_until: row.time("handled_until")?,
         revision: row.int("revision")?,
         updated_at: row.time("updated_at")?,
     })
+}
+
+/// What is copied to other vaults.
+pub(crate) fn copy_settings(row: &AnyRow) -> Result<CopySettings> {
+    row.json("copy_settings")
 }
 
 fn auto_export(row: &AnyRow) -> Result<AutoExport> {

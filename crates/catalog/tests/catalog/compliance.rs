@@ -34,6 +34,7 @@ pub(crate) fn policy(days: Option<u32>, window: Option<u32>) -> CompliancePolicy
         on_demand: None,
         continuous: window.map(|days| RestoreWindowDays::new(days).unwrap()),
         encryption_at_rest: false,
+        copies_protected: false,
         unheeded: Unheeded::default(),
     }
 }
@@ -49,6 +50,8 @@ fn change(days: u32, of_revision: Option<i64>) -> ScheduleChange {
         schedule: Schedule { reference: ReferenceTime::DEFAULT, policy, ..Schedule::default() },
         auto_export: AutoExport::Unset,
         names_in_exports: false,
+        copies: Default::default(),
+        delete_copies: vec![],
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

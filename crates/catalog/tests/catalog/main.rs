@@ -9,6 +9,7 @@ extern crate ebbtide_catalog as catalog;
 mod captures;
 mod collector;
 mod compliance;
+mod copies;
 mod credentials;
 mod deployments;
 mod exports;
@@ -57,6 +58,12 @@ suite![
     compliance::a_policy_guards_snapshots_until_their_time_is_over,
     compliance::a_schedule_is_held_to_the_policy,
     compliance::a_policy_is_made_weaker_or_lifted_only_after_it_was_released,
+    copies::what_settings_want_is_copied_and_what_they_let_go_is_not,
+    copies::snapshots_that_are_not_on_demand_are_told_apart,
+    copies::a_record_has_something_to_begin_with,
+    copies::a_policy_that_protects_copies_keeps_them,
+    copies::only_the_holder_of_a_place_changes_what_is_known_of_it,
+    copies::slices_are_copied_where_the_record_is_wanted,
     deployments::projects_are_made_once_and_listed,
     deployments::a_project_is_renamed_and_deleted_when_it_is_empty,
     deployments::a_removed_deployment_keeps_its_id_and_snapshots,

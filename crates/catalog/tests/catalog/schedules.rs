@@ -53,6 +53,8 @@ fn to(schedule: Schedule, before: Option<&DeploymentSchedule>) -> ScheduleChange
         of_revision: before.map(|before| before.revision),
         schedule,
         names_in_exports: false,
+        copies: Default::default(),
+        delete_copies: vec![],
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

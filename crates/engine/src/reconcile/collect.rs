@@ -226,7 +226,7 @@ async fn delete(
 }
 
 /// Deletes from the store as long as the right that was renewed at `renewed` surely holds.
-async fn delete_from_vault(
+pub(super) async fn delete_from_vault(
     vault: &Vault,
     names: &[String],
     renewed: Moment,
@@ -245,10 +245,12 @@ async fn delete_from_vault(
         }
     });
     let mut deletes = futures::stream::iter(deletes).buffer_unordered(DELETES_AT_A_TIME);
+    // Each is waited for, also after one that failed: none is under way any more when this returns.
+    let mut failed = Ok(());
     while let Some(deleted) = deletes.next().await {
-        deleted?;
+        failed = failed.and(deleted);
     }
-    Ok(())
+    failed
 }
 
 /// The sorted reachable names, given by a thread that merges them.

@@ -7,6 +7,7 @@
 
 mod audit;
 mod collect;
+mod copies;
 mod expiry;
 mod leftovers;
 mod live_check;
@@ -74,6 +75,7 @@ impl Reconcilers {
             ("schedule", |s| Box::pin(schedule::activate(s))),
             ("reaper", |s| Box::pin(reaper::activate(s))),
             ("collector", |s| Box::pin(collect::activate(s))),
+            ("copies", |s| Box::pin(copies::activate(s))),
             ("leftovers", |s| Box::pin(leftovers::activate(s))),
             ("strays", |s| Box::pin(strays::activate(s))),
             ("slices", |s| Box::pin(slices::activate(s))),

@@ -28,6 +28,13 @@ pub(super) struct Held {
     why: String,
 }
 
+impl Held {
+    /// This manifest, for that reason.
+    pub(super) fn new(manifest: &ObjectName, why: String) -> Self {
+        Self { manifest: manifest.to_string(), why }
+    }
+}
+
 /// Looks for such manifests.
 pub(super) async fn look(services: &Services) -> Result<Vec<Held>, JobError> {
     let live = services.catalog.snapshots().live_manifests().await?;
@@ -42,7 +49,7 @@ pub(super) async fn look(services: &Services) -> Result<Vec<Held>, JobError> {
             }
             if let Some(why) = why_held(services, &name).await? {
                 tracing::warn!(manifest = %name, "nothing is collected in the vault because of {name}: {why}");
-                held.push(Held { manifest: name.to_string(), why });
+                held.push(Held::new(&name, why));
             }
             if held.len() >= NAMED_MAX {
                 return Ok(held);

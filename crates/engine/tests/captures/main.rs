@@ -1,4 +1,4 @@
-//! What is taken without being asked for: what continuous backup records and what ends a record; what schedules want.
+//! What is done without being asked for: what continuous backup records and what ends a record; what schedules want, and have copied.
 //!
 //! One program, since each would be built and linked for itself, with the engine and the driver in it.
 #![allow(clippy::unwrap_used)]
@@ -15,4 +15,5 @@ mod capture_accounts;
 mod capture_clocks;
 mod capture_disks;
 mod capture_elections;
+mod copies;
 mod schedules;

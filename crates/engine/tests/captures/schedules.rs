@@ -47,6 +47,8 @@ async fn set_days_ago(bench: &Bench, schedule: Schedule, days: i64) {
         schedule,
         auto_export: before_export,
         names_in_exports: false,
+        copies: Default::default(),
+        delete_copies: vec![],
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

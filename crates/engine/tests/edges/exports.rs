@@ -326,6 +326,8 @@ async fn what_a_schedule_takes_is_exported_by_itself_and_once() {
         schedule: Schedule { policy: Policy::new(vec![daily]).unwrap(), ..Schedule::default() },
         auto_export: AutoExport::On(ExportPolicy { bucket_id, frequency: FrequencyType::Daily }),
         names_in_exports: false,
+        copies: Default::default(),
+        delete_copies: vec![],
         restore_window: None,
         retention: vec![],
         delete_of: vec![],

@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 
-use super::{ExtraFor, Frequency, FrequencyType, PolicyItem, ReferenceTime, Schedule};
+use super::{Frequency, FrequencyType, PolicyItem, ReferenceTime, Schedule, SnapshotKind};
 use crate::{WallTime, id::PolicyItemId};
 
 const DAY_SECONDS: i64 = 86_400;
@@ -66,7 +66,7 @@ impl Schedule {
 
     /// How many days a snapshot is kept that an item wanted at that time.
     pub fn days_from(&self, item: &PolicyItem, at: WallTime) -> u32 {
-        let kind = ExtraFor::Scheduled(item.frequency.kind());
+        let kind = SnapshotKind::Scheduled(item.frequency.kind());
         self.extra.on_top_of(item.retention.days_from(at), kind)
     }
 

@@ -1,6 +1,6 @@
 //! Which of the snapshots that a schedule takes are exported by themselves.
 
-use super::{Frequency, FrequencyType, Policy};
+use super::{Frequency, FrequencyType, Policy, SnapshotKind};
 use crate::id::{ExportBucketId, PolicyItemId};
 
 /// What is exported, and where to.
@@ -15,9 +15,7 @@ pub struct ExportPolicy {
 impl ExportPolicy {
     /// Whether a snapshot is one that is exported: it counts as of that type, or an item of that type wanted it too.
     pub fn wants(&self, policy: &Policy, counted_as: Frequency, wanted_by: &[PolicyItemId]) -> bool {
-        let of_type =
-            |id: &PolicyItemId| policy.item(*id).is_some_and(|item| item.frequency.kind() == self.frequency);
-        counted_as.kind() == self.frequency || wanted_by.iter().any(of_type)
+        SnapshotKind::Scheduled(self.frequency).is_of(policy, counted_as, wanted_by)
     }
 }
 

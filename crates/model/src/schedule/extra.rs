@@ -1,63 +1,9 @@
 //! Days by which snapshots are kept longer than their retention says.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use super::FrequencyType;
+use super::SnapshotKind;
 use crate::Retention;
-
-/// Which snapshots are kept longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
-pub enum ExtraFor {
-    /// Those that a schedule counts as of this type.
-    Scheduled(FrequencyType),
-    /// Those that somebody asks for.
-    OnDemand,
-}
-
-impl ExtraFor {
-    /// The word on the wire, which Atlas writes in capitals here.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled(FrequencyType::Hourly) => "HOURLY",
-            Self::Scheduled(FrequencyType::Daily) => "DAILY",
-            Self::Scheduled(FrequencyType::Weekly) => "WEEKLY",
-            Self::Scheduled(FrequencyType::Monthly) => "MONTHLY",
-            Self::Scheduled(FrequencyType::Yearly) => "YEARLY",
-            Self::OnDemand => "ON_DEMAND",
-        }
-    }
-}
-
-impl FromStr for ExtraFor {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = FrequencyType::ALL.into_iter().map(Self::Scheduled).chain([Self::OnDemand]);
-        let found = { all }.find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| {
-            format!(
-                "snapshots that are kept longer are HOURLY, DAILY, WEEKLY, MONTHLY, YEARLY or ON_DEMAND, not {text:?}"
-            )
-        })
-    }
-}
-
-impl TryFrom<String> for ExtraFor {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<ExtraFor> for &'static str {
-    fn from(kind: ExtraFor) -> Self {
-        kind.as_str()
-    }
-}
 
 /// What `extraRetentionSettings` says: for each kind of snapshots at most one number of days.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -69,7 +15,7 @@ pub struct ExtraRetention(Vec<Extra>);
 #[serde(rename_all = "camelCase")]
 pub struct Extra {
     /// Which snapshots.
-    pub frequency_type: ExtraFor,
+    pub frequency_type: SnapshotKind,
     /// How many days longer.
     pub retention_days: u32,
 }
@@ -98,7 +44,7 @@ impl ExtraRetention {
     }
 
     /// How many days longer snapshots of that kind are kept.
-    pub fn days(&self, kind: ExtraFor) -> u32 {
+    pub fn days(&self, kind: SnapshotKind) -> u32 {
         self.0
             .iter()
             .find(|setting| setting.frequency_type == kind)
@@ -106,7 +52,7 @@ impl ExtraRetention {
     }
 
     /// So many days, and those that a kind has besides.
-    pub fn on_top_of(&self, days: u32, kind: ExtraFor) -> u32 {
+    pub fn on_top_of(&self, days: u32, kind: SnapshotKind) -> u32 {
         days.saturating_add(self.days(kind)).min(Retention::DAYS_MAX)
     }
 }
@@ -130,7 +76,7 @@ impl From<ExtraRetention> for Vec<Extra> {
 pub enum BadExtra {
     /// Which of the two counts?
     #[error("the extra retention of {} snapshots is given twice", .0.as_str())]
-    Twice(ExtraFor),
+    Twice(SnapshotKind),
     /// Nothing, or rather a slip than a wish.
     #[error("an extra retention is 1 to {most} days, not {0}", most = Retention::DAYS_MAX)]
     Days(u32),
@@ -139,16 +85,17 @@ pub enum BadExtra {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::FrequencyType;
 
-    const WEEKLY: ExtraFor = ExtraFor::Scheduled(FrequencyType::Weekly);
+    const WEEKLY: SnapshotKind = SnapshotKind::Scheduled(FrequencyType::Weekly);
 
     #[test]
     fn each_kind_has_its_own_days() -> Result<(), BadExtra> {
         let extra = |frequency_type, retention_days| Extra { frequency_type, retention_days };
-        let kept = ExtraRetention::new(vec![extra(ExtraFor::OnDemand, 3), extra(WEEKLY, 14)])?;
-        assert_eq!((kept.days(WEEKLY), kept.days(ExtraFor::OnDemand)), (14, 3));
+        let kept = ExtraRetention::new(vec![extra(SnapshotKind::OnDemand, 3), extra(WEEKLY, 14)])?;
+        assert_eq!((kept.days(WEEKLY), kept.days(SnapshotKind::OnDemand)), (14, 3));
         assert_eq!(kept.on_top_of(7, WEEKLY), 21);
-        assert_eq!(kept.on_top_of(7, ExtraFor::Scheduled(FrequencyType::Daily)), 7);
+        assert_eq!(kept.on_top_of(7, SnapshotKind::Scheduled(FrequencyType::Daily)), 7);
         assert_eq!(kept.on_top_of(Retention::DAYS_MAX, WEEKLY), Retention::DAYS_MAX);
         let twice = ExtraRetention::new(vec![extra(WEEKLY, 1), extra(WEEKLY, 2)]);
         assert_eq!(twice, Err(BadExtra::Twice(WEEKLY)));

@@ -4,19 +4,23 @@
 //! is not hourly is due at that time of day, and hourly ones are due at it too, so the times of several items often fall
 //! together: then one snapshot is taken, kept as long as the longest of them and counted as the rarest, as Atlas does it.
 
+mod copy;
 mod due;
 mod export;
 mod extra;
 mod frequency;
+mod kind;
 mod legacy;
 mod policy;
 
 use serde::{Deserialize, Serialize};
 
+pub use copy::{BadCopySettings, Copied, CopySetting, CopySettings};
 pub use due::{Due, Step};
 pub use export::{AutoExport, ExportPolicy};
-pub use extra::{BadExtra, Extra, ExtraFor, ExtraRetention};
+pub use extra::{BadExtra, Extra, ExtraRetention};
 pub use frequency::{BadInterval, BadReferenceTime, Frequency, FrequencyType, ReferenceTime};
+pub use kind::SnapshotKind;
 pub use legacy::{BadLegacySchedule, LegacySchedule, NotLegacy};
 pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
 
@@ -59,7 +63,7 @@ impl Schedule {
     /// How the retention of snapshots changes that were taken by our items when `after` replaces this schedule.
     pub fn retention_changes(&self, after: &Self) -> Vec<RetentionChange> {
         let changes = self.policy.successors(&after.policy).filter_map(|(item, next)| {
-            let kind = ExtraFor::Scheduled(item.frequency.kind());
+            let kind = SnapshotKind::Scheduled(item.frequency.kind());
             let (before, extra_days) = (self.extra.days(kind), after.extra.days(kind));
             let same = next.retention == item.retention;
             (!same || before != extra_days).then_some(RetentionChange {

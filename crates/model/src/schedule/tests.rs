@@ -31,7 +31,7 @@ fn only(hour: i64, minute: i64, kind: FrequencyType, interval: i64) -> Schedule 
     }
 }
 
-fn extra_retention(settings: &[(ExtraFor, u32)]) -> ExtraRetention {
+fn extra_retention(settings: &[(SnapshotKind, u32)]) -> ExtraRetention {
     let extra = |&(frequency_type, retention_days): &_| Extra { frequency_type, retention_days };
     ExtraRetention::new(settings.iter().map(extra).collect()).unwrap()
 }
@@ -234,7 +234,7 @@ fn an_item_lives_on_under_its_id_or_at_its_times() {
         item(3, Weekly, 6, Weeks, 4),
     ])
     .unwrap();
-    let schedule = |policy: &Policy, extra: &[(ExtraFor, u32)]| Schedule {
+    let schedule = |policy: &Policy, extra: &[(SnapshotKind, u32)]| Schedule {
         policy: policy.clone(),
         extra: extra_retention(extra),
         ..Schedule::default()
@@ -254,7 +254,7 @@ fn an_item_lives_on_under_its_id_or_at_its_times() {
         let changes = before.retention_changes(after);
         changes.iter().map(|c| (c.taken_by.frequency.to_string(), c.days_from(WallTime(0)))).collect()
     };
-    let longer = schedule(&before, &[(ExtraFor::Scheduled(Weekly), 3), (ExtraFor::OnDemand, 9)]);
+    let longer = schedule(&before, &[(SnapshotKind::Scheduled(Weekly), 3), (SnapshotKind::OnDemand, 9)]);
     assert_eq!(days(&with, &longer), [("weekly/6".to_owned(), 31), ("weekly/3".to_owned(), 31)]);
     assert_eq!(days(&longer, &with), [("weekly/6".to_owned(), 28), ("weekly/3".to_owned(), 28)]);
     assert!(days(&longer, &longer).is_empty());
@@ -271,16 +271,19 @@ fn a_snapshot_of_two_items_has_the_days_on_top_of_either() {
     let policy = Policy::new(items).unwrap();
     // 1970-01-03 was a Saturday.
     let saturday = WallTime(2 * 86_400_000 + 18 * 3_600_000);
-    let days = |extra: &[(ExtraFor, u32)]| {
+    let days = |extra: &[(SnapshotKind, u32)]| {
         let schedule =
             Schedule { policy: policy.clone(), extra: extra_retention(extra), ..Schedule::default() };
         schedule.missed(saturday.plus_ms(-1), saturday).unwrap()
     };
-    let (none, daily) = (days(&[]), days(&[(ExtraFor::Scheduled(Daily), 60)]));
+    let (none, daily) = (days(&[]), days(&[(SnapshotKind::Scheduled(Daily), 60)]));
     assert_eq!((none.frequency.kind(), none.items.len(), none.retention_days), (Weekly, 2, 30));
     assert_eq!((daily.frequency.kind(), daily.retention_days), (Weekly, 90), "no Saturday is missing");
-    assert_eq!(days(&[(ExtraFor::Scheduled(Weekly), 7), (ExtraFor::Scheduled(Daily), 3)]).retention_days, 37);
-    assert_eq!(days(&[(ExtraFor::OnDemand, 7)]).retention_days, 30);
+    assert_eq!(
+        days(&[(SnapshotKind::Scheduled(Weekly), 7), (SnapshotKind::Scheduled(Daily), 3)]).retention_days,
+        37
+    );
+    assert_eq!(days(&[(SnapshotKind::OnDemand, 7)]).retention_days, 30);
 }
 
 fn frequencies() -> impl Strategy<Value = Frequency> {

@@ -62,8 +62,9 @@ async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let deployment = any(&call, call.params.cluster()).await?;
     let (items, total) = snapshots::listed(&call, SnapshotFilter::of(deployment.id), asked).await?;
-    let results =
-        items.iter().map(|snapshot| snapshot_view::own(&call, &deployment, snapshot, None)).collect();
+    let copies = snapshot_view::Copies::look_up(&call, &items).await?;
+    let shown = |snapshot| snapshot_view::own(&call, &deployment, snapshot, &copies, None);
+    let results = items.iter().map(shown).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
     Ok(Reply::page(page(&at, asked, results, total)))
 }
@@ -71,7 +72,8 @@ async fn list(call: Call) -> Answer<Reply> {
 async fn take(call: Call) -> Answer<Reply> {
     let deployment = any(&call, call.params.cluster()).await?;
     let snapshot = snapshots::request(&call, &deployment).await?;
-    Ok(Reply::created(snapshot_view::own(&call, &deployment, &snapshot, None)))
+    let copies = snapshot_view::Copies::look_up(&call, std::slice::from_ref(&snapshot)).await?;
+    Ok(Reply::created(snapshot_view::own(&call, &deployment, &snapshot, &copies, None)))
 }
 
 async fn get(call: Call) -> Answer<Reply> {
@@ -79,7 +81,8 @@ async fn get(call: Call) -> Answer<Reply> {
     let snapshot = snapshots::one(&call, &deployment).await?;
     let job = call.server.state.catalog.jobs().of_subject(&snapshot.id.to_string()).await;
     let job = job.map_err(|e| call.server.catalog_problem("read a work item", e))?;
-    Ok(Reply::object(snapshot_view::own(&call, &deployment, &snapshot, job.as_ref())))
+    let copies = snapshot_view::Copies::look_up(&call, std::slice::from_ref(&snapshot)).await?;
+    Ok(Reply::object(snapshot_view::own(&call, &deployment, &snapshot, &copies, job.as_ref())))
 }
 
 async fn delete(call: Call) -> Answer<Reply> {

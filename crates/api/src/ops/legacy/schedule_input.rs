@@ -95,6 +95,8 @@ impl Wanted {
             of_revision: before.map(|kept| kept.revision),
             auto_export: before.map(|kept| kept.auto_export).unwrap_or_default(),
             names_in_exports: before.is_some_and(|kept| kept.names_in_exports),
+            copies: before.map(|kept| kept.copies.clone()).unwrap_or_default(),
+            delete_copies: vec![],
             restore_window: self.window,
             retention: vec![],
             delete_of: vec![],

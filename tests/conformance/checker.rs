@@ -28,10 +28,20 @@ const HEADERS: [(&str, &str); 5] = [
 ];
 
 /// Operations of Atlas that clients call around backups, and that the document at hand leaves out.
-const BESIDE_THE_DOCUMENT: [&str; 13] = [
+const BESIDE_THE_DOCUMENT: [&str; 23] = [
     "createGroup",
     "updateGroup",
     "deleteGroup",
+    "listOrgApiKeys",
+    "createOrgApiKey",
+    "getOrgApiKey",
+    "updateOrgApiKey",
+    "deleteOrgApiKey",
+    "listGroupApiKeys",
+    "createGroupApiKey",
+    "addGroupApiKey",
+    "updateGroupApiKeyRoles",
+    "removeGroupApiKey",
     "listOrgApiKeyAccessListEntries",
     "createOrgApiKeyAccessListEntry",
     "getOrgApiKeyAccessListEntry",

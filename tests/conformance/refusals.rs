@@ -115,9 +115,7 @@ impl Case<'_> {
     fn owner(&self) -> &Account {
         match self.operation.id {
             "ebbtideListAudit" | "ebbtideCreateProject" | "createGroup" => self.world.organization(self.way),
-            _ if self.operation.path.contains("/accessList") && self.has("orgId") => {
-                self.world.organization(self.way)
-            }
+            _ if self.is_of_credentials() && self.has("orgId") => self.world.organization(self.way),
             _ => self.world.owner(self.way),
         }
     }
@@ -126,9 +124,15 @@ impl Case<'_> {
         self.operation.path.contains(&format!("{{{parameter}}}"))
     }
 
+    fn is_of_credentials(&self) -> bool {
+        self.operation.path.contains("/accessList") || self.operation.path.contains("/apiKeys")
+    }
+
     /// Of a credential that is not there, which is found out before a body is looked at.
-    fn is_access_list(&self) -> bool {
-        self.operation.path.contains("/accessList") || self.operation.id == "ebbtideUpdateCredential"
+    fn is_of_one_credential(&self) -> bool {
+        self.operation.path.contains("/accessList")
+            || self.operation.path.ends_with("/apiKeys/{apiUserId}")
+            || self.operation.id == "ebbtideUpdateCredential"
     }
 
     fn is_endpoint(&self) -> bool {
@@ -336,7 +340,7 @@ impl Case<'_> {
             || self.is_endpoint()
             || self.has("snapshotId")
             || self.has("exportBucketId")
-            || self.is_access_list()
+            || self.is_of_one_credential()
         {
             return;
         }

@@ -258,6 +258,7 @@ impl Subject {
         }
         self.only(&["ebbtideDeleteCredential"], &["path.credentialId"], &[&doomed[0], &doomed[1]]);
         self.of_access_lists(&path).await;
+        self.of_api_keys(&path).await;
         let mut projects = Vec::new();
         for name in ["renamed", "deleted"] {
             let body = json!({ "name": name });
@@ -353,6 +354,19 @@ impl Subject {
             "deleteGroupServiceAccountAccessEntry",
         ];
         self.only(&deleting, &["path.ipAddress"], &["192.0.2.8"]);
+    }
+
+    /// One key for each that changes it: what takes roles or the key itself is not the one that the others look at.
+    async fn of_api_keys(&mut self, credentials: &str) {
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            let body = json!({ "kind": "apiKey", "roles": ["GROUP_READ_ONLY"] });
+            made.push(text(&self.ask(Method::POST, credentials, Some(body), 201).await, "id"));
+        }
+        let kept = ["getOrgApiKey", "updateOrgApiKey", "addGroupApiKey", "updateGroupApiKeyRoles"];
+        self.only(&kept, &["path.apiUserId"], &[&made[0]]);
+        self.only(&["removeGroupApiKey"], &["path.apiUserId"], &[&made[1]]);
+        self.only(&["deleteOrgApiKey"], &["path.apiUserId"], &[&made[2]]);
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>, status: u16) -> Value {

@@ -112,6 +112,22 @@ impl Credential {
     }
 }
 
+/// Which credentials to list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CredentialFilter {
+    /// Only those of this kind.
+    pub kind: Option<CredentialKind>,
+    /// Only those with a role of their own in this project.
+    pub project: Option<ProjectId>,
+}
+
+impl CredentialFilter {
+    /// All that have a role of their own in a project.
+    pub const fn of(project: ProjectId) -> Self {
+        Self { kind: None, project: Some(project) }
+    }
+}
+
 /// What is needed to make a credential.
 #[derive(Debug, Clone)]
 pub struct NewCredential {
@@ -208,26 +224,72 @@ impl Credentials<'_> {
         Ok(credentials(&rows)?.pop())
     }
 
-    /// All credentials, or those with a role of their own in one project, oldest first.
+    /// Credentials, oldest first.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub async fn list(&self, project: Option<ProjectId>, page: Page) -> Result<Listing<Credential>> {
-        const WANTED: &str = "FROM credentials w WHERE $1 IS NULL OR EXISTS \
-                              (SELECT 1 FROM grants p WHERE p.credential_id = w.id AND p.project_id = $1)";
-        let project = project.map(|id| id.to_string());
+    pub async fn list(&self, filter: CredentialFilter, page: Page) -> Result<Listing<Credential>> {
+        const WANTED: &str = "FROM credentials w WHERE ($2 IS NULL OR w.kind = $2) AND ($1 IS NULL OR EXISTS \
+                              (SELECT 1 FROM grants p WHERE p.credential_id = w.id AND p.project_id = $1))";
+        let (project, kind) =
+            (filter.project.map(|id| id.to_string()), filter.kind.map(CredentialKind::as_str));
         let rows = statement(format!(
             "SELECT {COLUMNS} FROM {WITH_GRANTS} WHERE c.id IN \
-             (SELECT w.id {WANTED} ORDER BY w.created_at, w.id LIMIT $2 OFFSET $3) ORDER BY c.created_at, c.id"
+             (SELECT w.id {WANTED} ORDER BY w.created_at, w.id LIMIT $3 OFFSET $4) ORDER BY c.created_at, c.id"
         ))
         .bind(project.as_deref())
+        .bind(kind)
         .bind(page.limit())
         .bind(page.offset())
         .fetch_all(self.0.database.reader())
         .await?;
-        let count = statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(project.as_deref());
+        let count =
+            statement(format!("SELECT COUNT(*) AS total {WANTED}")).bind(project.as_deref()).bind(kind);
         let total = self.0.total(page, count).await?;
         Ok(Listing { items: credentials(&rows)?, total })
+    }
+
+    /// Changes what people call a credential.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`].
+    pub async fn describe(&self, id: CredentialId, description: &str) -> Result<()> {
+        let done = query("UPDATE credentials SET description = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(plain(description))
+            .execute(self.0.database.writer())
+            .await?;
+        if done.rows_affected() == 0 { Err(Error::not_found("credential", id)) } else { Ok(()) }
+    }
+
+    /// Gives a credential these roles in a project, or in the organization, in place of those that it has there.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], also when the project is not there.
+    pub async fn regrant(&self, id: CredentialId, project: Option<ProjectId>, roles: &[Role]) -> Result<()> {
+        let mut transaction = self.0.database.begin().await?;
+        // The project first, as whoever deletes one does.
+        if let Some(project) = project {
+            query("UPDATE projects SET name = name WHERE id = $1")
+                .bind(project.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        // Held, so that two of these do not mix.
+        query("UPDATE credentials SET kind = kind WHERE id = $1 RETURNING id")
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or_else(|| Error::not_found("credential", id))?;
+        query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2")
+            .bind(id.to_string())
+            .bind(project.map(|project| project.to_string()).unwrap_or_default())
+            .execute(&mut *transaction)
+            .await?;
+        for role in roles {
+            insert_grant(&mut transaction, id, Grant { role: *role, project }).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Gives a credential one more role; it is harmless to give it twice.

@@ -268,6 +268,16 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         tag: "Programmatic API Keys",
         operations: &[
+            of("listOrgApiKeys", "List API keys", Real),
+            of("createOrgApiKey", "Make an API key of the organization", Real),
+            of("getOrgApiKey", "Get an API key", Real),
+            of("updateOrgApiKey", "Change what an API key is called and its roles in the organization", Real),
+            of("deleteOrgApiKey", "Delete an API key", Real),
+            of("listGroupApiKeys", "List API keys with roles in a project", Real),
+            of("createGroupApiKey", "Make an API key with roles in a project", Real),
+            of("addGroupApiKey", "Give an API key roles in a project", Real),
+            of("updateGroupApiKeyRoles", "Change the roles of an API key in a project", Real),
+            of("removeGroupApiKey", "Take the roles in a project from an API key", Real),
             of("listOrgApiKeyAccessListEntries", "List from where an API key may be used", NOT_COUNTED),
             of("createOrgApiKeyAccessListEntry", "Let an API key be used from addresses", NOT_COUNTED),
             of("getOrgApiKeyAccessListEntry", "Get an entry of the access list of an API key", NOT_COUNTED),

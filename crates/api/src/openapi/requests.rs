@@ -132,9 +132,18 @@ fn closed(required: &[&str], properties: Value) -> Value {
     schema
 }
 
+/// Roles in the organization, or in a project; at least one.
+fn roles_of(organization: bool) -> Value {
+    let roles = Role::ALL.iter().filter(|role| role.is_organization_wide() == organization);
+    let roles: Vec<_> = roles.map(|role| role.as_str()).collect();
+    json!({ "type": "array", "minItems": 1, "items": { "type": "string", "enum": roles } })
+}
+
+fn described() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": 250 })
+}
+
 fn own_body(id: &str) -> Option<Value> {
-    let roles: Vec<_> =
-        Role::ALL.iter().filter(|role| !role.is_organization_wide()).map(|role| role.as_str()).collect();
     let kinds = [DeploymentKind::ReplicaSet, DeploymentKind::Serverless, DeploymentKind::Flex];
     let kinds = kinds.map(DeploymentKind::as_str);
     let continuous = || {
@@ -156,13 +165,24 @@ fn own_body(id: &str) -> Option<Value> {
             json!({
                 "description": { "type": "string", "maxLength": 250 },
                 "kind": { "type": "string", "enum": ["apiKey", "serviceAccount"], "default": "apiKey" },
-                "roles": { "type": "array", "minItems": 1, "items": { "type": "string", "enum": roles } },
+                "roles": roles_of(false),
             }),
         ),
         "ebbtideUpdateCredential" => closed(
             &["accessList"],
             json!({ "accessList": { "type": "array", "maxItems": AccessList::ENTRIES_MAX, "items": { "type": "string" } } }),
         ),
+        "createOrgApiKey" | "updateOrgApiKey" | "createGroupApiKey" | "updateGroupApiKeyRoles" => {
+            let is_new = id.starts_with("create");
+            let of_organization = id.contains("Org");
+            let required: &[&str] = if is_new { &["desc", "roles"] } else { &[] };
+            closed(required, json!({ "desc": described(), "roles": roles_of(of_organization) }))
+        }
+        "addGroupApiKey" => {
+            let id = json!({ "type": "string", "pattern": "^[0-9a-f]{24}$" });
+            let entry = closed(&["roles"], json!({ "apiUserId": id, "roles": roles_of(false) }));
+            json!({ "type": "array", "minItems": 1, "maxItems": 100, "items": entry })
+        }
         "createOrgApiKeyAccessListEntry"
         | "createOrgServiceAccountAccessList"
         | "createGroupServiceAccountAccessList" => {

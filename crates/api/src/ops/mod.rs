@@ -2,6 +2,7 @@
 //! and the function that answers it. A table, so that no operation can forget a step of the gate.
 
 mod access_lists;
+mod api_keys;
 mod audit;
 mod checkup;
 mod cluster_details;
@@ -19,6 +20,7 @@ mod flex;
 mod flex_view;
 mod group_changes;
 mod groups;
+mod issued;
 mod legacy;
 mod links;
 mod orgs;
@@ -68,6 +70,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         root::OPERATIONS,
         rate_limits::OPERATIONS,
         orgs::OPERATIONS,
+        api_keys::OPERATIONS,
         access_lists::OPERATIONS,
         groups::OPERATIONS,
         clusters::OPERATIONS,

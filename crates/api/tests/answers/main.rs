@@ -7,6 +7,7 @@
 mod common;
 
 mod access_lists;
+mod api_keys;
 mod audit;
 mod authentication;
 mod collection_restores;

@@ -1,7 +1,8 @@
 //! API keys, service accounts, tokens.
 
 use catalog::{
-    Catalog, Conflict, Credential, CredentialKind, Error, Grant, NewCredential, NewToken, Page, Sealed,
+    Catalog, Conflict, Credential, CredentialFilter, CredentialKind, Error, Grant, NewCredential, NewToken,
+    Page, Sealed,
 };
 use model::{
     id::{CredentialId, ProjectId},
@@ -66,20 +67,63 @@ pub(crate) async fn credentials_carry_their_roles(catalog: Catalog) {
     let nobody = catalog.credentials().grant(CredentialId::from_parts(1, [1; 8]), owner).await;
     assert!(matches!(nobody, Err(Error::NotFound { what: "credential", .. })));
 
-    let all = catalog.credentials().list(None, Page::default()).await.unwrap();
+    let all = catalog.credentials().list(CredentialFilter::default(), Page::default()).await.unwrap();
     assert_eq!(
         (all.items.iter().map(|c| c.id).collect::<Vec<_>>(), all.total),
         (vec![made.id, bare.id], Some(2))
     );
-    let second = catalog.credentials().list(None, Page::new(2, 1)).await.unwrap();
+    let second = catalog.credentials().list(CredentialFilter::default(), Page::new(2, 1)).await.unwrap();
     assert_eq!(second.items, std::slice::from_ref(&bare), "a page counts credentials, not roles");
-    let of_shop = catalog.credentials().list(Some(shop.id), Page::default()).await.unwrap();
+    let of_shop = catalog.credentials().list(CredentialFilter::of(shop.id), Page::default()).await.unwrap();
     assert_eq!((of_shop.items.len(), of_shop.total), (1, Some(1)));
     assert_eq!(sorted(of_shop.items[0].clone()), sorted(made.clone()));
 
     assert!(catalog.credentials().revoke(made.id, manager).await.unwrap());
     assert!(!catalog.credentials().revoke(made.id, manager).await.unwrap());
     assert!(!catalog.credentials().get(made.id).await.unwrap().unwrap().allows(shop.id, Action::Read));
+}
+
+pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {
+    let shop = support::project(&catalog).await;
+    let lab = catalog.projects().create("lab", T0).await.unwrap();
+    let grant = |role, project: Option<ProjectId>| Grant { role, project };
+    let everywhere = [
+        grant(Role::OrgMember, None),
+        grant(Role::GroupOwner, Some(shop.id)),
+        grant(Role::GroupReadOnly, Some(lab.id)),
+    ];
+    let credentials = catalog.credentials();
+    let key = credentials.create(new(CredentialKind::ApiKey, "abcdefgh", &everywhere), T0).await.unwrap();
+    credentials.create(new(CredentialKind::ServiceAccount, "sa", &everywhere), T0).await.unwrap();
+    let keys = CredentialFilter { kind: Some(CredentialKind::ApiKey), project: Some(lab.id) };
+    let listed = credentials.list(keys, Page::default()).await.unwrap();
+    assert_eq!((listed.items.len(), listed.total, listed.items[0].id), (1, Some(1), key.id));
+
+    let wanted = [Role::GroupBackupCreator, Role::GroupReadOnly];
+    credentials.regrant(key.id, Some(shop.id), &wanted).await.unwrap();
+    credentials.describe(key.id, "another\0name").await.unwrap();
+    let read = credentials.get(key.id).await.unwrap().unwrap();
+    assert_eq!(read.description, "another\u{fffd}name");
+    let mut here: Vec<Role> =
+        read.grants.iter().filter(|grant| grant.project == Some(shop.id)).map(|grant| grant.role).collect();
+    here.sort_unstable();
+    let mut wanted = wanted.to_vec();
+    wanted.sort_unstable();
+    assert_eq!(here, wanted);
+    assert!(read.grants.contains(&everywhere[0]) && read.grants.contains(&everywhere[2]));
+    credentials.regrant(key.id, None, &[]).await.unwrap();
+    credentials.regrant(key.id, Some(lab.id), &[]).await.unwrap();
+    credentials.regrant(key.id, Some(shop.id), &[]).await.unwrap();
+    assert_eq!(credentials.get(key.id).await.unwrap().unwrap().grants, []);
+    let nobody = CredentialId::from_parts(1, [1; 8]);
+    let nowhere = ProjectId::from_parts(1, [1; 8]);
+    for refused in [
+        credentials.regrant(nobody, None, &[Role::OrgMember]).await,
+        credentials.regrant(key.id, Some(nowhere), &[Role::GroupOwner]).await,
+        credentials.describe(nobody, "x").await,
+    ] {
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+    }
 }
 
 fn token(hash: &str, credential: &Credential) -> NewToken {

@@ -1,6 +1,6 @@
 //! API keys and service accounts of a project, managed by its owners. A secret is shown once, when it is made.
 
-use catalog::{Credential, CredentialKind, Grant};
+use catalog::{Credential, CredentialFilter, CredentialKind, Grant};
 use http::Method;
 use model::{
     network::AddressBlock,
@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 use super::UNVERSIONED;
 use crate::{
     access::Scope,
-    auth::issue::{issue_api_key, issue_service_account},
     body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
-    ops::{Operation, access_lists, audit, groups::catalog_page, root},
+    ops::{Operation, access_lists, audit, groups::catalog_page, issued, root},
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
@@ -23,8 +22,6 @@ use crate::{
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 250;
 const OWNERS: Scope = Scope::Project(&[Action::Own]);
-/// How often a public name is drawn before it is a fault: one collision is one in 200 billion.
-const DRAWS_MAX: u32 = 3;
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -68,7 +65,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let credentials = call.server.state.catalog.credentials();
-    let listing = credentials.list(Some(call.project_id()?), catalog_page(asked)).await;
+    let listing = credentials.list(CredentialFilter::of(call.project_id()?), catalog_page(asked)).await;
     let listing = listing.map_err(|e| call.server.catalog_problem("list credentials", e))?;
     let results = listing.items.iter().map(|credential| view(&call, credential)).collect();
     let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
@@ -94,7 +91,7 @@ async fn create(call: Call) -> Answer<Reply> {
     let mut grants = names.iter().map(|name| project_grant(name, project)).collect::<Answer<Vec<Grant>>>()?;
     grants.sort_unstable_by_key(|grant| grant.role);
     grants.dedup();
-    let (credential, secret) = make(&call, kind, &description, &grants).await?;
+    let (credential, secret) = issued::make(&call, kind, &description, &grants).await?;
     let detail = json!({"publicName": credential.public_name, "roles": names});
     audit::record(&call, "credential.create", credential.id, detail);
     let mut object = view(&call, &credential);
@@ -114,33 +111,6 @@ fn project_grant(name: &str, project: model::id::ProjectId) -> Answer<Grant> {
         return Err(Problem::new(Code::AccessForbidden));
     }
     Ok(Grant { role, project: Some(project) })
-}
-
-async fn make(
-    call: &Call,
-    kind: CredentialKind,
-    description: &str,
-    grants: &[Grant],
-) -> Answer<(Credential, String)> {
-    for draw in 1.. {
-        let issued = match kind {
-            CredentialKind::ApiKey => {
-                issue_api_key(call.server.state.secrets.as_ref(), description, grants.to_vec())
-                    .map_err(|e| Problem::internal("seal an API key", &e))?
-            }
-            CredentialKind::ServiceAccount => issue_service_account(description, grants.to_vec()),
-        };
-        match call.server.state.catalog.credentials().create(issued.row, call.server.now()).await {
-            Ok(credential) => {
-                // A stranger may have asked for this name a moment ago, and been remembered as unknown.
-                call.server.forget_credentials();
-                return Ok((credential, issued.secret.expose_text().unwrap_or_default().to_owned()));
-            }
-            Err(catalog::Error::AlreadyExists { .. }) if draw < DRAWS_MAX => {}
-            Err(error) => return Err(call.server.catalog_problem("make a credential", error)),
-        }
-    }
-    Err(Problem::new(Code::UnexpectedError))
 }
 
 /// Says from where a credential may be used, all at once: an empty list lifts every restriction.

@@ -1,0 +1,260 @@
+//! API keys of the organization, and their roles in projects, by the calls of Atlas. A private key is shown once, when it is made.
+//!
+//! Owners of the organization make, change and delete keys; owners of a project make keys for it, and give and take roles in it.
+//! What a key may do elsewhere is not theirs to say, and is not shown to them.
+
+use catalog::{Credential, CredentialFilter, CredentialKind, Grant};
+use http::Method;
+use model::{
+    id::ProjectId,
+    role::{Action, Role},
+};
+use serde_json::{Value, json};
+
+use super::{Operation, SINCE_2023, access_lists, audit, groups::catalog_page, issued, links, root};
+use crate::{
+    access::Scope,
+    body::{Fields, invalid, missing},
+    error::{Answer, Code, Problem},
+    gate::Call,
+    page::{Location, PageRequest, page},
+    rate::Set,
+    reply::Reply,
+};
+
+const OF_ORGANIZATION: &str = "/orgs/{orgId}/apiKeys";
+const OF_ORGANIZATION_ONE: &str = "/orgs/{orgId}/apiKeys/{apiUserId}";
+const OF_PROJECT: &str = "/groups/{groupId}/apiKeys";
+const OF_PROJECT_ONE: &str = "/groups/{groupId}/apiKeys/{apiUserId}";
+const DESCRIPTION_CHARACTERS_MAX: usize = 250;
+/// What is shown in place of a private key, which nobody has any more.
+const REDACTED: &str = "********-****-****-************";
+
+const fn operation(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    scope: Scope,
+    run: fn(Call) -> futures::future::BoxFuture<'static, Answer<Reply>>,
+) -> Operation {
+    Operation { id, method, path, versions: SINCE_2023, scope, limit: Set::Clusters, run }
+}
+
+const OWNERS: Scope = Scope::Project(&[Action::Own]);
+const ALL_OWNERS: Scope = Scope::OrganizationOwner;
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    operation("listOrgApiKeys", Method::GET, OF_ORGANIZATION, ALL_OWNERS, |call| Box::pin(list(call))),
+    operation("createOrgApiKey", Method::POST, OF_ORGANIZATION, ALL_OWNERS, |call| Box::pin(create(call))),
+    operation("getOrgApiKey", Method::GET, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| Box::pin(get(call))),
+    operation("updateOrgApiKey", Method::PATCH, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
+        Box::pin(update(call))
+    }),
+    operation("deleteOrgApiKey", Method::DELETE, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
+        Box::pin(delete(call))
+    }),
+    operation("listGroupApiKeys", Method::GET, OF_PROJECT, OWNERS, |call| Box::pin(list(call))),
+    operation("createGroupApiKey", Method::POST, OF_PROJECT, OWNERS, |call| Box::pin(create(call))),
+    operation("addGroupApiKey", Method::POST, OF_PROJECT_ONE, OWNERS, |call| Box::pin(add(call))),
+    operation("updateGroupApiKeyRoles", Method::PATCH, OF_PROJECT_ONE, OWNERS, |call| Box::pin(update(call))),
+    operation("removeGroupApiKey", Method::DELETE, OF_PROJECT_ONE, OWNERS, |call| Box::pin(remove(call))),
+];
+
+/// Where the roles of the path count: in its project, or in the whole organization.
+fn place(call: &Call) -> Answer<Option<ProjectId>> {
+    match call.params.get("orgId") {
+        Some(organization) if organization != call.server.state.settings.organization.id => {
+            Err(Problem::new(Code::OrgNotFound).with(organization))
+        }
+        Some(_) => Ok(None),
+        None => call.project_id().map(Some),
+    }
+}
+
+async fn list(call: Call) -> Answer<Reply> {
+    let asked = PageRequest::read(&call.query)?;
+    let project = place(&call)?;
+    let filter = CredentialFilter { kind: Some(CredentialKind::ApiKey), project };
+    let listing = call.server.state.catalog.credentials().list(filter, catalog_page(asked)).await;
+    let listing = listing.map_err(|e| call.server.catalog_problem("list API keys", e))?;
+    let results = listing.items.into_iter().map(|key| view(&call, key, project)).collect();
+    let at = Location { base: &call.base, path: call.uri.path(), query: &call.query };
+    Ok(Reply::page(page(&at, asked, results, listing.total.unwrap_or_default())))
+}
+
+async fn create(call: Call) -> Answer<Reply> {
+    let project = place(&call)?;
+    let mut fields = Fields::parse(&call.headers, &call.body, &["desc", "roles"])?;
+    let description = described(&mut fields)?.ok_or_else(|| missing("desc"))?;
+    let roles = roles(&mut fields, project)?.ok_or_else(|| missing("roles"))?;
+    let grants: Vec<Grant> = roles.iter().map(|role| Grant { role: *role, project }).collect();
+    let (key, secret) = issued::make(&call, CredentialKind::ApiKey, &description, &grants).await?;
+    let detail = json!({"publicName": key.public_name, "roles": names(&roles)});
+    audit::record(&call, "credential.create", key.id, detail);
+    let mut object = view(&call, key, project);
+    object["privateKey"] = secret.into();
+    Ok(Reply::object(object))
+}
+
+async fn get(call: Call) -> Answer<Reply> {
+    let project = place(&call)?;
+    Ok(Reply::object(view(&call, key(&call).await?, project)))
+}
+
+/// Changes what a key is called, and its roles in the place of the path.
+async fn update(call: Call) -> Answer<Reply> {
+    let project = place(&call)?;
+    let key = key(&call).await?;
+    let key = match project {
+        None => key,
+        Some(project) if key.grants.iter().any(|grant| grant.project == Some(project)) => key,
+        Some(_) => return Err(unknown(&call)),
+    };
+    let mut fields = Fields::parse(&call.headers, &call.body, &["desc", "roles"])?;
+    let (description, roles) = (described(&mut fields)?, roles(&mut fields, project)?);
+    if let (Some(project), Some(_)) = (project, &description) {
+        // What is called so elsewhere too is called by others.
+        access_lists::if_own(key.clone(), project).ok_or_else(|| unknown(&call))??;
+    }
+    let mut detail = json!({"publicName": key.public_name});
+    let credentials = call.server.state.catalog.credentials();
+    let fault = |e| changed(&call, e);
+    if let Some(description) = description {
+        credentials.describe(key.id, &description).await.map_err(fault)?;
+        detail["description"] = description.into();
+    }
+    if let Some(roles) = roles {
+        credentials.regrant(key.id, project, &roles).await.map_err(fault)?;
+        detail["roles"] = names(&roles).into();
+    }
+    Ok(Reply::object(after(&call, &key, project, detail).await?))
+}
+
+/// Gives a key of the organization roles in a project, beside those that it has there.
+async fn add(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let key = key(&call).await?;
+    // A key that is of another project alone is not for owners of this one to find, or to have a hand in.
+    let is_shared = key.grants.iter().any(|grant| grant.project.is_none_or(|there| there == project));
+    if !is_shared && !call.credential.grants.iter().any(|grant| grant.role == Role::OrgOwner) {
+        return Err(unknown(&call));
+    }
+    let mut given = vec![];
+    for mut item in Fields::parse_list(&call.headers, &call.body, &["apiUserId", "roles"])? {
+        if item.text("apiUserId")?.is_some_and(|id| id != key.id.to_string()) {
+            return Err(invalid("apiUserId"));
+        }
+        given.extend(roles(&mut item, Some(project))?.ok_or_else(|| missing("roles"))?);
+    }
+    if given.is_empty() {
+        return Err(missing("roles"));
+    }
+    let credentials = call.server.state.catalog.credentials();
+    for role in &given {
+        let granted = credentials.grant(key.id, Grant { role: *role, project: Some(project) }).await;
+        granted.map_err(|e| changed(&call, e))?;
+    }
+    let detail = json!({"publicName": key.public_name, "roles": names(&given)});
+    Ok(Reply::object(after(&call, &key, Some(project), detail).await?))
+}
+
+/// Takes all roles in a project from a key, which stays a key of the organization.
+async fn remove(call: Call) -> Answer<Reply> {
+    let project = call.project_id()?;
+    let key = key(&call).await?;
+    if key.grants.iter().all(|grant| grant.project != Some(project)) {
+        return Err(unknown(&call));
+    }
+    let regranted = call.server.state.catalog.credentials().regrant(key.id, Some(project), &[]).await;
+    regranted.map_err(|e| changed(&call, e))?;
+    call.server.forget_credentials();
+    let detail = json!({"publicName": key.public_name, "roles": []});
+    audit::record(&call, "credential.update", key.id, detail);
+    Ok(Reply::no_content())
+}
+
+async fn delete(call: Call) -> Answer<Reply> {
+    place(&call)?;
+    let key = key(&call).await?;
+    let deleted = call.server.state.catalog.credentials().delete(key.id).await;
+    deleted.map_err(|e| call.server.catalog_problem("delete an API key", e))?;
+    call.server.forget_credentials();
+    audit::record(&call, "credential.delete", key.id, json!({"publicName": key.public_name}));
+    Ok(Reply::no_content())
+}
+
+/// Says what was changed, and shows the key as it is then.
+async fn after(call: &Call, key: &Credential, project: Option<ProjectId>, detail: Value) -> Answer<Value> {
+    call.server.forget_credentials();
+    audit::record(call, "credential.update", key.id, detail);
+    let found = call.server.state.catalog.credentials().get(key.id).await;
+    let found = found.map_err(|e| call.server.catalog_problem("read an API key", e))?;
+    Ok(view(call, found.ok_or_else(|| unknown(call))?, project))
+}
+
+/// The key of the path.
+async fn key(call: &Call) -> Answer<Credential> {
+    let id = call.params.get("apiUserId").unwrap_or_default().parse().map_err(|_| unknown(call))?;
+    let found = call.server.state.catalog.credentials().get(id).await;
+    let found = found.map_err(|e| call.server.catalog_problem("read an API key", e))?;
+    found.filter(|found| found.kind == CredentialKind::ApiKey).ok_or_else(|| unknown(call))
+}
+
+fn unknown(call: &Call) -> Problem {
+    let text: String = call.params.get("apiUserId").unwrap_or_default().chars().take(64).collect();
+    Problem::new(Code::KeyNotFound).with(text)
+}
+
+fn changed(call: &Call, error: catalog::Error) -> Problem {
+    match error {
+        catalog::Error::NotFound { .. } => unknown(call),
+        other => call.server.catalog_problem("change an API key", other),
+    }
+}
+
+fn described(fields: &mut Fields) -> Answer<Option<String>> {
+    let Some(text) = fields.text("desc")? else { return Ok(None) };
+    if (1..=DESCRIPTION_CHARACTERS_MAX).contains(&text.chars().count()) {
+        Ok(Some(text))
+    } else {
+        Err(invalid("desc"))
+    }
+}
+
+/// Roles of the place: those of a project in a project, those of the organization in the organization. At least one.
+fn roles(fields: &mut Fields, project: Option<ProjectId>) -> Answer<Option<Vec<Role>>> {
+    let Some(names) = fields.texts("roles")? else { return Ok(None) };
+    if names.is_empty() {
+        return Err(missing("roles"));
+    }
+    let role = |name: &String| {
+        let found = name.parse::<Role>().ok().filter(|role| role.is_organization_wide() == project.is_none());
+        found.ok_or_else(|| {
+            Problem::new(Code::InvalidEnumValue).with(name.chars().take(64).collect::<String>())
+        })
+    };
+    let mut roles = names.iter().map(role).collect::<Answer<Vec<Role>>>()?;
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(Some(roles))
+}
+
+fn names(roles: &[Role]) -> Vec<&'static str> {
+    roles.iter().map(|role| role.as_str()).collect()
+}
+
+/// `ApiKeyUserDetails`. Whoever asks in a project is shown the roles that count there.
+fn view(call: &Call, mut key: Credential, project: Option<ProjectId>) -> Value {
+    if project.is_some() {
+        key.grants.retain(|grant| grant.project.is_none() || grant.project == project);
+    }
+    let organization = &call.server.state.settings.organization.id;
+    json!({
+        "desc": key.description,
+        "id": key.id.to_string(),
+        "links": [links::own(call.link(&format!("/orgs/{organization}/apiKeys/{}", key.id)))],
+        "privateKey": REDACTED,
+        "publicKey": key.public_name,
+        "roles": root::roles(&key, organization),
+    })
+}

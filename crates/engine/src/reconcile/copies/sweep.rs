@@ -185,9 +185,7 @@ impl Place<'_> {
             if condemned.is_empty() {
                 return Ok(());
             }
-            crash::point("copy.delete.before");
             self.delete(&condemned).await?;
-            crash::point("copy.delete.after");
             copies.deleted(&self.hold.lease, &condemned).await?;
             did.deleted += condemned.len() as u64;
         }
@@ -207,7 +205,10 @@ impl Place<'_> {
         self.check_place().await?;
         let renewed = self.hold.renewed().await?;
         let deletes = delete_from_vault(&self.copy, names, renewed, self.hold.within());
-        self.hold.deleting(deletes).await
+        crash::point("copy.delete.before");
+        self.hold.deleting(deletes).await?;
+        crash::point("copy.delete.after");
+        Ok(())
     }
 }
 

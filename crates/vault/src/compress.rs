@@ -12,10 +12,12 @@ use zstd::{
 
 use crate::{Result, object::zstd_failed, recycle::Recycler};
 
-/// A compressor, one at rest when there is one: zstd with a table that stays in the processor's nearest cache.
+/// A compressor, one at rest when there is one: zstd with a small table, that stays in a near cache of the processor.
 ///
-/// Measured on mixed documents, in blocks of 1 MiB: 0.992 of what gzip -6 stores, at 400 MB/s; tables twice as large
-/// 0.975 at 365 MB/s, the doubly fast strategy 0.967 at 305 MB/s, level 1 as it comes 1.017 at 440 MB/s.
+/// Up to a window of 2^18 bytes zstd searches without branches that the processor cannot foresee, which is faster by 8 to 12 %
+/// and finds less in blocks of 1 MiB; a table of 2^16 places makes up for it. Measured on mixed documents in such blocks, as
+/// processor time and bytes: this 4.17 s for 891.6 MB; a table of half the size 4.10 s for 903.8 MB; the same without a smaller
+/// window 4.54 s for 898.9 MB. `gzip -6` stores 902.7 MB of them.
 /// On entries of an oplog it stores 2 % more than level 3, at one and a half times its speed.
 fn compressor(recycler: &Recycler) -> Result<Compressor<'static>> {
     recycler.compressor().map_or_else(tuned, Ok).map_err(zstd_failed)
@@ -23,9 +25,12 @@ fn compressor(recycler: &Recycler) -> Result<Compressor<'static>> {
 
 fn tuned() -> io::Result<Compressor<'static>> {
     let mut compressor = Compressor::new(1)?;
-    for parameter in
-        [CParameter::Strategy(Strategy::ZSTD_fast), CParameter::HashLog(15), CParameter::MinMatch(6)]
-    {
+    for parameter in [
+        CParameter::Strategy(Strategy::ZSTD_fast),
+        CParameter::WindowLog(18),
+        CParameter::HashLog(16),
+        CParameter::MinMatch(6),
+    ] {
         compressor.set_parameter(parameter)?;
     }
     Ok(compressor)

@@ -1,8 +1,9 @@
 //! The format does not change by accident: what older versions wrote is read for ever, and today's version, given
 //! the same randomness, writes the same bytes.
 //!
-//! `tests/golden/v1` is a vault as version 1 of the format has it. When a new version of zstd compresses
-//! differently, only `written_again_…` fails: keep the old directory for `…_is_read`, and write a new one beside it.
+//! `tests/golden/v1` is a vault as version 1 of the format has it, `v1-window-18` one of the same format whose blocks are compressed as
+//! they are since. When blocks come to be compressed differently, by a new version of zstd or by choice, only `written_again_…` fails:
+//! keep the old directories for `…_is_read`, and write a new one beside them.
 //! `EBBTIDE_WRITE_GOLDEN=1 cargo test -p ebbtide-vault golden` writes the directory.
 
 use std::{
@@ -26,16 +27,20 @@ use crate::{
 
 const WRITE: &str = "EBBTIDE_WRITE_GOLDEN";
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+/// All golden vaults, the oldest first.
+const ALL: [&str; 2] = ["v1", "v1-window-18"];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn location(path: &Path) -> Location {
     Location::parse(path.to_str().unwrap(), S3Options::default()).unwrap()
 }
 
+/// They have one key.
 fn master() -> MasterKey {
-    MasterKey::from_text(&fs::read_to_string(golden().join("master.key")).unwrap()).unwrap()
+    MasterKey::from_text(&fs::read_to_string(golden(ALL[0]).join("master.key")).unwrap()).unwrap()
 }
 
 /// `{}`: what stands in specifications is of no concern here, they are kept as bytes.
@@ -106,7 +111,11 @@ fn timeline_start() -> SliceLink {
 }
 
 pub(super) async fn golden_vault() -> Vault {
-    Vault::open(&location(&golden().join("vault")), &master()).await.unwrap()
+    golden_vault_of(ALL[0]).await
+}
+
+async fn golden_vault_of(name: &str) -> Vault {
+    Vault::open(&location(&golden(name).join("vault")), &master()).await.unwrap()
 }
 
 pub(super) async fn store(
@@ -184,7 +193,13 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[tokio::test]
 async fn what_version_1_wrote_is_read() {
-    let vault = golden_vault().await;
+    for name in ALL {
+        is_read(name).await;
+    }
+}
+
+async fn is_read(name: &str) {
+    let vault = golden_vault_of(name).await;
     assert_eq!(vault.id().to_string(), "1d".repeat(16));
     let manifests: Vec<_> = vault.list_manifests().try_collect().await.unwrap();
     assert_eq!(manifests.len(), 2);
@@ -234,7 +249,7 @@ async fn what_version_1_wrote_is_read() {
     }
     assert_eq!(chain[0].header().read_from, slices()[0][279].0.time);
 
-    let info = fs::read_to_string(golden().join("archive.json")).unwrap();
+    let info = fs::read_to_string(golden(name).join("archive.json")).unwrap();
     let info: ArchiveInfo = serde_json::from_str(&info).unwrap();
     let reader = ArchiveReader::open(&vault, &info).unwrap();
     let pieces: Vec<_> = reader.read_range(0, u64::MAX).try_collect().await.unwrap();
@@ -243,19 +258,20 @@ async fn what_version_1_wrote_is_read() {
 
 #[tokio::test]
 async fn written_again_with_the_same_randomness_the_bytes_are_the_same() {
+    let newest = golden(ALL[ALL.len() - 1]);
     if std::env::var_os(WRITE).is_some() {
-        let path = golden().join("vault");
+        let path = newest.join("vault");
         let _ = fs::remove_dir_all(&path);
         write(&path).await;
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("vault");
     write(&path).await;
-    let (written, kept) = (files(&path), files(&golden().join("vault")));
+    let (written, kept) = (files(&path), files(&newest.join("vault")));
     assert_eq!(written.keys().collect::<Vec<_>>(), kept.keys().collect::<Vec<_>>());
     for (name, bytes) in &written {
         assert!(kept[name] == *bytes, "{} has other bytes", name.display());
     }
     let read = |path: PathBuf| fs::read(path).unwrap();
-    assert!(read(directory.path().join("archive.json")) == read(golden().join("archive.json")));
+    assert!(read(directory.path().join("archive.json")) == read(newest.join("archive.json")));
 }

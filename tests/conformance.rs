@@ -9,6 +9,7 @@ mod conformance {
     pub mod client;
     pub mod collections;
     pub mod compliance;
+    pub mod credentials;
     pub mod exports;
     pub mod flex;
     pub mod legacy;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use catalog::{Catalog, Credential, Grant as RoleGrant, Project};
-use model::{id::ProjectId, role::Role};
+use model::{account::SecretHours, id::ProjectId, role::Role};
 use serde_json::json;
 
 use super::{
@@ -59,12 +59,18 @@ pub(super) async fn create_key(grant: &Grant, data: &DataDir, output: Output) ->
 /// Makes a service account and shows its secret, once.
 pub(super) async fn create_service_account(
     grant: &Grant,
+    secret_hours: Option<SecretHours>,
     data: &DataDir,
     output: Output,
 ) -> anyhow::Result<()> {
     let opened = datadir::open(&Config::read(data)?).await?;
     let (project, grants) = grants(&opened.catalog, grant).await?;
-    let issued = api::issue_service_account(&grant.description, grants);
+    let issued = api::issue_service_account(api::NewAccount {
+        name: grant.description.clone(),
+        description: grant.description.clone(),
+        grants,
+        hours: secret_hours,
+    });
     let line = Line::begin(&opened.catalog, "create-service-account").await?;
     let made = store(&opened.catalog, issued).await.context("make the service account");
     let made = line.end(&opened.catalog, made, |(made, _)| created(made, project)).await?;

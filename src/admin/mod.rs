@@ -23,8 +23,8 @@ pub(crate) async fn run(command: Admin, output: Output) -> anyhow::Result<ExitCo
     match command {
         Admin::CreateProject { name, data } => bootstrap::create_project(&name, &data, output).await?,
         Admin::CreateKey { grant, data } => bootstrap::create_key(&grant, &data, output).await?,
-        Admin::CreateServiceAccount { grant, data } => {
-            bootstrap::create_service_account(&grant, &data, output).await?
+        Admin::CreateServiceAccount { grant, secret_expires_after_hours, data } => {
+            bootstrap::create_service_account(&grant, secret_expires_after_hours, &data, output).await?
         }
         Admin::ReleaseCompliancePolicy { within, data } => {
             compliance::release(&within.project, &data, output).await?;

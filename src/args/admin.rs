@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use model::{copy::RegionName, network::AddressBlock};
+use model::{account::SecretHours, copy::RegionName, network::AddressBlock};
 
 use super::{DataDir, InProject};
 
@@ -27,12 +27,18 @@ pub(crate) enum Admin {
         data: DataDir,
     },
     /// Make a service account for OAuth; its secret is shown once.
-    #[command(
-        after_help = "Example:\n  ebbtide admin create-service-account --project 68a7… --role GROUP_BACKUP_MANAGER"
-    )]
+    #[command(after_help = "\
+Its secret works until another one is made by the API, and for a week after that, or for as many hours as said here.
+
+Examples:
+  ebbtide admin create-service-account --project 68a7… --role GROUP_BACKUP_MANAGER
+  ebbtide admin create-service-account --project 68a7… --role GROUP_OWNER --secret-expires-after-hours 2160")]
     CreateServiceAccount {
         #[command(flatten)]
         grant: Grant,
+        /// How long its secret works: 8 hours to 8760, which are 365 days.
+        #[arg(long, value_name = "HOURS", value_parser = secret_hours)]
+        secret_expires_after_hours: Option<SecretHours>,
         #[command(flatten)]
         data: DataDir,
     },
@@ -140,4 +146,9 @@ pub(crate) enum Key {
         #[arg(long)]
         new_key_file: Option<PathBuf>,
     },
+}
+
+fn secret_hours(text: &str) -> Result<SecretHours, String> {
+    let hours = text.parse().ok().and_then(SecretHours::new);
+    hours.ok_or_else(|| format!("a secret works for {} to {} hours", SecretHours::MIN, SecretHours::MAX))
 }

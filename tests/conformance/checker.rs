@@ -28,7 +28,7 @@ const HEADERS: [(&str, &str); 5] = [
 ];
 
 /// Operations of Atlas that clients call around backups, and that the document at hand leaves out.
-const BESIDE_THE_DOCUMENT: [&str; 23] = [
+const BESIDE_THE_DOCUMENT: [&str; 39] = [
     "createGroup",
     "updateGroup",
     "deleteGroup",
@@ -42,6 +42,22 @@ const BESIDE_THE_DOCUMENT: [&str; 23] = [
     "addGroupApiKey",
     "updateGroupApiKeyRoles",
     "removeGroupApiKey",
+    "listOrgServiceAccounts",
+    "createOrgServiceAccount",
+    "getOrgServiceAccount",
+    "updateOrgServiceAccount",
+    "deleteOrgServiceAccount",
+    "listOrgServiceAccountGroups",
+    "createOrgServiceAccountSecret",
+    "deleteOrgServiceAccountSecret",
+    "listGroupServiceAccounts",
+    "createGroupServiceAccount",
+    "getGroupServiceAccount",
+    "updateGroupServiceAccount",
+    "deleteGroupServiceAccount",
+    "inviteGroupServiceAccount",
+    "createGroupServiceAccountSecret",
+    "deleteGroupServiceAccountSecret",
     "listOrgApiKeyAccessListEntries",
     "createOrgApiKeyAccessListEntry",
     "getOrgApiKeyAccessListEntry",
@@ -297,7 +313,11 @@ impl Checker {
 
 fn literals(template: &str, path: &str) -> Option<usize> {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
-    let fits = |(part, given): (&&str, &&str)| part == given || (part.starts_with('{') && !given.is_empty());
+    // A parameter, or one with a verb behind it.
+    let fits = |(part, given): (&&str, &&str)| {
+        let verb = part.rsplit_once('}').map(|(_, verb)| verb);
+        part == given || verb.is_some_and(|verb| given.len() > verb.len() && given.ends_with(verb))
+    };
     let same = template.len() == path.len() && template.iter().zip(&path).all(fits);
     same.then(|| template.iter().zip(&path).filter(|(part, given)| part == given).count())
 }

@@ -89,11 +89,11 @@ impl Case<'_> {
             _ => "main",
         };
         let fill = |part: &str| {
-            let Some(name) = part.strip_prefix('{').map(|name| name.trim_end_matches('}')) else {
+            let Some((name, verb)) = part.strip_prefix('{').and_then(|name| name.split_once('}')) else {
                 return part.to_owned();
             };
             if let Some((_, value)) = changes.iter().find(|(other, _)| *other == name) {
-                return (*value).to_owned();
+                return format!("{value}{verb}");
             }
             let known = match name {
                 "groupId" => project,
@@ -103,7 +103,7 @@ impl Case<'_> {
                 "orgId" => ORGANIZATION,
                 _ => UNKNOWN,
             };
-            known.to_owned()
+            format!("{known}{verb}")
         };
         self.operation.path.split('/').map(fill).collect::<Vec<_>>().join("/")
     }
@@ -125,13 +125,14 @@ impl Case<'_> {
     }
 
     fn is_of_credentials(&self) -> bool {
-        self.operation.path.contains("/accessList") || self.operation.path.contains("/apiKeys")
+        ["/accessList", "/apiKeys", "/serviceAccounts"].iter().any(|noun| self.operation.path.contains(noun))
     }
 
     /// Of a credential that is not there, which is found out before a body is looked at.
     fn is_of_one_credential(&self) -> bool {
         self.operation.path.contains("/accessList")
             || self.operation.path.ends_with("/apiKeys/{apiUserId}")
+            || self.operation.path.contains("/serviceAccounts/{clientId}")
             || self.operation.id == "ebbtideUpdateCredential"
     }
 

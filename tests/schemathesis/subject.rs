@@ -259,6 +259,7 @@ impl Subject {
         self.only(&["ebbtideDeleteCredential"], &["path.credentialId"], &[&doomed[0], &doomed[1]]);
         self.of_access_lists(&path).await;
         self.of_api_keys(&path).await;
+        self.of_service_accounts(&path).await;
         let mut projects = Vec::new();
         for name in ["renamed", "deleted"] {
             let body = json!({ "name": name });
@@ -367,6 +368,36 @@ impl Subject {
         self.only(&kept, &["path.apiUserId"], &[&made[0]]);
         self.only(&["removeGroupApiKey"], &["path.apiUserId"], &[&made[1]]);
         self.only(&["deleteOrgApiKey"], &["path.apiUserId"], &[&made[2]]);
+    }
+
+    /// The same with service accounts, and a secret for each that deletes one.
+    async fn of_service_accounts(&mut self, credentials: &str) {
+        let mut made = Vec::new();
+        for _ in 0..6 {
+            let body = json!({ "kind": "serviceAccount", "roles": ["GROUP_READ_ONLY"] });
+            made.push(text(&self.ask(Method::POST, credentials, Some(body), 201).await, "clientId"));
+        }
+        let client = ["path.clientId"];
+        let kept = [
+            "getOrgServiceAccount",
+            "updateOrgServiceAccount",
+            "listOrgServiceAccountGroups",
+            "getGroupServiceAccount",
+            "updateGroupServiceAccount",
+            "inviteGroupServiceAccount",
+        ];
+        self.only(&kept, &client, &[&made[0]]);
+        let adding = ["createOrgServiceAccountSecret", "createGroupServiceAccountSecret"];
+        self.only(&adding, &client, &[&made[1]]);
+        self.only(&["deleteGroupServiceAccount"], &client, &[&made[2]]);
+        self.only(&["deleteOrgServiceAccount"], &client, &[&made[3]]);
+        let deleting = ["deleteOrgServiceAccountSecret", "deleteGroupServiceAccountSecret"];
+        for (operation, account) in deleting.iter().zip(&made[4..]) {
+            let path = self.world.group(&format!("/serviceAccounts/{account}"));
+            let shown = self.ask(Method::GET, &path, None, 200).await;
+            self.only(&[operation], &client, &[account]);
+            self.only(&[operation], &["path.secretId"], &[&text(&shown["secrets"][0], "id")]);
+        }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>, status: u16) -> Value {

@@ -109,6 +109,7 @@ codes! {
     CannotRestoreToTarget = 403 "CANNOT_RESTORE_TO_TARGET" "Cannot restore with insufficient permission on source snapshot or target cluster.";
     UnsupportedForCurrentConfig = 403 "UNSUPPORTED_FOR_CURRENT_CONFIG" "Operation not supported for current configuration.";
     AccessListEntryNotFound = 404 "ACCESS_LIST_ENTRY_NOT_FOUND" "IP address %s is not on the access list.";
+    ServiceAccountSecretNotFound = 404 "SERVICE_ACCOUNT_SECRET_NOT_FOUND" "The service account has no secret with ID %s.";
     ServiceAccountNotFound = 404 "SERVICE_ACCOUNT_NOT_FOUND" "No service account with client ID %s exists.";
     ClusterNotFound = 404 "CLUSTER_NOT_FOUND" "No cluster named %s exists in group %s.";
     CollectionNotFound = 404 "COLLECTION_NOT_FOUND" "No collection %s existed in cluster %s %s.";

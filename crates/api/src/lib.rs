@@ -37,7 +37,7 @@ mod version;
 
 pub use auth::{
     digest::{REALM, ha1},
-    issue::{Issued, download_token, issue_api_key, issue_service_account},
+    issue::{Issued, NewAccount, download_token, issue_api_key, issue_service_account},
 };
 pub use contents::{Contents, ContentsError};
 pub use error::{Code, Problem};

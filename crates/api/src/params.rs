@@ -19,6 +19,16 @@ impl From<&RawPathParams> for Params {
 }
 
 impl Params {
+    /// Takes the verb of a custom method (AIP-136), such as `:invite`, from the end of the path; `false` when it is not there.
+    pub(crate) fn take_verb(&mut self, verb: &str) -> bool {
+        let Some((_, last)) = self.0.last_mut() else { return false };
+        let Some(name) = last.strip_suffix(verb).and_then(|rest| rest.strip_suffix(':')) else {
+            return false;
+        };
+        *last = name.to_owned();
+        true
+    }
+
     /// Parameters that come from nowhere.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {

@@ -83,19 +83,31 @@ fn route(
     operation: &'static Operation,
     rule: Rule,
 ) -> Router<Arc<Server>> {
+    let verb = operation.path.rsplit_once("}:").map(|(_, verb)| verb);
     let handler = move |Extract(server): Extract<Arc<Server>>,
                         params: Result<RawPathParams, RawPathParamsRejection>,
                         request: Request| async move {
-        match params {
-            Ok(params) => gate::run(server, operation, rule, Params::from(&params), request).await,
+        match params.map(|params| Params::from(&params)) {
+            Ok(mut params) => {
+                if let Some(verb) = verb
+                    && !params.take_verb(verb)
+                {
+                    let problem = not_allowed(&request);
+                    return gate::refuse(server, request, problem).await;
+                }
+                gate::run(server, operation, rule, params, request).await
+            }
             Err(_) => {
                 let problem = Problem::new(Code::ResourceNotFound).with(shown(&request));
                 gate::refuse(server, request, problem).await
             }
         }
     };
+    // The router knows no parameter with something after it: the verb is taken off the last one.
+    let path = verb.and_then(|verb| operation.path.strip_suffix(verb)?.strip_suffix(':'));
+    let path = path.unwrap_or(operation.path);
     let filter = MethodFilter::try_from(operation.method.clone()).unwrap_or(MethodFilter::TRACE);
-    let router = router.route(&format!("{prefix}{}", operation.path), on(filter, handler));
+    let router = router.route(&format!("{prefix}{path}"), on(filter, handler));
     // The root is asked for with and without its slash.
     if operation.path.is_empty() { router.route(&format!("{prefix}/"), on(filter, handler)) } else { router }
 }
@@ -110,11 +122,15 @@ async fn not_found(Extract(server): Extract<Arc<Server>>, request: Request) -> a
     gate::refuse(server, request, problem).await
 }
 
+fn not_allowed(request: &Request) -> Problem {
+    let method: String = request.method().as_str().chars().take(METHOD_CHARACTERS_SHOWN).collect();
+    Problem::new(Code::MethodNotAllowed).with(method).with(shown(request))
+}
+
 async fn method_not_allowed(
     Extract(server): Extract<Arc<Server>>,
     request: Request,
 ) -> axum::response::Response {
-    let method: String = request.method().as_str().chars().take(METHOD_CHARACTERS_SHOWN).collect();
-    let problem = Problem::new(Code::MethodNotAllowed).with(method).with(shown(&request));
+    let problem = not_allowed(&request);
     gate::refuse(server, request, problem).await
 }

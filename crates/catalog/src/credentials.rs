@@ -2,7 +2,8 @@
 
 use model::{
     WallTime,
-    id::{CredentialId, ProjectId},
+    account::{AccountSecret, AccountSecrets, SecretHash, SecretHours},
+    id::{AccountSecretId, CredentialId, ProjectId},
     network::{AccessList, AddressBlock},
     role::{Action, Role},
 };
@@ -17,16 +18,16 @@ use crate::{
 };
 
 /// A credential with its grants: one row per grant, at least one row.
-pub(crate) const COLUMNS: &str = "c.id, c.kind, c.public_name, c.secret, c.description, c.created_at, c.access_list, \
-                                  g.project_id AS grant_project, g.role AS grant_role";
+pub(crate) const COLUMNS: &str = "c.id, c.kind, c.public_name, c.secret, c.secrets, c.name, c.description, c.created_at, \
+                                  c.access_list, g.project_id AS grant_project, g.role AS grant_role";
 pub(crate) const WITH_GRANTS: &str = "credentials c LEFT JOIN grants g ON g.credential_id = c.id";
 
 /// How a credential proves itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CredentialKind {
-    /// HTTP digest; the secret is HA1, sealed with the master key.
+    /// HTTP digest.
     ApiKey,
-    /// OAuth2 client credentials; the secret is the SHA-256 of the client secret, in hexadecimal.
+    /// OAuth2 client credentials.
     ServiceAccount,
 }
 
@@ -66,18 +67,27 @@ pub struct Grant {
     pub project: Option<ProjectId>,
 }
 
+/// What a credential is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// HA1 of an API key, sealed with the master key.
+    ApiKey(Sealed),
+    /// The hashes of the secrets of a service account.
+    ServiceAccount(AccountSecrets),
+}
+
 /// An API key or a service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// Its id.
     pub id: CredentialId,
-    /// How it proves itself.
-    pub kind: CredentialKind,
+    /// What it is checked against.
+    pub proof: Proof,
     /// The public key or the client id: the part that is not secret. Unique per kind.
     pub public_name: String,
-    /// HA1 sealed, or a hash; see [`CredentialKind`].
-    pub secret: Sealed,
-    /// What people call it.
+    /// What a service account is called; an API key has a description alone.
+    pub name: String,
+    /// What people say of it.
     pub description: String,
     /// Its roles.
     pub grants: Vec<Grant>,
@@ -88,6 +98,22 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// How it proves itself.
+    pub const fn kind(&self) -> CredentialKind {
+        match self.proof {
+            Proof::ApiKey(_) => CredentialKind::ApiKey,
+            Proof::ServiceAccount(_) => CredentialKind::ServiceAccount,
+        }
+    }
+
+    /// Its secrets, if it is a service account.
+    pub const fn secrets(&self) -> Option<&AccountSecrets> {
+        match &self.proof {
+            Proof::ApiKey(_) => None,
+            Proof::ServiceAccount(secrets) => Some(secrets),
+        }
+    }
+
     /// The roles that count in `project`: those granted there and those of the organization.
     pub fn roles_in(&self, project: ProjectId) -> impl Iterator<Item = Role> + '_ {
         self.grants
@@ -128,16 +154,49 @@ impl CredentialFilter {
     }
 }
 
+/// A secret of a service account that was just drawn.
+#[derive(Debug, Clone)]
+pub struct NewSecret {
+    /// What it is checked against.
+    pub sha256: SecretHash,
+    /// How it ends.
+    pub ending: String,
+    /// How long it works; none for one that works until another one is made.
+    pub hours: Option<SecretHours>,
+}
+
+impl NewSecret {
+    fn made(self, now: WallTime) -> AccountSecret {
+        AccountSecret {
+            id: new_id(now),
+            sha256: self.sha256,
+            ending: self.ending,
+            created_at: now,
+            expires_at: self.hours.map(|hours| now.plus_ms(hours.milliseconds())),
+            last_used_at: None,
+        }
+    }
+}
+
+/// What a new credential is checked against.
+#[derive(Debug, Clone)]
+pub enum NewProof {
+    /// HA1 of an API key, sealed with the master key.
+    ApiKey(Sealed),
+    /// The first secret of a service account.
+    ServiceAccount(NewSecret),
+}
+
 /// What is needed to make a credential.
 #[derive(Debug, Clone)]
 pub struct NewCredential {
-    /// How it proves itself.
-    pub kind: CredentialKind,
+    /// What it is checked against.
+    pub proof: NewProof,
     /// The public key or the client id.
     pub public_name: String,
-    /// HA1 sealed, or a hash; see [`CredentialKind`].
-    pub secret: Sealed,
-    /// What people call it.
+    /// What a service account is called.
+    pub name: String,
+    /// What people say of it.
     pub description: String,
     /// Its roles.
     pub grants: Vec<Grant>,
@@ -154,25 +213,38 @@ impl Credentials<'_> {
     /// [`crate::Error::AlreadyExists`] when the public name is taken, [`crate::Error::NotFound`] when a grant
     /// names a project that is not there.
     pub async fn create(&self, new: NewCredential, now: WallTime) -> Result<Credential> {
+        let proof = match new.proof {
+            NewProof::ApiKey(sealed) => Proof::ApiKey(sealed),
+            NewProof::ServiceAccount(secret) => {
+                let secrets = AccountSecrets::default().with(secret.made(now));
+                Proof::ServiceAccount(secrets.map_err(Conflict::SecretsFull)?)
+            }
+        };
         let credential = Credential {
             id: new_id(now),
-            kind: new.kind,
+            proof,
             public_name: plain(&new.public_name),
-            secret: new.secret,
+            name: plain(&new.name),
             description: plain(&new.description),
             grants: new.grants,
             access: AccessList::default(),
             created_at: now,
         };
+        let sealed = match &credential.proof {
+            Proof::ApiKey(sealed) => sealed.0.as_str(),
+            Proof::ServiceAccount(_) => "",
+        };
         let mut transaction = self.0.database.begin().await?;
         let inserted = query(
-            "INSERT INTO credentials (id, kind, public_name, secret, description, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO credentials (id, kind, public_name, secret, secrets, name, description, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(credential.id.to_string())
-        .bind(credential.kind.as_str())
+        .bind(credential.kind().as_str())
         .bind(&credential.public_name)
-        .bind(&credential.secret.0)
+        .bind(sealed)
+        .bind(to_json(credential.secrets().unwrap_or(&AccountSecrets::default())))
+        .bind(&credential.name)
         .bind(&credential.description)
         .bind(now.0)
         .execute(&mut *transaction)
@@ -180,7 +252,7 @@ impl Credentials<'_> {
         match inserted {
             Err(error) if is_duplicate(&error) => {
                 return Err(Error::AlreadyExists {
-                    what: credential.kind.noun(),
+                    what: credential.kind().noun(),
                     name: credential.public_name,
                 });
             }
@@ -249,14 +321,22 @@ impl Credentials<'_> {
         Ok(Listing { items: credentials(&rows)?, total })
     }
 
-    /// Changes what people call a credential.
+    /// Changes what a credential is called and what people say of it, as far as given.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`].
-    pub async fn describe(&self, id: CredentialId, description: &str) -> Result<()> {
-        let done = query("UPDATE credentials SET description = $2 WHERE id = $1")
+    pub async fn describe(
+        &self,
+        id: CredentialId,
+        name: Option<&str>,
+        description: Option<&str>,
+    ) -> Result<()> {
+        let update = "UPDATE credentials SET name = COALESCE($2, name), \
+                      description = COALESCE($3, description) WHERE id = $1";
+        let done = query(update)
             .bind(id.to_string())
-            .bind(plain(description))
+            .bind(name.map(plain))
+            .bind(description.map(plain))
             .execute(self.0.database.writer())
             .await?;
         if done.rows_affected() == 0 { Err(Error::not_found("credential", id)) } else { Ok(()) }
@@ -346,6 +426,37 @@ impl Credentials<'_> {
         Ok(changed)
     }
 
+    /// Gives a service account one more secret; see [`AccountSecrets::with`] for what becomes of the other one.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], [`crate::Conflict::SecretsFull`].
+    pub async fn add_secret(&self, id: CredentialId, new: NewSecret, now: WallTime) -> Result<AccountSecret> {
+        let mut transaction = self.0.database.begin().await?;
+        let secret = new.made(now);
+        let secrets = secrets_held(&mut transaction, id).await?.with(secret.clone());
+        let secrets = secrets.map_err(Conflict::SecretsFull)?;
+        set_secrets(&mut transaction, id, &secrets).await?;
+        transaction.commit().await?;
+        Ok(secret)
+    }
+
+    /// Deletes a secret with the tokens that were made with it; `false` when it was not there.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`] when the account is not there.
+    pub async fn remove_secret(&self, id: CredentialId, secret: AccountSecretId) -> Result<bool> {
+        let mut transaction = self.0.database.begin().await?;
+        let Some(left) = secrets_held(&mut transaction, id).await?.without(secret) else { return Ok(false) };
+        set_secrets(&mut transaction, id, &left).await?;
+        query("DELETE FROM tokens WHERE credential_id = $1 AND secret_id = $2")
+            .bind(id.to_string())
+            .bind(secret.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// Deletes a credential with its roles and tokens; `false` when it was not there.
     ///
     /// # Errors
@@ -357,6 +468,34 @@ impl Credentials<'_> {
             .await?;
         Ok(done.rows_affected() > 0)
     }
+}
+
+/// The secrets of a service account, which nobody else changes before the transaction has ended.
+pub(crate) async fn secrets_held(
+    transaction: &mut Transaction<'static, Any>,
+    id: CredentialId,
+) -> Result<AccountSecrets> {
+    let held = "UPDATE credentials SET secrets = secrets WHERE id = $1 AND kind = $2 RETURNING secrets";
+    let row = query(held)
+        .bind(id.to_string())
+        .bind(CredentialKind::ServiceAccount.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?
+        .ok_or_else(|| Error::not_found(CredentialKind::ServiceAccount.noun(), id))?;
+    row.json("secrets")
+}
+
+pub(crate) async fn set_secrets(
+    transaction: &mut Transaction<'static, Any>,
+    id: CredentialId,
+    secrets: &AccountSecrets,
+) -> Result<()> {
+    query("UPDATE credentials SET secrets = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(to_json(secrets))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 /// A grant's project in its column: empty stands for the organization.
@@ -397,11 +536,15 @@ pub(crate) fn credentials(rows: &[AnyRow]) -> Result<Vec<Credential>> {
     for row in rows {
         let id = row.parsed("id")?;
         if all.last().is_none_or(|last| last.id != id) {
+            let proof = match row.parsed("kind")? {
+                CredentialKind::ApiKey => Proof::ApiKey(Sealed(row.text("secret")?)),
+                CredentialKind::ServiceAccount => Proof::ServiceAccount(row.json("secrets")?),
+            };
             all.push(Credential {
                 id,
-                kind: row.parsed("kind")?,
+                proof,
                 public_name: row.text("public_name")?,
-                secret: Sealed(row.text("secret")?),
+                name: row.text("name")?,
                 description: row.text("description")?,
                 grants: Vec::new(),
                 access: row.json("access_list")?,

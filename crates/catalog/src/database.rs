@@ -27,7 +27,7 @@ const SQLITE_OPEN_AGAIN: Duration = Duration::from_millis(20);
 const ACQUIRE_SECONDS: u64 = 30;
 
 /// Every migration, in order; the file of a released one never changes.
-const MIGRATIONS: [(i64, &str, &str); 17] = [
+const MIGRATIONS: [(i64, &str, &str); 18] = [
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "damage", include_str!("../migrations/0002_damage.sql")),
     (3, "replica sets", include_str!("../migrations/0003_replica_sets.sql")),
@@ -45,6 +45,7 @@ const MIGRATIONS: [(i64, &str, &str); 17] = [
     (15, "deleted projects", include_str!("../migrations/0015_deleted_projects.sql")),
     (16, "access lists", include_str!("../migrations/0016_access_lists.sql")),
     (17, "copies", include_str!("../migrations/0017_copies.sql")),
+    (18, "account secrets", include_str!("../migrations/0018_account_secrets.sql")),
 ];
 
 /// Which database it is.
@@ -295,6 +296,40 @@ mod tests {
         assert!(sqlite_path("mysql://localhost/x").is_err());
         assert!(sqlite_path("").is_err());
         assert_eq!(sqlite_url(Path::new("/a/b ?#é.db")), "sqlite:///a/b%20%3F%23%C3%A9.db");
+    }
+
+    #[tokio::test]
+    async fn service_accounts_of_before_keep_their_secret() {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
+        for (version, _, sql) in MIGRATIONS {
+            if version == 18 {
+                sqlx::raw_sql(
+                    "INSERT INTO credentials (id, kind, public_name, secret, description, created_at) VALUES \
+                     ('0123456789abcdef01234567', 'serviceAccount', 'sa', 'hash', 'pipeline', 5), \
+                     ('89abcdef0123456701234567', 'apiKey', 'abcdefgh', 'sealed', 'key', 6); \
+                     INSERT INTO tokens (sha256, credential_id, expires_at) VALUES ('t', '0123456789abcdef01234567', 9)",
+                )
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            }
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        let select = "SELECT kind, secret, secrets, name FROM credentials ORDER BY kind";
+        let rows: Vec<(String, String, String, String)> =
+            sqlx::query_as(select).fetch_all(&mut connection).await.unwrap();
+        assert_eq!(rows[0], ("apiKey".into(), "sealed".into(), "[]".into(), String::new()));
+        let (_, secret, secrets, name) = &rows[1];
+        assert_eq!((secret.as_str(), name.as_str()), ("", "pipeline"));
+        let secrets: model::account::AccountSecrets = serde_json::from_str(secrets).unwrap();
+        let [first] = secrets.all() else { panic!("{secrets:?}") };
+        assert_eq!(first.id.to_string(), "0123456789abcdef01234567");
+        assert_eq!((first.sha256.0.as_str(), first.created_at), ("hash", model::WallTime(5)));
+        assert_eq!((first.expires_at, first.last_used_at), (None, None));
+        let (of_token,): (String,) =
+            sqlx::query_as("SELECT secret_id FROM tokens").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(of_token, first.id.to_string());
     }
 
     #[tokio::test]

@@ -98,6 +98,9 @@ pub enum Conflict {
     /// The access list of the credential has as many entries as it may.
     #[error("the access list would have more than {max} entries", max = model::network::AccessList::ENTRIES_MAX)]
     AccessListFull,
+    /// The service account has as many secrets as it may.
+    #[error(transparent)]
+    SecretsFull(model::account::TooManySecrets),
     /// The project has deployments.
     #[error("the project has {deployments} registered deployments; remove them first")]
     ProjectHasDeployments {

@@ -50,7 +50,10 @@ pub use audit::{Audit, AuditEntry, AuditFilter, AuditOutcome};
 pub use collector::{Collector, Cycle};
 pub use compliance::{Compliance, PolicySet, ProjectPolicy};
 pub use copies::{CopiedState, Copies, CopiesDecided, CopyLease, SnapshotCopy, Upkeep};
-pub use credentials::{Credential, CredentialFilter, CredentialKind, Credentials, Grant, NewCredential};
+pub use credentials::{
+    Credential, CredentialFilter, CredentialKind, Credentials, Grant, NewCredential, NewProof, NewSecret,
+    Proof,
+};
 pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};
 pub use error::{Conflict, Error, Result};

@@ -1,13 +1,15 @@
 //! OAuth access tokens. Only their hashes are here.
 
-use model::{WallTime, id::CredentialId};
+use model::{
+    WallTime,
+    id::{AccountSecretId, CredentialId},
+};
 
 use sqlx::query;
 
 use crate::{
     Catalog, Credential, Error, Result,
-    credentials::{COLUMNS, WITH_GRANTS, credentials},
-    error::is_orphan,
+    credentials::{COLUMNS, WITH_GRANTS, credentials, secrets_held, set_secrets},
     row::statement,
 };
 
@@ -18,6 +20,8 @@ pub struct NewToken {
     pub sha256: String,
     /// Whose it is.
     pub credential_id: CredentialId,
+    /// With which of its secrets it was made; it ends with it.
+    pub secret_id: AccountSecretId,
     /// When it stops working.
     pub expires_at: WallTime,
 }
@@ -27,21 +31,24 @@ pub struct NewToken {
 pub struct Tokens<'a>(pub(crate) &'a Catalog);
 
 impl Tokens<'_> {
-    /// Remembers a token, and forgets those that have expired.
+    /// Remembers a token, and when its secret was used, and forgets tokens that have expired.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`] when the credential is gone.
+    /// [`crate::Error::NotFound`] when the service account is gone, or its secret is gone or works no more.
     pub async fn insert(&self, new: &NewToken, now: WallTime) -> Result<()> {
-        let inserted = query("INSERT INTO tokens (sha256, credential_id, expires_at) VALUES ($1, $2, $3)")
+        let mut transaction = self.0.database.begin().await?;
+        let secrets = secrets_held(&mut transaction, new.credential_id).await?;
+        let secrets = secrets.used(new.secret_id, now);
+        let secrets = secrets.ok_or_else(|| Error::not_found("secret", new.secret_id))?;
+        set_secrets(&mut transaction, new.credential_id, &secrets).await?;
+        query("INSERT INTO tokens (sha256, credential_id, secret_id, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(&new.sha256)
             .bind(new.credential_id.to_string())
+            .bind(new.secret_id.to_string())
             .bind(new.expires_at.0)
-            .execute(self.0.database.writer())
-            .await;
-        match inserted {
-            Err(error) if is_orphan(&error) => return Err(Error::not_found("credential", new.credential_id)),
-            other => other?,
-        };
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
         self.delete_expired(now).await?;
         Ok(())
     }

@@ -27,6 +27,8 @@ pub mod kind {
     pub enum Job {}
     /// An API key or a service account.
     pub enum Credential {}
+    /// A secret of a service account.
+    pub enum AccountSecret {}
     /// A timeline.
     pub enum Timeline {}
     /// The backup policy of a deployment.
@@ -51,7 +53,8 @@ pub type RestoreJobId = Id<kind::RestoreJob>;
 pub type JobId = Id<kind::Job>;
 /// Id of an API key or a service account.
 pub type CredentialId = Id<kind::Credential>;
-
+/// Id of a secret of a service account.
+pub type AccountSecretId = Id<kind::AccountSecret>;
 /// Id of a timeline.
 pub type TimelineId = Id<kind::Timeline>;
 /// Id of a backup policy.

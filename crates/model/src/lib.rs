@@ -3,6 +3,7 @@
 //! Pure: no input or output, no async, no clock. Time and randomness come in as arguments, so every
 //! rule here can be tested by calling it.
 
+pub mod account;
 pub mod chain;
 pub mod collection;
 pub mod collection_restore;

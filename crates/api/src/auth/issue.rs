@@ -2,7 +2,8 @@
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use catalog::{CredentialKind, Grant, NewCredential, Sealed};
+use catalog::{Grant, NewCredential, NewProof, NewSecret, Sealed};
+use model::account::{SecretHash, SecretHours};
 
 use super::{digest, sha256_hex};
 use crate::state::{PURPOSE_HA1, Secret, SecretError, SecretOpener};
@@ -10,6 +11,8 @@ use crate::state::{PURPOSE_HA1, Secret, SecretError, SecretOpener};
 const PUBLIC_KEY_CHARACTERS: usize = 8;
 /// 24 characters of 62: 142 bits, as long as the token in Atlas's download URLs.
 const DOWNLOAD_TOKEN_CHARACTERS: usize = 24;
+/// So many characters at the end of a client secret are kept, to tell one from the other; 39 stay unknown.
+const ENDING_CHARACTERS: usize = 4;
 
 /// A credential just made. The secret exists nowhere else in the clear: show it once.
 #[derive(Debug)]
@@ -34,27 +37,47 @@ pub fn issue_api_key(
     let ha1 = zeroize::Zeroizing::new(digest::ha1(&public_key, &private_key));
     let sealed = secrets.seal(PURPOSE_HA1, ha1.as_slice())?;
     let row = NewCredential {
-        kind: CredentialKind::ApiKey,
+        proof: NewProof::ApiKey(Sealed(sealed)),
         public_name: public_key,
-        secret: Sealed(sealed),
+        name: String::new(),
         description: description.to_owned(),
         grants,
     };
     Ok(Issued { row, secret: Secret::new(private_key) })
 }
 
+/// What a service account is, but for its secret.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// What it is called.
+    pub name: String,
+    /// What people say of it.
+    pub description: String,
+    /// Its roles.
+    pub grants: Vec<Grant>,
+    /// How long its first secret works; none for one that works until another one is made.
+    pub hours: Option<SecretHours>,
+}
+
 /// Makes a service account: `mdb_sa_id_…` and `mdb_sa_sk_…`, as Atlas forms them.
-pub fn issue_service_account(description: &str, grants: Vec<Grant>) -> Issued {
-    let client_id = format!("mdb_sa_id_{}", hex::encode(random::<12>()));
-    let secret = format!("mdb_sa_sk_{}", URL_SAFE_NO_PAD.encode(random::<32>()));
+pub fn issue_service_account(new: NewAccount) -> Issued {
+    let (row, secret) = account_secret(new.hours);
     let row = NewCredential {
-        kind: CredentialKind::ServiceAccount,
-        public_name: client_id,
-        secret: Sealed(sha256_hex(secret.as_bytes())),
-        description: description.to_owned(),
-        grants,
+        proof: NewProof::ServiceAccount(row),
+        public_name: format!("mdb_sa_id_{}", hex::encode(random::<12>())),
+        name: new.name,
+        description: new.description,
+        grants: new.grants,
     };
-    Issued { row, secret: Secret::new(secret) }
+    Issued { row, secret }
+}
+
+/// Draws a secret of a service account: what is kept of it, and the secret itself.
+pub(crate) fn account_secret(hours: Option<SecretHours>) -> (NewSecret, Secret) {
+    let secret = format!("mdb_sa_sk_{}", URL_SAFE_NO_PAD.encode(random::<32>()));
+    let sha256 = SecretHash(sha256_hex(secret.as_bytes()));
+    let ending = secret[secret.len() - ENDING_CHARACTERS..].to_owned();
+    (NewSecret { sha256, ending, hours }, Secret::new(secret))
 }
 
 /// The secret part of a download URL.
@@ -102,7 +125,9 @@ mod tests {
 
     #[test]
     fn secrets_have_the_forms_that_clients_expect() {
-        let account = issue_service_account("x", vec![]);
+        let new =
+            NewAccount { name: "x".to_owned(), description: String::new(), grants: vec![], hours: None };
+        let account = issue_service_account(new);
         assert_eq!(account.row.public_name.len(), 34);
         assert!(account.secret.expose_text().is_some_and(|s| s.starts_with("mdb_sa_sk_")));
         assert!(!format!("{account:?}").contains("mdb_sa_sk_"), "a secret is printed");

@@ -9,7 +9,7 @@ pub(crate) mod oauth;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest as hash};
-use catalog::{Credential, CredentialKind};
+use catalog::{Credential, CredentialKind, Proof};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header::AUTHORIZATION};
 use model::WallTime;
 
@@ -128,7 +128,11 @@ async fn find_key(server: &Server, public_key: &str, now: WallTime) -> Answer<Op
 }
 
 fn open_key(server: &Server, credential: Credential) -> Answer<Key> {
-    let opened = server.state.secrets.open(PURPOSE_HA1, &credential.secret.0);
+    let Proof::ApiKey(sealed) = &credential.proof else {
+        let error = crate::state::SecretError("a service account has no HA1".to_owned());
+        return Err(Problem::internal("open an API key", &error));
+    };
+    let opened = server.state.secrets.open(PURPOSE_HA1, &sealed.0);
     let secret = opened.map_err(|e| Problem::internal("open an API key", &e))?;
     let mut ha1 = zeroize::Zeroizing::new([0_u8; 16]);
     let bytes = secret.expose();

@@ -18,6 +18,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
+use model::{WallTime, account::AccountSecrets, id::AccountSecretId};
 use subtle::ConstantTimeEq;
 
 use super::{PUBLIC_NAME_BYTES_MAX, issue, sha256_hex};
@@ -136,15 +137,21 @@ async fn grant(server: &Server, request: Request) -> Result<Response, Refusal> {
         Some("client_credentials") => {}
         Some(_) => return Err(OTHER_GRANT),
     }
-    let account = client(server, &headers, &form, &path).await?;
+    let (account, secret_id) = client(server, &headers, &form, &path).await?;
     let now = server.now();
     let token = issue::access_token();
     let row = NewToken {
         sha256: sha256_hex(token.as_bytes()),
         credential_id: account.id,
+        secret_id,
         expires_at: now.plus_ms(TOKEN_SECONDS * 1000),
     };
-    server.state.catalog.tokens().insert(&row, now).await.map_err(|e| fault(&e))?;
+    server.state.catalog.tokens().insert(&row, now).await.map_err(|error| match error {
+        // Deleted since it was looked at.
+        catalog::Error::NotFound { .. } => INVALID_CLIENT,
+        other => fault(&other),
+    })?;
+    warn_of_end(&account, secret_id, now);
     let body = crate::json::write_ordered(
         &[
             ("access_token", &token.into()),
@@ -161,7 +168,7 @@ async fn grant(server: &Server, request: Request) -> Result<Response, Refusal> {
 async fn withdraw(server: &Server, request: Request) -> Result<Response, Refusal> {
     let path = request.uri().path().to_owned();
     let (headers, form) = read(request).await?;
-    let account = client(server, &headers, &form, &path).await?;
+    let (account, _) = client(server, &headers, &form, &path).await?;
     let token = form.get("token").filter(|token| !token.is_empty()).ok_or(NO_TOKEN)?;
     let name = sha256_hex(token.as_bytes());
     // Revoking what is not there is a success, says RFC 7009.
@@ -176,7 +183,7 @@ async fn client(
     headers: &HeaderMap,
     form: &Query,
     path: &str,
-) -> Result<Credential, Refusal> {
+) -> Result<(Credential, AccountSecretId), Refusal> {
     let (id, secret) = match headers.get(AUTHORIZATION) {
         Some(value) => basic(value).ok_or(INVALID_CLIENT)?,
         None => {
@@ -191,13 +198,39 @@ async fn client(
     } else {
         None
     };
-    let given = sha256_hex(secret.as_bytes());
-    // An unknown client costs the same comparison as a known one.
-    let kept = found.as_ref().map_or_else(|| "0".repeat(64), |credential| credential.secret.0.clone());
-    let equal: bool = given.as_bytes().ct_eq(kept.as_bytes()).into();
-    let account = found.filter(|_| equal).ok_or(INVALID_CLIENT)?;
+    let secret = matching(found.as_ref(), &sha256_hex(secret.as_bytes()), server.now());
+    let (account, secret) = found.zip(secret).ok_or(INVALID_CLIENT)?;
     take(server, Owner::Credential(account.id), path)?;
-    Ok(account)
+    Ok((account, secret))
+}
+
+/// The secret of an account, of those that work, that a client has given. An unknown client, and an account with one secret, cost as
+/// many comparisons as an account with two.
+fn matching(account: Option<&Credential>, given: &str, now: WallTime) -> Option<AccountSecretId> {
+    let kept = account.and_then(Credential::secrets);
+    let mut kept = kept.into_iter().flat_map(|secrets| secrets.working(now));
+    let nobody = "0".repeat(given.len());
+    let mut found = None;
+    for _ in 0..AccountSecrets::MAX {
+        let secret = kept.next();
+        let hash = secret.map_or(nobody.as_str(), |secret| secret.sha256.0.as_str());
+        let equal: bool = given.as_bytes().ct_eq(hash.as_bytes()).into();
+        if equal {
+            found = secret.map(|secret| secret.id);
+        }
+    }
+    found
+}
+
+/// Says in the log that a secret in use ends soon, while there is time to make another one.
+fn warn_of_end(account: &Credential, id: AccountSecretId, now: WallTime) {
+    let secret = account.secrets().and_then(|secrets| secrets.working(now).find(|secret| secret.id == id));
+    if let Some(expires_at) = secret.and_then(|secret| secret.expires_at)
+        && expires_at <= now.plus_ms(AccountSecrets::REPLACED_MS)
+    {
+        let (client, expires_at) = (account.public_name.as_str(), expires_at.to_rfc3339());
+        tracing::warn!(client, secret.id = %id, expires_at, "a client uses a secret that expires within a week: make another one");
+    }
 }
 
 /// Id and secret of a Basic header; the Go SDK percent-encodes both (RFC 6749 section 2.3.1).

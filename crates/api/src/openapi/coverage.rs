@@ -287,6 +287,30 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         tag: "Service Accounts",
         operations: &[
+            of("listOrgServiceAccounts", "List service accounts", Real),
+            of("createOrgServiceAccount", "Make a service account of the organization", Real),
+            of("getOrgServiceAccount", "Get a service account", Real),
+            of(
+                "updateOrgServiceAccount",
+                "Change what a service account is called and its roles in the organization",
+                Real,
+            ),
+            of("deleteOrgServiceAccount", "Delete a service account", Real),
+            of("listOrgServiceAccountGroups", "List the projects that a service account has roles in", Real),
+            of("createOrgServiceAccountSecret", "Make another secret of a service account", Real),
+            of("deleteOrgServiceAccountSecret", "Delete a secret of a service account", Real),
+            of("listGroupServiceAccounts", "List service accounts with roles in a project", Real),
+            of("createGroupServiceAccount", "Make a service account with roles in a project", Real),
+            of("getGroupServiceAccount", "Get a service account of a project", Real),
+            of("updateGroupServiceAccount", "Change the roles of a service account in a project", Real),
+            of("deleteGroupServiceAccount", "Take the roles in a project from a service account", Real),
+            of("inviteGroupServiceAccount", "Give a service account roles in a project", Real),
+            of(
+                "createGroupServiceAccountSecret",
+                "Make another secret of a service account of a project",
+                Real,
+            ),
+            of("deleteGroupServiceAccountSecret", "Delete a secret of a service account of a project", Real),
             of(
                 "listOrgServiceAccountAccessList",
                 "List from where a service account may be used",

@@ -3,8 +3,8 @@
 
 use http::Method;
 use model::{
-    DeploymentKind, RestoreWindowDays, Retention, deployment::DEPLOYMENT_NAME_CHARACTERS_MAX,
-    network::AccessList, restore::DeliveryType, role::Role,
+    DeploymentKind, RestoreWindowDays, Retention, account::SecretHours,
+    deployment::DEPLOYMENT_NAME_CHARACTERS_MAX, network::AccessList, restore::DeliveryType, role::Role,
 };
 use serde_json::{Value, json};
 
@@ -20,8 +20,12 @@ const WITHOUT_PAGES: [&str; 3] = [
     "ebbtideListDocumentVersions",
 ];
 /// What makes something and says so, and when it says instead what would be made.
-static MAKING: [(&str, &[u16]); 6] = [
+static MAKING: [(&str, &[u16]); 10] = [
     ("createGroupClusterCollectionRestoreJob", &[201]),
+    ("createOrgServiceAccount", &[201]),
+    ("createOrgServiceAccountSecret", &[201]),
+    ("createGroupServiceAccount", &[201]),
+    ("createGroupServiceAccountSecret", &[201]),
     ("ebbtideCreateProject", &[201]),
     ("ebbtideCreateCredential", &[201]),
     ("ebbtideTakeSnapshot", &[201]),
@@ -143,6 +147,10 @@ fn described() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": 250 })
 }
 
+fn secret_hours() -> Value {
+    json!({ "type": "integer", "minimum": SecretHours::MIN, "maximum": SecretHours::MAX })
+}
+
 fn own_body(id: &str) -> Option<Value> {
     let kinds = [DeploymentKind::ReplicaSet, DeploymentKind::Serverless, DeploymentKind::Flex];
     let kinds = kinds.map(DeploymentKind::as_str);
@@ -182,6 +190,23 @@ fn own_body(id: &str) -> Option<Value> {
             let id = json!({ "type": "string", "pattern": "^[0-9a-f]{24}$" });
             let entry = closed(&["roles"], json!({ "apiUserId": id, "roles": roles_of(false) }));
             json!({ "type": "array", "minItems": 1, "maxItems": 100, "items": entry })
+        }
+        "createOrgServiceAccount" | "createGroupServiceAccount" => closed(
+            &["description", "name", "roles", "secretExpiresAfterHours"],
+            json!({
+                "description": described(),
+                "name": described(),
+                "roles": roles_of(id.contains("Org")),
+                "secretExpiresAfterHours": secret_hours(),
+            }),
+        ),
+        "updateOrgServiceAccount" | "updateGroupServiceAccount" => {
+            let roles = roles_of(id.contains("Org"));
+            closed(&[], json!({ "description": described(), "name": described(), "roles": roles }))
+        }
+        "inviteGroupServiceAccount" => closed(&["roles"], json!({ "roles": roles_of(false) })),
+        "createOrgServiceAccountSecret" | "createGroupServiceAccountSecret" => {
+            closed(&["secretExpiresAfterHours"], json!({ "secretExpiresAfterHours": secret_hours() }))
         }
         "createOrgApiKeyAccessListEntry"
         | "createOrgServiceAccountAccessList"

@@ -208,7 +208,7 @@ async fn credential(call: &Call) -> Answer<Credential> {
         let missing = || Problem::new(Code::KeyNotFound).with(text);
         let id = text.parse().map_err(|_| missing())?;
         let found = credentials.get(id).await.map_err(fault)?;
-        return found.filter(|found| found.kind == CredentialKind::ApiKey).ok_or_else(missing);
+        return found.filter(|found| found.kind() == CredentialKind::ApiKey).ok_or_else(missing);
     }
     let name = call.params.get("clientId").unwrap_or_default();
     let short: String = name.chars().take(64).collect();
@@ -252,7 +252,7 @@ fn shown(call: &Call, credential: &Credential, entries: &[AccessEntry], asked: P
 /// tell it.
 fn view(call: &Call, credential: &Credential, entry: &AccessEntry) -> Value {
     let (block, since) = (entry.block.cidr_in_full(), entry.created_at.to_rfc3339());
-    let mut object = match credential.kind {
+    let mut object = match credential.kind() {
         CredentialKind::ApiKey => {
             let organization = &call.server.state.settings.organization.id;
             let named = block.replace('/', "%2F");

@@ -11,7 +11,13 @@ use model::{
 };
 use serde_json::{Value, json};
 
-use super::{Operation, SINCE_2023, access_lists, audit, groups::catalog_page, issued, links, root};
+use super::{
+    Operation, SINCE_2023, access_lists, audit,
+    credential_input::{described, names, place, roles},
+    groups::catalog_page,
+    issued::{self, Wanted},
+    links, root,
+};
 use crate::{
     access::Scope,
     body::{Fields, invalid, missing},
@@ -26,7 +32,6 @@ const OF_ORGANIZATION: &str = "/orgs/{orgId}/apiKeys";
 const OF_ORGANIZATION_ONE: &str = "/orgs/{orgId}/apiKeys/{apiUserId}";
 const OF_PROJECT: &str = "/groups/{groupId}/apiKeys";
 const OF_PROJECT_ONE: &str = "/groups/{groupId}/apiKeys/{apiUserId}";
-const DESCRIPTION_CHARACTERS_MAX: usize = 250;
 /// What is shown in place of a private key, which nobody has any more.
 const REDACTED: &str = "********-****-****-************";
 
@@ -60,17 +65,6 @@ pub(super) static OPERATIONS: &[Operation] = &[
     operation("removeGroupApiKey", Method::DELETE, OF_PROJECT_ONE, OWNERS, |call| Box::pin(remove(call))),
 ];
 
-/// Where the roles of the path count: in its project, or in the whole organization.
-fn place(call: &Call) -> Answer<Option<ProjectId>> {
-    match call.params.get("orgId") {
-        Some(organization) if organization != call.server.state.settings.organization.id => {
-            Err(Problem::new(Code::OrgNotFound).with(organization))
-        }
-        Some(_) => Ok(None),
-        None => call.project_id().map(Some),
-    }
-}
-
 async fn list(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
     let project = place(&call)?;
@@ -85,10 +79,10 @@ async fn list(call: Call) -> Answer<Reply> {
 async fn create(call: Call) -> Answer<Reply> {
     let project = place(&call)?;
     let mut fields = Fields::parse(&call.headers, &call.body, &["desc", "roles"])?;
-    let description = described(&mut fields)?.ok_or_else(|| missing("desc"))?;
+    let description = described(&mut fields, "desc")?.ok_or_else(|| missing("desc"))?;
     let roles = roles(&mut fields, project)?.ok_or_else(|| missing("roles"))?;
-    let grants: Vec<Grant> = roles.iter().map(|role| Grant { role: *role, project }).collect();
-    let (key, secret) = issued::make(&call, CredentialKind::ApiKey, &description, &grants).await?;
+    let grants = roles.iter().map(|role| Grant { role: *role, project }).collect();
+    let (key, secret) = issued::make(&call, Wanted::ApiKey { description, grants }).await?;
     let detail = json!({"publicName": key.public_name, "roles": names(&roles)});
     audit::record(&call, "credential.create", key.id, detail);
     let mut object = view(&call, key, project);
@@ -111,7 +105,7 @@ async fn update(call: Call) -> Answer<Reply> {
         Some(_) => return Err(unknown(&call)),
     };
     let mut fields = Fields::parse(&call.headers, &call.body, &["desc", "roles"])?;
-    let (description, roles) = (described(&mut fields)?, roles(&mut fields, project)?);
+    let (description, roles) = (described(&mut fields, "desc")?, roles(&mut fields, project)?);
     if let (Some(project), Some(_)) = (project, &description) {
         // What is called so elsewhere too is called by others.
         access_lists::if_own(key.clone(), project).ok_or_else(|| unknown(&call))??;
@@ -120,7 +114,7 @@ async fn update(call: Call) -> Answer<Reply> {
     let credentials = call.server.state.catalog.credentials();
     let fault = |e| changed(&call, e);
     if let Some(description) = description {
-        credentials.describe(key.id, &description).await.map_err(fault)?;
+        credentials.describe(key.id, None, Some(&description)).await.map_err(fault)?;
         detail["description"] = description.into();
     }
     if let Some(roles) = roles {
@@ -197,7 +191,7 @@ async fn key(call: &Call) -> Answer<Credential> {
     let id = call.params.get("apiUserId").unwrap_or_default().parse().map_err(|_| unknown(call))?;
     let found = call.server.state.catalog.credentials().get(id).await;
     let found = found.map_err(|e| call.server.catalog_problem("read an API key", e))?;
-    found.filter(|found| found.kind == CredentialKind::ApiKey).ok_or_else(|| unknown(call))
+    found.filter(|found| found.kind() == CredentialKind::ApiKey).ok_or_else(|| unknown(call))
 }
 
 fn unknown(call: &Call) -> Problem {
@@ -210,37 +204,6 @@ fn changed(call: &Call, error: catalog::Error) -> Problem {
         catalog::Error::NotFound { .. } => unknown(call),
         other => call.server.catalog_problem("change an API key", other),
     }
-}
-
-fn described(fields: &mut Fields) -> Answer<Option<String>> {
-    let Some(text) = fields.text("desc")? else { return Ok(None) };
-    if (1..=DESCRIPTION_CHARACTERS_MAX).contains(&text.chars().count()) {
-        Ok(Some(text))
-    } else {
-        Err(invalid("desc"))
-    }
-}
-
-/// Roles of the place: those of a project in a project, those of the organization in the organization. At least one.
-fn roles(fields: &mut Fields, project: Option<ProjectId>) -> Answer<Option<Vec<Role>>> {
-    let Some(names) = fields.texts("roles")? else { return Ok(None) };
-    if names.is_empty() {
-        return Err(missing("roles"));
-    }
-    let role = |name: &String| {
-        let found = name.parse::<Role>().ok().filter(|role| role.is_organization_wide() == project.is_none());
-        found.ok_or_else(|| {
-            Problem::new(Code::InvalidEnumValue).with(name.chars().take(64).collect::<String>())
-        })
-    };
-    let mut roles = names.iter().map(role).collect::<Answer<Vec<Role>>>()?;
-    roles.sort_unstable();
-    roles.dedup();
-    Ok(Some(roles))
-}
-
-fn names(roles: &[Role]) -> Vec<&'static str> {
-    roles.iter().map(|role| role.as_str()).collect()
 }
 
 /// `ApiKeyUserDetails`. Whoever asks in a project is shown the roles that count there.

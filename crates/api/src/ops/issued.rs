@@ -1,9 +1,9 @@
 //! Credentials as they are made: the secret is told once.
 
-use catalog::{Credential, CredentialKind, Grant};
+use catalog::{Credential, Grant};
 
 use crate::{
-    auth::issue::{issue_api_key, issue_service_account},
+    auth::issue::{NewAccount, issue_api_key, issue_service_account},
     error::{Answer, Code, Problem},
     gate::Call,
 };
@@ -11,20 +11,21 @@ use crate::{
 /// How often a public name is drawn before it is a fault: one collision is one in 200 billion.
 const DRAWS_MAX: u32 = 3;
 
+/// What is to be made.
+pub(super) enum Wanted {
+    ApiKey { description: String, grants: Vec<Grant> },
+    ServiceAccount(NewAccount),
+}
+
 /// Makes a credential; it and its secret.
-pub(super) async fn make(
-    call: &Call,
-    kind: CredentialKind,
-    description: &str,
-    grants: &[Grant],
-) -> Answer<(Credential, String)> {
+pub(super) async fn make(call: &Call, wanted: Wanted) -> Answer<(Credential, String)> {
     for draw in 1.. {
-        let issued = match kind {
-            CredentialKind::ApiKey => {
-                issue_api_key(call.server.state.secrets.as_ref(), description, grants.to_vec())
+        let issued = match &wanted {
+            Wanted::ApiKey { description, grants } => {
+                issue_api_key(call.server.state.secrets.as_ref(), description, grants.clone())
                     .map_err(|e| Problem::internal("seal an API key", &e))?
             }
-            CredentialKind::ServiceAccount => issue_service_account(description, grants.to_vec()),
+            Wanted::ServiceAccount(new) => issue_service_account(new.clone()),
         };
         match call.server.state.catalog.credentials().create(issued.row, call.server.now()).await {
             Ok(credential) => {

@@ -13,6 +13,7 @@ mod collection_restores;
 mod compliance;
 mod contents;
 mod copy_settings;
+mod credential_input;
 mod ebbtide;
 mod export_buckets;
 mod exports;
@@ -36,6 +37,7 @@ mod schedule;
 mod schedule_input;
 mod schedule_view;
 mod serverless;
+mod service_accounts;
 mod snapshot_view;
 mod snapshots;
 mod tenants;
@@ -71,6 +73,7 @@ pub(crate) fn atlas() -> impl Iterator<Item = &'static Operation> {
         rate_limits::OPERATIONS,
         orgs::OPERATIONS,
         api_keys::OPERATIONS,
+        service_accounts::OPERATIONS,
         access_lists::OPERATIONS,
         groups::OPERATIONS,
         clusters::OPERATIONS,

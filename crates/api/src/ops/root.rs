@@ -29,7 +29,7 @@ async fn status(call: Call) -> Answer<Reply> {
 
 fn api_key(credential: &Credential, organization: &str) -> Value {
     // A public key has eight characters in the schema; the id of a service account is longer.
-    let name = match credential.kind {
+    let name = match credential.kind() {
         CredentialKind::ApiKey => credential.public_name.as_str(),
         CredentialKind::ServiceAccount => {
             let from = credential.public_name.len().saturating_sub(8);

@@ -29,6 +29,7 @@ mod rate_limits;
 mod restore_shapes;
 mod restores;
 mod schedules;
+mod service_accounts;
 mod serving;
 mod snapshots;
 mod timelines;

@@ -243,7 +243,8 @@ impl App {
 
     pub async fn service_account(&self, roles: &[Role]) -> Key {
         let grants = roles.iter().map(|role| Grant { role: *role, project: Some(self.project.id) }).collect();
-        let issued = api::issue_service_account("test", grants);
+        let (name, description) = ("test".to_owned(), "for a test".to_owned());
+        let issued = api::issue_service_account(api::NewAccount { name, description, grants, hours: None });
         let public = issued.row.public_name.clone();
         self.catalog.credentials().create(issued.row, self.now()).await.unwrap();
         Key { public, private: issued.secret.expose_text().unwrap().to_owned() }

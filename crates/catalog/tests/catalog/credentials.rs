@@ -1,22 +1,32 @@
 //! API keys, service accounts, tokens.
 
 use catalog::{
-    Catalog, Conflict, Credential, CredentialFilter, CredentialKind, Error, Grant, NewCredential, NewToken,
-    Page, Sealed,
+    Catalog, Conflict, Credential, CredentialFilter, CredentialKind, Error, Grant, NewCredential, NewProof,
+    NewSecret, NewToken, Page, Sealed,
 };
 use model::{
-    id::{CredentialId, ProjectId},
+    account::{AccountSecrets, SecretHash, SecretHours},
+    id::{AccountSecretId, CredentialId, ProjectId},
     network::{AccessList, AddressBlock},
     role::{Action, Role},
 };
 
 use crate::support::{self, T0, at};
 
+fn new_secret(hash: &str, hours: Option<i64>) -> NewSecret {
+    let hours = hours.map(|hours| SecretHours::new(hours).unwrap());
+    NewSecret { sha256: SecretHash(hash.to_owned()), ending: "abcd".to_owned(), hours }
+}
+
 fn new(kind: CredentialKind, name: &str, grants: &[Grant]) -> NewCredential {
+    let (proof, called) = match kind {
+        CredentialKind::ApiKey => (NewProof::ApiKey(Sealed("secret".to_owned())), ""),
+        CredentialKind::ServiceAccount => (NewProof::ServiceAccount(new_secret("hash", None)), "pipeline"),
+    };
     NewCredential {
-        kind,
+        proof,
         public_name: name.to_owned(),
-        secret: Sealed("secret".to_owned()),
+        name: called.to_owned(),
         description: "for the tests".to_owned(),
         grants: grants.to_vec(),
     }
@@ -101,7 +111,7 @@ pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {
 
     let wanted = [Role::GroupBackupCreator, Role::GroupReadOnly];
     credentials.regrant(key.id, Some(shop.id), &wanted).await.unwrap();
-    credentials.describe(key.id, "another\0name").await.unwrap();
+    credentials.describe(key.id, None, Some("another\0name")).await.unwrap();
     let read = credentials.get(key.id).await.unwrap().unwrap();
     assert_eq!(read.description, "another\u{fffd}name");
     let mut here: Vec<Role> =
@@ -120,14 +130,81 @@ pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {
     for refused in [
         credentials.regrant(nobody, None, &[Role::OrgMember]).await,
         credentials.regrant(key.id, Some(nowhere), &[Role::GroupOwner]).await,
-        credentials.describe(nobody, "x").await,
+        credentials.describe(nobody, None, Some("x")).await,
     ] {
         assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
     }
 }
 
-fn token(hash: &str, credential: &Credential) -> NewToken {
-    NewToken { sha256: hash.to_owned(), credential_id: credential.id, expires_at: at(3600) }
+fn token(hash: &str, account: &Credential) -> NewToken {
+    let secret_id = account.secrets().unwrap().all()[0].id;
+    NewToken { sha256: hash.to_owned(), credential_id: account.id, secret_id, expires_at: at(3600) }
+}
+
+pub(crate) async fn a_service_account_has_two_secrets_at_a_time(catalog: Catalog) {
+    let week = AccountSecrets::REPLACED_MS / 1000;
+    let credentials = catalog.credentials();
+    let account = credentials.create(new(CredentialKind::ServiceAccount, "sa", &[]), at(1)).await.unwrap();
+    let other = credentials.create(new(CredentialKind::ServiceAccount, "sb", &[]), at(1)).await.unwrap();
+    let key = credentials.create(new(CredentialKind::ApiKey, "abcdefgh", &[]), at(1)).await.unwrap();
+    let secrets = async || {
+        let read = credentials.get(account.id).await.unwrap().unwrap();
+        read.secrets().unwrap().clone()
+    };
+    let first = secrets().await.all()[0].clone();
+    assert_eq!((first.sha256.0.as_str(), first.created_at, first.expires_at), ("hash", at(1), None));
+    let second = credentials.add_secret(account.id, new_secret("second", Some(8)), at(10)).await.unwrap();
+    assert_eq!(second.expires_at, Some(at(10 + 8 * 3600)));
+    let both = secrets().await;
+    assert_eq!((both.all().len(), both.all()[0].expires_at), (2, Some(at(10 + week))));
+    assert_eq!(both.all()[1], second);
+    let full = credentials.add_secret(account.id, new_secret("third", Some(8)), at(11)).await;
+    assert!(matches!(full, Err(Error::Conflict(Conflict::SecretsFull(_)))), "{full:?}");
+    assert_eq!(secrets().await, both, "a refusal changes nothing");
+
+    // A token ends with the secret that it was made with, and with no other.
+    let of = |hash: &str, secret_id| NewToken {
+        sha256: hash.to_owned(),
+        credential_id: account.id,
+        secret_id,
+        expires_at: at(90_000),
+    };
+    catalog.tokens().insert(&of("t1", first.id), at(12)).await.unwrap();
+    catalog.tokens().insert(&of("t2", second.id), at(13)).await.unwrap();
+    let used: Vec<_> = secrets().await.all().iter().map(|secret| secret.last_used_at).collect();
+    assert_eq!(used, [Some(at(12)), Some(at(13))]);
+    let late = catalog.tokens().insert(&of("t3", second.id), at(10 + 8 * 3600)).await;
+    assert!(matches!(late, Err(Error::NotFound { what: "secret", .. })), "{late:?}");
+    assert!(!credentials.remove_secret(other.id, first.id).await.unwrap(), "a secret of somebody else");
+    assert!(credentials.remove_secret(account.id, first.id).await.unwrap());
+    assert!(!credentials.remove_secret(account.id, first.id).await.unwrap());
+    assert_eq!(catalog.tokens().credential("t1", at(14)).await.unwrap(), None);
+    assert!(catalog.tokens().credential("t2", at(14)).await.unwrap().is_some());
+    let gone = catalog.tokens().insert(&of("t4", first.id), at(14)).await;
+    assert!(matches!(gone, Err(Error::NotFound { what: "secret", .. })), "{gone:?}");
+    // One that has expired makes way.
+    let third = credentials.add_secret(account.id, new_secret("third", Some(8)), at(90_000)).await.unwrap();
+    assert_eq!(secrets().await.all(), [third.clone()]);
+    assert!(credentials.remove_secret(account.id, third.id).await.unwrap());
+    assert_eq!(secrets().await, AccountSecrets::default(), "the last one may go too");
+
+    credentials.describe(account.id, Some("nightly"), None).await.unwrap();
+    let read = credentials.get(account.id).await.unwrap().unwrap();
+    assert_eq!((read.name.as_str(), read.description.as_str()), ("nightly", "for the tests"));
+    let nobody = CredentialId::from_parts(1, [1; 8]);
+    for id in [nobody, key.id] {
+        let refused = credentials.add_secret(id, new_secret("x", None), at(1)).await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+        let refused = credentials.remove_secret(id, AccountSecretId::from_parts(1, [1; 8])).await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+    }
+    // Of two at the same time, one is too many.
+    credentials.add_secret(account.id, new_secret("a", None), at(1)).await.unwrap();
+    let (left, right) = tokio::join!(
+        credentials.add_secret(account.id, new_secret("b", None), at(2)),
+        credentials.add_secret(account.id, new_secret("c", None), at(2)),
+    );
+    assert_eq!(usize::from(left.is_ok()) + usize::from(right.is_ok()), 1, "{left:?} {right:?}");
 }
 
 pub(crate) async fn a_deleted_credential_takes_its_tokens_along(catalog: Catalog) {
@@ -151,7 +228,8 @@ pub(crate) async fn tokens_expire_and_are_revoked(catalog: Catalog) {
     for hash in ["t1", "t2"] {
         catalog.tokens().insert(&token(hash, &account), T0).await.unwrap();
     }
-    assert_eq!(catalog.tokens().credential("t1", at(3599)).await.unwrap().as_ref(), Some(&account));
+    let found = catalog.tokens().credential("t1", at(3599)).await.unwrap();
+    assert_eq!(found.map(|found| (found.id, found.grants)), Some((account.id, vec![owner])));
     assert_eq!(catalog.tokens().credential("t1", at(3600)).await.unwrap(), None);
     assert_eq!(catalog.tokens().credential("t3", at(1)).await.unwrap(), None);
     assert!(!catalog.tokens().revoke("t1", other.id).await.unwrap(), "a token of somebody else");
@@ -175,9 +253,10 @@ pub(crate) async fn an_access_list_is_changed_entry_by_entry(catalog: Catalog) {
     let told: Vec<_> = second.entries().iter().map(|entry| (entry.block, entry.created_at)).collect();
     assert_eq!(told, [(office, at(2)), (block("::1"), at(3))]);
     assert_eq!(credentials.get(key.id).await.unwrap().unwrap().access, second);
-    let token = NewToken { sha256: "aa".to_owned(), credential_id: key.id, expires_at: at(99) };
-    catalog.tokens().insert(&token, at(4)).await.unwrap();
-    assert_eq!(catalog.tokens().credential("aa", at(5)).await.unwrap().unwrap().access, second);
+    let account = credentials.create(new(CredentialKind::ServiceAccount, "sa", &[]), at(1)).await.unwrap();
+    let listed = credentials.change_access(account.id, &[], &[home], at(2)).await.unwrap();
+    catalog.tokens().insert(&token("aa", &account), at(4)).await.unwrap();
+    assert_eq!(catalog.tokens().credential("aa", at(5)).await.unwrap().unwrap().access, listed);
     assert!(credentials.get(other.id).await.unwrap().unwrap().access.is_empty(), "each has its own");
 
     let many: Vec<_> =

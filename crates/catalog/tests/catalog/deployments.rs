@@ -1,10 +1,10 @@
 //! Projects, deployments, and what is sealed in them.
 
 use catalog::{
-    Catalog, Conflict, CredentialKind, Error, NewCredential, Outcome, Page, Sealed, SealedKind, SealedValue,
-    SnapshotFilter,
+    Catalog, Conflict, Error, NewCredential, NewProof, NewSecret, Outcome, Page, Sealed, SealedKind,
+    SealedValue, SnapshotFilter,
 };
-use model::{DeploymentKind, id::ProjectId};
+use model::{DeploymentKind, account::SecretHash, id::ProjectId};
 use serde_json::json;
 
 use crate::support::{self, T0, at};
@@ -32,9 +32,9 @@ pub(crate) async fn a_project_is_renamed_and_deleted_when_it_is_empty(catalog: C
     assert_eq!(projects.by_name("shop").await.unwrap(), None);
 
     let credential = |name: &str, within: &[ProjectId]| NewCredential {
-        kind: CredentialKind::ApiKey,
+        proof: NewProof::ApiKey(Sealed(String::new())),
         public_name: name.to_owned(),
-        secret: Sealed(String::new()),
+        name: String::new(),
         description: String::new(),
         grants: within
             .iter()
@@ -191,13 +191,14 @@ pub(crate) async fn a_deployment_is_kept_while_something_has_to_be_undone_on_it(
 pub(crate) async fn sealed_values_are_rotated_all_or_none(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     let key = NewCredential {
-        kind: CredentialKind::ApiKey,
+        proof: NewProof::ApiKey(Sealed("sealed ha1".to_owned())),
         public_name: "abcdefgh".to_owned(),
-        secret: Sealed("sealed ha1".to_owned()),
+        name: String::new(),
         description: String::new(),
         grants: Vec::new(),
     };
-    let account = NewCredential { kind: CredentialKind::ServiceAccount, ..key.clone() };
+    let secret = NewSecret { sha256: SecretHash("hash".to_owned()), ending: String::new(), hours: None };
+    let account = NewCredential { proof: NewProof::ServiceAccount(secret), ..key.clone() };
     let key = catalog.credentials().create(key, T0).await.unwrap();
     catalog.credentials().create(account, T0).await.unwrap();
 
@@ -208,7 +209,11 @@ pub(crate) async fn sealed_values_are_rotated_all_or_none(catalog: Catalog) {
             id: deployment.id.to_string(),
             sealed: deployment.uri_sealed.clone(),
         },
-        SealedValue { kind: SealedKind::ApiKeyHa1, id: key.id.to_string(), sealed: key.secret.clone() },
+        SealedValue {
+            kind: SealedKind::ApiKeyHa1,
+            id: key.id.to_string(),
+            sealed: Sealed("sealed ha1".to_owned()),
+        },
     ];
     assert_eq!(values, expected, "a service account's secret is hashed, not sealed");
     assert!(!format!("{values:?}").contains("sealed ha1"), "a sealed text is never printed");

@@ -76,6 +76,7 @@ suite![
     credentials::roles_are_replaced_where_they_are_given,
     credentials::a_deleted_credential_takes_its_tokens_along,
     credentials::an_access_list_is_changed_entry_by_entry,
+    credentials::a_service_account_has_two_secrets_at_a_time,
     credentials::tokens_expire_and_are_revoked,
     snapshots::one_on_demand_snapshot_at_a_time,
     snapshots::a_snapshot_lives_and_dies_as_the_model_says,

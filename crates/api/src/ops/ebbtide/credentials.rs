@@ -11,10 +11,16 @@ use serde_json::{Value, json};
 use super::UNVERSIONED;
 use crate::{
     access::Scope,
+    auth::issue::NewAccount,
     body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
-    ops::{Operation, access_lists, audit, groups::catalog_page, issued, root},
+    ops::{
+        Operation, access_lists, audit,
+        groups::catalog_page,
+        issued::{self, Wanted},
+        root,
+    },
     page::{Location, PageRequest, page},
     rate::Set,
     reply::Reply,
@@ -91,7 +97,14 @@ async fn create(call: Call) -> Answer<Reply> {
     let mut grants = names.iter().map(|name| project_grant(name, project)).collect::<Answer<Vec<Grant>>>()?;
     grants.sort_unstable_by_key(|grant| grant.role);
     grants.dedup();
-    let (credential, secret) = issued::make(&call, kind, &description, &grants).await?;
+    let wanted = match kind {
+        CredentialKind::ApiKey => Wanted::ApiKey { description, grants },
+        // One that works until another one is made, by the calls of Atlas.
+        CredentialKind::ServiceAccount => {
+            Wanted::ServiceAccount(NewAccount { name: description.clone(), description, grants, hours: None })
+        }
+    };
+    let (credential, secret) = issued::make(&call, wanted).await?;
     let detail = json!({"publicName": credential.public_name, "roles": names});
     audit::record(&call, "credential.create", credential.id, detail);
     let mut object = view(&call, &credential);
@@ -158,7 +171,7 @@ async fn delete(call: Call) -> Answer<Reply> {
 }
 
 fn view(call: &Call, credential: &Credential) -> Value {
-    let (kind, name) = match credential.kind {
+    let (kind, name) = match credential.kind() {
         CredentialKind::ApiKey => ("apiKey", "publicKey"),
         CredentialKind::ServiceAccount => ("serviceAccount", "clientId"),
     };

@@ -197,11 +197,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         tag: "Flex Snapshots",
         operations: &[
-            of(
-                "listGroupFlexClusterBackupSnapshots",
-                "List snapshots of a flex cluster",
-                Partial("none is taken by itself once a day"),
-            ),
+            of("listGroupFlexClusterBackupSnapshots", "List snapshots of a flex cluster", Real),
             of("getGroupFlexClusterBackupSnapshot", "Get a snapshot of a flex cluster", Real),
             of("downloadGroupFlexClusterBackup", "Download a snapshot of a flex cluster", Real),
         ],

@@ -1,7 +1,7 @@
 //! Setting and deleting schedules, and what that does to the snapshots that they took.
 
 use model::{
-    RestoreWindowDays, WallTime,
+    DeploymentKind, RestoreWindowDays, WallTime,
     compliance::{CompliancePolicy, Forbidden, Shortfall},
     copy::RegionName,
     id::{DeploymentId, PolicyItemId, SnapshotId},
@@ -129,6 +129,46 @@ impl Schedules<'_> {
         }
         transaction.commit().await?;
         Ok(Applied { schedule: written, snapshots_kept_anew, snapshots_deleted, copies_deleted })
+    }
+
+    /// Gives the deployments that are served as flex clusters and have no schedule the one that such have; how many.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn give_to_flex(&self, now: WallTime) -> Result<u64> {
+        const LACKING: &str = "SELECT id FROM deployments WHERE kind = $1 AND removed_at IS NULL AND NOT EXISTS \
+                               (SELECT 1 FROM schedules s WHERE s.deployment_id = deployments.id) ORDER BY id";
+        let lacking =
+            query(LACKING).bind(DeploymentKind::Flex.as_str()).fetch_all(self.0.database.reader()).await?;
+        let mut given = 0;
+        for row in &lacking {
+            let deployment: DeploymentId = row.parsed("id")?;
+            let mut transaction = self.0.database.begin().await?;
+            match deployments::lock(&mut transaction, deployment).await {
+                Ok(_) => {}
+                Err(Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            if locked(&mut transaction, deployment).await?.is_some() {
+                continue;
+            }
+            let change = ScheduleChange {
+                of_revision: None,
+                schedule: Schedule::of_flex(new_id(now), now),
+                auto_export: AutoExport::default(),
+                names_in_exports: false,
+                copies: CopySettings::default(),
+                delete_copies: vec![],
+                restore_window: None,
+                retention: vec![],
+                delete_of: vec![],
+            };
+            write(&mut transaction, deployment, &change, Times { handled_until: now, export_from: now }, now)
+                .await?;
+            transaction.commit().await?;
+            given += 1;
+        }
+        Ok(given)
     }
 
     /// Deletes the schedule of a deployment; its snapshots stay until they expire. `false` when it had none.

@@ -139,6 +139,7 @@ suite![
     retention::nothing_goes_while_somebody_may_read_it,
     retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
+    schedules::a_flex_cluster_has_a_snapshot_a_day,
     schedules::a_schedule_is_kept_changed_and_deleted,
     schedules::what_a_schedule_exports_it_exports_once,
     schedules::what_is_due_is_taken_with_its_retention,

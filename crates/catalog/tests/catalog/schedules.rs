@@ -7,7 +7,7 @@ use catalog::{
     Outcome, Page, Protection, ScheduleChange, Snapshot, SnapshotFilter, SnapshotType, Taken,
 };
 use model::{
-    RestoreWindowDays, Retention, RetentionUnit, WallTime,
+    DeploymentKind, RestoreWindowDays, Retention, RetentionUnit, WallTime,
     id::PolicyItemId,
     schedule::{
         AutoExport, ExportPolicy, Frequency, FrequencyType, Policy, PolicyItem, ReferenceTime, Schedule, Step,
@@ -417,4 +417,32 @@ pub(crate) async fn what_a_schedule_exports_it_exports_once(catalog: Catalog) {
         ScheduleChange { auto_export: AutoExport::On(export), ..to(schedule(&[daily(7)]), seen.as_ref()) };
     let refused = catalog.schedules().change(deployment.id, &change, now).await.unwrap_err();
     assert!(matches!(refused, Error::NotFound { what: "export bucket", .. }), "{refused}");
+}
+
+pub(crate) async fn a_flex_cluster_has_a_snapshot_a_day(catalog: Catalog) {
+    let project = support::project(&catalog).await;
+    let add = async |name: &str, kind| {
+        let new = catalog::NewDeployment { kind, ..support::new_deployment(&project, name) };
+        catalog.deployments().add(new, T0).await.unwrap()
+    };
+    let flex = add("flexible", DeploymentKind::Flex).await;
+    let others =
+        [add("main", DeploymentKind::ReplicaSet).await, add("tenant", DeploymentKind::Serverless).await];
+    let removed = add("removed", DeploymentKind::Flex).await;
+    catalog.deployments().remove(removed.id, T0).await.unwrap();
+    // 2023-11-14 22:13:20 UTC, and half a minute later.
+    let begun = WallTime(1_700_000_000_000);
+    assert_eq!(catalog.schedules().give_to_flex(begun).await.unwrap(), 1);
+    assert_eq!(catalog.schedules().give_to_flex(begun.plus_ms(30_000)).await.unwrap(), 0);
+    for other in others.iter().chain([&removed]) {
+        assert_eq!(catalog.schedules().get(other.id).await.unwrap(), None);
+    }
+    let given = catalog.schedules().get(flex.id).await.unwrap().unwrap();
+    assert_eq!(given.schedule.reference, ReferenceTime::new(22, 13).unwrap());
+    assert_eq!(look(&catalog, begun.plus_ms(DAY_MS - 60_000)).await, []);
+    let due = begun.plus_ms(DAY_MS);
+    let taken = look(&catalog, due).await;
+    let [Taken::Queued(snapshot)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((snapshot.deployment_id, snapshot.retention_days), (flex.id, Some(8)));
+    assert_eq!(look(&catalog, due.plus_ms(60_000)).await, [], "once");
 }

@@ -33,6 +33,8 @@ struct Did {
 }
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
+    // Nobody sets one for them, as at Atlas: also not for those that were registered by a version that gave them none.
+    services.catalog.schedules().give_to_flex(services.now()).await?;
     let mut did = look(services, services.now()).await?;
     for due in services.catalog.schedules().exports_due().await? {
         did.exports += u64::from(export(services, due).await?);

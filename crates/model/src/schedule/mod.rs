@@ -24,7 +24,7 @@ pub use kind::SnapshotKind;
 pub use legacy::{BadLegacySchedule, LegacySchedule, NotLegacy};
 pub use policy::{BadPolicy, Policy, PolicyItem, RetentionChange, TakenBy, policy_id};
 
-use crate::{Retention, RetentionUnit, id::PolicyItemId};
+use crate::{Retention, RetentionUnit, WallTime, id::PolicyItemId};
 
 /// When snapshots of a deployment are taken by themselves, and how long they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ impl Schedule {
         (FrequencyType::Yearly, 12, RetentionUnit::Years, 1),
     ];
 
+    /// For how many days a snapshot of a flex cluster is kept.
+    const FLEX_DAYS: u32 = 8;
+
     /// The schedule that Atlas begins with, its items under ids of the caller's making.
     pub fn default_of_atlas(mut new_id: impl FnMut() -> PolicyItemId) -> Self {
         let items = Self::DEFAULT_ITEMS.into_iter().filter_map(|(kind, interval, unit, value)| {
@@ -58,6 +61,21 @@ impl Schedule {
         });
         let policy = Policy::new(items.collect()).unwrap_or_default();
         Self { reference: ReferenceTime::DEFAULT, policy, extra: ExtraRetention::default() }
+    }
+
+    /// What a flex cluster has at Atlas, where nobody sets it: one a day, at the time of day at which it began, and eight of them kept.
+    pub fn of_flex(id: PolicyItemId, now: WallTime) -> Self {
+        let (hour, minute) =
+            (now.seconds().div_euclid(3_600).rem_euclid(24), now.seconds().div_euclid(60).rem_euclid(60));
+        let frequency = Frequency::new(FrequencyType::Daily, 1);
+        let retention = Retention::new(RetentionUnit::Days, Self::FLEX_DAYS);
+        let item = frequency.ok().zip(retention.ok());
+        let item = item.map(|(frequency, retention)| PolicyItem { id, frequency, retention });
+        Self {
+            reference: ReferenceTime::new(hour, minute).unwrap_or_default(),
+            policy: Policy::new(item.into_iter().collect()).unwrap_or_default(),
+            extra: ExtraRetention::default(),
+        }
     }
 
     /// How the retention of snapshots changes that were taken by our items when `after` replaces this schedule.

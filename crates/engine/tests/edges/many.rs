@@ -11,7 +11,7 @@ use testbed::{Options, oracle};
 
 /// How many collections; ten thousand take long, and a server that may open 50,000 files.
 const COLLECTIONS: &str = "EBBTIDE_TEST_COLLECTIONS";
-const COLLECTIONS_DEFAULT: usize = 500;
+const COLLECTIONS_DEFAULT: usize = 200;
 /// Made at a time.
 const TOGETHER: usize = 16;
 

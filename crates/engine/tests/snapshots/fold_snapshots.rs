@@ -51,7 +51,8 @@ async fn folds_are_snapshots(version: &str) {
     ];
     let at = |n: usize| manifests[n].header().cluster_time;
     let added = store.added_bytes();
-    for (from, to) in [(0, 1), (0, 2), (0, 3), (1, 2), (2, 3), (3, 3)] {
+    // From one to the next is what the steps below do.
+    for (from, to) in [(0, 2), (0, 3), (3, 3)] {
         let folded = fold(&bench, &store, &manifests[from], at(to)).await;
         assert_same(&bench, &folded, &manifests[to], &format!("{version}: {from} to {to}")).await;
     }

@@ -112,6 +112,8 @@ pub struct Services {
     pub waiters: capture::Waiters,
     /// Wakes the worker: a job was queued.
     pub poke: Arc<Notify>,
+    /// Places of copies that this process works on.
+    pub(crate) copy_rights: crate::reconcile::CopyRights,
     /// Called at named moments of a job; for tests that must do something to a deployment just then.
     #[doc(hidden)]
     pub probe: Option<Probe>,
@@ -205,6 +207,7 @@ impl Engine {
             budget,
             waiters: capture::Waiters::default(),
             poke: Arc::new(Notify::new()),
+            copy_rights: crate::reconcile::CopyRights::default(),
             probe: None,
         };
         let reconcilers = Arc::new(reconcile::Reconcilers::new(services.clone()));
@@ -215,6 +218,8 @@ impl Engine {
     #[doc(hidden)]
     pub fn with_probe(mut self, probe: Probe) -> Self {
         self.services.probe = Some(probe);
+        // What keeps things in order has services of its own.
+        self.reconcilers = Arc::new(reconcile::Reconcilers::new(self.services.clone()));
         self
     }
 

@@ -29,6 +29,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use copies::Rights as CopyRights;
+
 use crate::{engine::Services, lease::JobError};
 
 /// How one reconciler is.
@@ -111,6 +113,7 @@ impl Reconcilers {
     pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let loops = self.all.iter().map(|reconciler| reconciler.run(&self.services, &shutdown));
         futures::future::join_all(loops).await;
+        copies::give_back(&self.services).await;
     }
 }
 

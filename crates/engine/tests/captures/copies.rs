@@ -7,7 +7,7 @@ use crate::support;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bson::{Bson, doc};
-use capture_support::{based, captured_bench, current, folded, slices};
+use capture_support::{Running, based, captured_bench, current, folded, slices};
 use catalog::{Catalog, ScheduleChange, Snapshot};
 use ebbtide_engine::{
     Engine, Settings,
@@ -403,4 +403,34 @@ async fn the_record_is_copied_and_goes_as_far_as_the_first_one() {
     look(&engine).await;
     assert!(there.list_slices().try_next().await.unwrap().is_none());
     assert_good(&there, &snapshot).await;
+}
+
+/// A server that is stopped while it copies gives its right to the place back: the next one does not wait until it runs out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_stops_amid_a_copy_leaves_the_place_to_the_next() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(300, 200, |n| Bson::Int64(n as i64))).await;
+    set(&bench, on_demand(), false, false).await;
+    bench.snapshot().await;
+    let settings = || Settings {
+        lease_ms: 60_000,
+        reconcile_every: Duration::from_millis(100),
+        ..settings(&bench, location(&bench))
+    };
+    let (told, copies) = tokio::sync::watch::channel(false);
+    let stalls = support::probe(move |moment, _| {
+        let told = told.clone();
+        async move {
+            if moment == "copy.before-manifest" {
+                told.send(true).ok();
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let first = Running::start(bench.engine(settings()).with_probe(stalls));
+    let mut copies = copies;
+    copies.wait_for(|begun| *begun).await.unwrap();
+    assert_eq!(look(&bench.engine(settings())).await, Value::Null, "somebody else is at it");
+    first.stop().await;
+    assert_eq!(look(&bench.engine(settings())).await["made"], 1);
 }

@@ -1,7 +1,11 @@
 //! The right to work on a place, renewed while work goes on.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,24 +24,51 @@ const RENEWALS: u32 = 12;
 /// Work ends after this time, so that what came meanwhile has its turn.
 const TURN: Duration = Duration::from_secs(5 * 60);
 
+/// The rights that this process has. When it stops, work ends wherever it is, and what is here then is given back: else nobody
+/// could work on those places before they run out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rights(Arc<Mutex<Vec<Arc<Right>>>>);
+
+#[derive(Debug)]
+struct Right {
+    lease: CopyLease,
+    /// Whether deletes may be under way that nobody waits for any more.
+    is_deleting: AtomicBool,
+}
+
+impl Rights {
+    fn locked(&self) -> MutexGuard<'_, Vec<Arc<Right>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives back what is left when nobody works any more.
+pub(in crate::reconcile) async fn give_back(services: &Services) {
+    let left = mem::take(&mut *services.copy_rights.locked());
+    for right in left.iter().filter(|right| !right.is_deleting.load(Ordering::Relaxed)) {
+        if let Err(error) = services.catalog.copies().release(&right.lease).await {
+            let region = &right.lease.region;
+            tracing::warn!(%region, %error, "the right to the copies in {region} could not be given back; it runs out by itself: {error}");
+        }
+    }
+}
+
 /// The right to a place.
 pub(super) struct Hold<'a> {
     services: &'a Services,
     pub(super) lease: CopyLease,
     began: Instant,
-    /// Whether deletes may be under way that nobody waits for any more.
-    is_deleting: AtomicBool,
+    right: Arc<Right>,
 }
 
 impl<'a> Hold<'a> {
     /// Takes it, unless somebody else has it.
     pub(super) async fn claim(services: &'a Services, region: &RegionName) -> Result<Option<Self>, JobError> {
         let lease = services.catalog.copies().claim(region, services.now(), lease_ms(services)).await?;
-        Ok(lease.map(|lease| Self {
-            services,
-            lease,
-            began: Instant::now(),
-            is_deleting: AtomicBool::new(false),
+        Ok(lease.map(|lease| {
+            let right = Arc::new(Right { lease: lease.clone(), is_deleting: AtomicBool::new(false) });
+            services.copy_rights.locked().push(Arc::clone(&right));
+            Self { services, lease, began: Instant::now(), right }
         }))
     }
 
@@ -64,9 +95,9 @@ impl<'a> Hold<'a> {
         &self,
         deletes: impl Future<Output = Result<T, JobError>>,
     ) -> Result<T, JobError> {
-        self.is_deleting.store(true, Ordering::Relaxed);
+        self.right.is_deleting.store(true, Ordering::Relaxed);
         let done = deletes.await?;
-        self.is_deleting.store(false, Ordering::Relaxed);
+        self.right.is_deleting.store(false, Ordering::Relaxed);
         Ok(done)
     }
 
@@ -97,7 +128,8 @@ impl<'a> Hold<'a> {
 
     /// Gives it back, unless something may still be under way: then it runs out.
     pub(super) async fn release(&self) -> Result<(), JobError> {
-        if self.is_deleting.load(Ordering::Relaxed) {
+        self.services.copy_rights.locked().retain(|right| !Arc::ptr_eq(right, &self.right));
+        if self.right.is_deleting.load(Ordering::Relaxed) {
             return Ok(());
         }
         Ok(self.services.catalog.copies().release(&self.lease).await?)

@@ -117,6 +117,7 @@ impl Place<'_> {
             }
         }
         crash::point("copy.before-manifest");
+        self.services.probe("copy.before-manifest", self.region().as_str()).await;
         // A manifest without what it names must not come into view after somebody else has swept here.
         let renewed = self.hold.renewed().await?;
         if renewed.elapsed() >= self.hold.within() {

@@ -31,6 +31,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use vault::{CopyMark, Location, Vault};
 
 use hold::Hold;
+pub(crate) use hold::Rights;
+pub(super) use hold::give_back;
 
 use crate::{crash, engine::Services, lease::JobError};
 

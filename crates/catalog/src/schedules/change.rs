@@ -131,44 +131,53 @@ impl Schedules<'_> {
         Ok(Applied { schedule: written, snapshots_kept_anew, snapshots_deleted, copies_deleted })
     }
 
-    /// Gives the deployments that are served as flex clusters and have no schedule the one that such have; how many.
+    /// Has a snapshot a day taken of the deployments that are served as flex clusters; of which it was not before.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub async fn give_to_flex(&self, now: WallTime) -> Result<u64> {
-        const LACKING: &str = "SELECT id FROM deployments WHERE kind = $1 AND removed_at IS NULL AND NOT EXISTS \
-                               (SELECT 1 FROM schedules s WHERE s.deployment_id = deployments.id) ORDER BY id";
-        let lacking =
-            query(LACKING).bind(DeploymentKind::Flex.as_str()).fetch_all(self.0.database.reader()).await?;
-        let mut given = 0;
-        for row in &lacking {
-            let deployment: DeploymentId = row.parsed("id")?;
-            let mut transaction = self.0.database.begin().await?;
-            match deployments::lock(&mut transaction, deployment).await {
-                Ok(_) => {}
-                Err(Error::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
+    pub async fn give_to_flex(&self, now: WallTime) -> Result<Vec<DeploymentId>> {
+        const FLEX: &str =
+            "SELECT id, created_at FROM deployments WHERE kind = $1 AND removed_at IS NULL ORDER BY id";
+        let flex =
+            query(FLEX).bind(DeploymentKind::Flex.as_str()).fetch_all(self.0.database.reader()).await?;
+        let mut given = Vec::new();
+        for row in &flex {
+            let (deployment, began) = (row.parsed("id")?, row.time("created_at")?);
+            let seen = self.get(deployment).await?;
+            let seen = seen.as_ref().map(|seen| &seen.schedule);
+            if Schedule::of_flex(seen, new_id(now), began).is_some()
+                && self.give_a_day(deployment, began, now).await?
+            {
+                given.push(deployment);
             }
-            if locked(&mut transaction, deployment).await?.is_some() {
-                continue;
-            }
-            let change = ScheduleChange {
-                of_revision: None,
-                schedule: Schedule::of_flex(new_id(now), now),
-                auto_export: AutoExport::default(),
-                names_in_exports: false,
-                copies: CopySettings::default(),
-                delete_copies: vec![],
-                restore_window: None,
-                retention: vec![],
-                delete_of: vec![],
-            };
-            write(&mut transaction, deployment, &change, Times { handled_until: now, export_from: now }, now)
-                .await?;
-            transaction.commit().await?;
-            given += 1;
         }
         Ok(given)
+    }
+
+    /// The same of one; `false` when it has it, or is none of these, by now.
+    async fn give_a_day(&self, deployment: DeploymentId, began: WallTime, now: WallTime) -> Result<bool> {
+        const KIND: &str = "SELECT kind FROM deployments WHERE id = $1";
+        let mut transaction = self.0.database.begin().await?;
+        match deployments::lock(&mut transaction, deployment).await {
+            Ok(_) => {}
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let kind = query(KIND).bind(deployment.to_string()).fetch_one(&mut *transaction).await?;
+        if kind.parsed::<DeploymentKind>("kind")? != DeploymentKind::Flex {
+            return Ok(false);
+        }
+        let before = locked(&mut transaction, deployment).await?;
+        let was = before.as_ref().map(|before| &before.schedule);
+        let Some(schedule) = Schedule::of_flex(was, new_id(now), began) else { return Ok(false) };
+        let change = as_before(before.as_ref(), schedule);
+        let times = Times {
+            handled_until: before.as_ref().map_or(now, |before| before.handled_until),
+            export_from: before.as_ref().map_or(now, |before| before.export_from),
+        };
+        write(&mut transaction, deployment, &change, times, now).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Deletes the schedule of a deployment; its snapshots stay until they expire. `false` when it had none.
@@ -185,6 +194,21 @@ impl Schedules<'_> {
         let was_there = forget(&mut transaction, deployment).await?;
         transaction.commit().await?;
         Ok(was_there)
+    }
+}
+
+/// A change of the schedule alone.
+fn as_before(before: Option<&DeploymentSchedule>, schedule: Schedule) -> ScheduleChange {
+    ScheduleChange {
+        of_revision: before.map(|before| before.revision),
+        schedule,
+        auto_export: before.map(|before| before.auto_export).unwrap_or_default(),
+        names_in_exports: before.is_some_and(|before| before.names_in_exports),
+        copies: before.map(|before| before.copies.clone()).unwrap_or_default(),
+        delete_copies: vec![],
+        restore_window: None,
+        retention: vec![],
+        delete_of: vec![],
     }
 }
 
@@ -225,17 +249,7 @@ pub(crate) async fn bring_into_line(
     }
     let met = policy.met_by(&was.policy, || new_id(now));
     let met = met.map_err(|bad| Error::corrupt(format!("a schedule or compliance policy: {bad}")))?;
-    let change = ScheduleChange {
-        of_revision: before.as_ref().map(|before| before.revision),
-        schedule: Schedule { policy: met, ..was },
-        auto_export: before.as_ref().map(|before| before.auto_export).unwrap_or_default(),
-        names_in_exports: before.as_ref().is_some_and(|before| before.names_in_exports),
-        copies: before.as_ref().map(|before| before.copies.clone()).unwrap_or_default(),
-        delete_copies: vec![],
-        restore_window: None,
-        retention: vec![],
-        delete_of: vec![],
-    };
+    let change = as_before(before.as_ref(), Schedule { policy: met, ..was });
     let same_times = before.as_ref().filter(|before| before.schedule.is_as_often_as(&change.schedule));
     let times = Times {
         handled_until: same_times.map_or(now, |before| before.handled_until),

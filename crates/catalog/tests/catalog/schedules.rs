@@ -430,19 +430,29 @@ pub(crate) async fn a_flex_cluster_has_a_snapshot_a_day(catalog: Catalog) {
         [add("main", DeploymentKind::ReplicaSet).await, add("tenant", DeploymentKind::Serverless).await];
     let removed = add("removed", DeploymentKind::Flex).await;
     catalog.deployments().remove(removed.id, T0).await.unwrap();
-    // 2023-11-14 22:13:20 UTC, and half a minute later.
-    let begun = WallTime(1_700_000_000_000);
-    assert_eq!(catalog.schedules().give_to_flex(begun).await.unwrap(), 1);
-    assert_eq!(catalog.schedules().give_to_flex(begun.plus_ms(30_000)).await.unwrap(), 0);
+    let now = T0.plus_ms(3 * HOUR_MS);
+    assert_eq!(catalog.schedules().give_to_flex(now).await.unwrap(), [flex.id]);
+    assert_eq!(catalog.schedules().give_to_flex(now.plus_ms(30_000)).await.unwrap(), []);
     for other in others.iter().chain([&removed]) {
         assert_eq!(catalog.schedules().get(other.id).await.unwrap(), None);
     }
+    // It was registered at 20:26:40.
     let given = catalog.schedules().get(flex.id).await.unwrap().unwrap();
-    assert_eq!(given.schedule.reference, ReferenceTime::new(22, 13).unwrap());
-    assert_eq!(look(&catalog, begun.plus_ms(DAY_MS - 60_000)).await, []);
-    let due = begun.plus_ms(DAY_MS);
+    assert_eq!(given.schedule.reference, ReferenceTime::new(20, 26).unwrap());
+    let due = T0.plus_ms(DAY_MS - 40_000);
+    assert_eq!(look(&catalog, due.plus_ms(-1)).await, []);
     let taken = look(&catalog, due).await;
     let [Taken::Queued(snapshot)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((snapshot.deployment_id, snapshot.retention_days), (flex.id, Some(8)));
     assert_eq!(look(&catalog, due.plus_ms(60_000)).await, [], "once");
+
+    // What a compliance policy asked for stays beside it.
+    let guarded = add("guarded", DeploymentKind::Flex).await;
+    set(&catalog, &guarded, &[monthly(12)], now).await;
+    assert_eq!(catalog.schedules().give_to_flex(now).await.unwrap(), [guarded.id]);
+    let both = catalog.schedules().get(guarded.id).await.unwrap().unwrap();
+    assert_eq!((both.schedule.policy.items().len(), both.schedule.policy.items()[0]), (2, monthly(12)));
+    assert_eq!(both.schedule.reference.hour(), 18);
+    set(&catalog, &guarded, &[hourly(2)], now).await;
+    assert_eq!(catalog.schedules().give_to_flex(now).await.unwrap(), [], "that is often enough");
 }

@@ -18,6 +18,8 @@ use crate::{crash, engine::Services, lease::JobError};
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Did {
+    /// Deployments that have a schedule since this look, as flex clusters have one.
+    given: u64,
     /// Schedules that take anything.
     schedules: u64,
     /// Snapshots that were asked for.
@@ -34,8 +36,12 @@ struct Did {
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
     // Nobody sets one for them, as at Atlas: also not for those that were registered by a version that gave them none.
-    services.catalog.schedules().give_to_flex(services.now()).await?;
+    let given = services.catalog.schedules().give_to_flex(services.now()).await?;
+    for deployment in &given {
+        tracing::info!(deployment.id = %deployment, "a snapshot a day is taken of deployment {deployment} from now on, as of every flex cluster");
+    }
     let mut did = look(services, services.now()).await?;
+    did.given = given.len() as u64;
     for due in services.catalog.schedules().exports_due().await? {
         did.exports += u64::from(export(services, due).await?);
     }

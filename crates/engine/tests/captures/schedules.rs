@@ -71,6 +71,22 @@ async fn what_was_missed_is_taken_once_and_what_is_deleted_is_not() {
     bench.fill("app", "things", documents(500, 100, |n| Bson::Int64(n as i64))).await;
     let idle = bench.engine(bench.settings());
     assert_eq!(look(&idle).await["schedules"], 0, "a deployment has none by itself");
+    let new = catalog::NewDeployment {
+        project_id: bench.project,
+        name: "flexible".parse().unwrap(),
+        kind: model::DeploymentKind::Flex,
+        uri_sealed: catalog::Sealed(String::new()),
+        options: Value::Null,
+        facts: catalog::DeploymentFacts::default(),
+        continuous: None,
+    };
+    let flex = bench.catalog.deployments().add(new, wall_clock()).await.unwrap();
+    for given in [1, 0] {
+        let did = look(&idle).await;
+        assert_eq!((&did["given"], &did["schedules"]), (&given.into(), &1.into()), "but for flex clusters");
+    }
+    bench.catalog.deployments().remove(flex.id, wall_clock()).await.unwrap();
+    assert_eq!(look(&idle).await["schedules"], 0);
     set_days_ago(&bench, schedule(7), 3).await;
 
     // Two servers come back at once.

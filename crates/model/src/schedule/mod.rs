@@ -63,19 +63,26 @@ impl Schedule {
         Self { reference: ReferenceTime::DEFAULT, policy, extra: ExtraRetention::default() }
     }
 
-    /// What a flex cluster has at Atlas, where nobody sets it: one a day, at the time of day at which it began, and eight of them kept.
-    pub fn of_flex(id: PolicyItemId, now: WallTime) -> Self {
-        let (hour, minute) =
-            (now.seconds().div_euclid(3_600).rem_euclid(24), now.seconds().div_euclid(60).rem_euclid(60));
-        let frequency = Frequency::new(FrequencyType::Daily, 1);
-        let retention = Retention::new(RetentionUnit::Days, Self::FLEX_DAYS);
-        let item = frequency.ok().zip(retention.ok());
-        let item = item.map(|(frequency, retention)| PolicyItem { id, frequency, retention });
-        Self {
-            reference: ReferenceTime::new(hour, minute).unwrap_or_default(),
-            policy: Policy::new(item.into_iter().collect()).unwrap_or_default(),
-            extra: ExtraRetention::default(),
+    /// The schedule of a flex cluster, which at Atlas nobody sets: one a day, at the time of day at which it began, and eight of them kept;
+    /// beside what it has already, such as what a compliance policy asks for. Nothing, when it takes one a day or more.
+    pub fn of_flex(before: Option<&Self>, id: PolicyItemId, began: WallTime) -> Option<Self> {
+        let frequency = Frequency::new(FrequencyType::Daily, 1).ok()?;
+        let items = before.map_or(&[][..], |before| before.policy.items());
+        let is_often =
+            |item: &PolicyItem| matches!(item.frequency.kind(), FrequencyType::Hourly | FrequencyType::Daily);
+        if items.iter().any(is_often) {
+            return None;
         }
+        // What is taken more seldom is kept at least as long.
+        let policy = (1..=Self::FLEX_DAYS).rev().find_map(|days| {
+            let retention = Retention::new(RetentionUnit::Days, days).ok()?;
+            let daily = PolicyItem { id, frequency, retention };
+            Policy::new(items.iter().copied().chain([daily]).collect()).ok()
+        })?;
+        let minutes = began.seconds().div_euclid(60);
+        let of_day = ReferenceTime::new(minutes.div_euclid(60).rem_euclid(24), minutes.rem_euclid(60));
+        let begun = || Self { reference: of_day.unwrap_or_default(), ..Self::default() };
+        Some(Self { policy, ..before.cloned().unwrap_or_else(begun) })
     }
 
     /// How the retention of snapshots changes that were taken by our items when `after` replaces this schedule.

@@ -205,6 +205,31 @@ fn policies_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn a_flex_cluster_takes_one_a_day_beside_what_it_takes() {
+    use FrequencyType::{Daily, Hourly, Weekly};
+    use RetentionUnit::{Days, Weeks};
+    let id = PolicyItemId::from_bytes([9; 12]);
+    let began = at("2026-05-28T20:26:40Z");
+    let own = Schedule::of_flex(None, id, began).unwrap();
+    assert_eq!(times(&own, "2026-05-28T20:26:40Z", 2), ["2026-05-29T20:26:00Z", "2026-05-30T20:26:00Z"]);
+    assert_eq!(own.policy.items(), [PolicyItem { id, ..item(9, Daily, 1, Days, 8) }]);
+    assert_eq!(Schedule::of_flex(Some(&own), id, began), None);
+    assert_eq!(Schedule::of_flex(Some(&only(18, 0, Hourly, 6)), id, began), None);
+    // Before the epoch too there is a time of day.
+    assert_eq!(
+        Schedule::of_flex(None, id, WallTime(-1)).unwrap().reference,
+        ReferenceTime::new(23, 59).unwrap()
+    );
+    for (weeks, days) in [(4, 8), (1, 7)] {
+        let policy = Policy::new(vec![item(1, Weekly, 6, Weeks, weeks)]).unwrap();
+        let before = Schedule { policy, ..own.clone() };
+        let after = Schedule::of_flex(Some(&before), id, at("2026-01-01T01:01:01Z")).unwrap();
+        assert_eq!(after.policy.items(), [before.policy.items()[0], item(9, Daily, 1, Days, days)]);
+        assert_eq!(after.reference, before.reference);
+    }
+}
+
+#[test]
 fn the_default_is_that_of_atlas() {
     let schedule = default();
     assert_eq!(schedule.policy.items().len(), 5);

@@ -154,6 +154,17 @@ impl CredentialFilter {
     }
 }
 
+/// What is to be changed of a credential.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CredentialChange<'a> {
+    /// What a service account is called.
+    pub name: Option<&'a str>,
+    /// What people say of it.
+    pub description: Option<&'a str>,
+    /// Its roles in a project, or in the organization.
+    pub roles: Option<(Option<ProjectId>, &'a [Role])>,
+}
+
 /// A secret of a service account that was just drawn.
 #[derive(Debug, Clone)]
 pub struct NewSecret {
@@ -321,66 +332,58 @@ impl Credentials<'_> {
         Ok(Listing { items: credentials(&rows)?, total })
     }
 
-    /// Changes what a credential is called and what people say of it, as far as given.
-    ///
-    /// # Errors
-    /// [`crate::Error::NotFound`].
-    pub async fn describe(
-        &self,
-        id: CredentialId,
-        name: Option<&str>,
-        description: Option<&str>,
-    ) -> Result<()> {
-        let update = "UPDATE credentials SET name = COALESCE($2, name), \
-                      description = COALESCE($3, description) WHERE id = $1";
-        let done = query(update)
-            .bind(id.to_string())
-            .bind(name.map(plain))
-            .bind(description.map(plain))
-            .execute(self.0.database.writer())
-            .await?;
-        if done.rows_affected() == 0 { Err(Error::not_found("credential", id)) } else { Ok(()) }
-    }
-
-    /// Gives a credential these roles in a project, or in the organization, in place of those that it has there.
+    /// Changes what is given of a credential, all or nothing: what it is called, what people say of it, and its roles in one place, in place
+    /// of those that it has there.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`], also when the project is not there.
-    pub async fn regrant(&self, id: CredentialId, project: Option<ProjectId>, roles: &[Role]) -> Result<()> {
+    pub async fn change(&self, id: CredentialId, change: CredentialChange<'_>) -> Result<()> {
+        let place = change.roles.map(|(project, _)| project);
+        let mut grants = Vec::new();
+        if let Some((project, roles)) = change.roles {
+            grants.extend(roles.iter().map(|role| Grant { role: *role, project }));
+        }
         let mut transaction = self.0.database.begin().await?;
         // The project first, as whoever deletes one does.
-        if let Some(project) = project {
+        if let Some(Some(project)) = place {
             query("UPDATE projects SET name = name WHERE id = $1")
                 .bind(project.to_string())
                 .execute(&mut *transaction)
                 .await?;
         }
         // Held, so that two of these do not mix.
-        query("UPDATE credentials SET kind = kind WHERE id = $1 RETURNING id")
+        let update = "UPDATE credentials SET name = COALESCE($2, name), \
+                      description = COALESCE($3, description) WHERE id = $1 RETURNING id";
+        query(update)
             .bind(id.to_string())
+            .bind(change.name.map(plain))
+            .bind(change.description.map(plain))
             .fetch_optional(&mut *transaction)
             .await?
             .ok_or_else(|| Error::not_found("credential", id))?;
-        query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2")
-            .bind(id.to_string())
-            .bind(project.map(|project| project.to_string()).unwrap_or_default())
-            .execute(&mut *transaction)
-            .await?;
-        for role in roles {
-            insert_grant(&mut transaction, id, Grant { role: *role, project }).await?;
+        if let Some(project) = place {
+            query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2")
+                .bind(id.to_string())
+                .bind(project.map(|project| project.to_string()).unwrap_or_default())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for grant in grants {
+            insert_grant(&mut transaction, id, grant).await?;
         }
         Ok(transaction.commit().await?)
     }
 
-    /// Gives a credential one more role; it is harmless to give it twice.
+    /// Gives a credential more roles, all or none of them; it is harmless to give one twice.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`].
-    pub async fn grant(&self, id: CredentialId, grant: Grant) -> Result<()> {
+    pub async fn give(&self, id: CredentialId, grants: &[Grant]) -> Result<()> {
         let mut transaction = self.0.database.begin().await?;
-        insert_grant(&mut transaction, id, grant).await?;
-        transaction.commit().await?;
-        Ok(())
+        for grant in grants {
+            insert_grant(&mut transaction, id, *grant).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Takes a role away; `false` when it was not there.

@@ -51,8 +51,8 @@ pub use collector::{Collector, Cycle};
 pub use compliance::{Compliance, PolicySet, ProjectPolicy};
 pub use copies::{CopiedState, Copies, CopiesDecided, CopyLease, SnapshotCopy, Upkeep};
 pub use credentials::{
-    Credential, CredentialFilter, CredentialKind, Credentials, Grant, NewCredential, NewProof, NewSecret,
-    Proof,
+    Credential, CredentialChange, CredentialFilter, CredentialKind, Credentials, Grant, NewCredential,
+    NewProof, NewSecret, Proof,
 };
 pub use defects::{Defect, Defects};
 pub use deployments::{Deployment, DeploymentFacts, Deployments, NewDeployment};

@@ -222,15 +222,25 @@ fn matching(account: Option<&Credential>, given: &str, now: WallTime) -> Option<
     found
 }
 
-/// Says in the log that a secret in use ends soon, while there is time to make another one.
+/// Says in the log that a secret in use ends soon: within a week, and within a quarter of its life.
 fn warn_of_end(account: &Credential, id: AccountSecretId, now: WallTime) {
-    let secret = account.secrets().and_then(|secrets| secrets.working(now).find(|secret| secret.id == id));
-    if let Some(expires_at) = secret.and_then(|secret| secret.expires_at)
-        && expires_at <= now.plus_ms(AccountSecrets::REPLACED_MS)
-    {
-        let (client, expires_at) = (account.public_name.as_str(), expires_at.to_rfc3339());
-        tracing::warn!(client, secret.id = %id, expires_at, "a client uses a secret that expires within a week: make another one");
+    let working = || account.secrets().into_iter().flat_map(|secrets| secrets.working(now));
+    let Some((secret, expires_at)) =
+        working().find(|secret| secret.id == id).and_then(|secret| Some((secret, secret.expires_at?)))
+    else {
+        return;
+    };
+    let (left, life) = (expires_at.0 - now.0, expires_at.0 - secret.created_at.0);
+    if left > AccountSecrets::REPLACED_MS || left > life / 4 {
+        return;
     }
+    let (client, expires_at) = (account.public_name.as_str(), expires_at.to_rfc3339());
+    let what_to_do = if working().any(|other| other.created_at > secret.created_at) {
+        "have it use the newer one"
+    } else {
+        "make another one, and have it use that"
+    };
+    tracing::warn!(client, secret.id = %id, expires_at, "a client uses a secret that expires at {expires_at}: {what_to_do}");
 }
 
 /// Id and secret of a Basic header; the Go SDK percent-encodes both (RFC 6749 section 2.3.1).

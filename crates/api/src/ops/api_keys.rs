@@ -3,7 +3,7 @@
 //! Owners of the organization make, change and delete keys; owners of a project make keys for it, and give and take roles in it.
 //! What a key may do elsewhere is not theirs to say, and is not shown to them.
 
-use catalog::{Credential, CredentialFilter, CredentialKind, Grant};
+use catalog::{Credential, CredentialChange, CredentialFilter, CredentialKind, Grant};
 use http::Method;
 use model::{
     id::ProjectId,
@@ -110,15 +110,18 @@ async fn update(call: Call) -> Answer<Reply> {
         // What is called so elsewhere too is called by others.
         access_lists::if_own(key.clone(), project).ok_or_else(|| unknown(&call))??;
     }
+    let change = CredentialChange {
+        description: description.as_deref(),
+        roles: roles.as_deref().map(|roles| (project, roles)),
+        ..CredentialChange::default()
+    };
+    let done = call.server.state.catalog.credentials().change(key.id, change).await;
+    done.map_err(|e| changed(&call, e))?;
     let mut detail = json!({"publicName": key.public_name});
-    let credentials = call.server.state.catalog.credentials();
-    let fault = |e| changed(&call, e);
     if let Some(description) = description {
-        credentials.describe(key.id, None, Some(&description)).await.map_err(fault)?;
         detail["description"] = description.into();
     }
     if let Some(roles) = roles {
-        credentials.regrant(key.id, project, &roles).await.map_err(fault)?;
         detail["roles"] = names(&roles).into();
     }
     Ok(Reply::object(after(&call, &key, project, detail).await?))
@@ -143,11 +146,9 @@ async fn add(call: Call) -> Answer<Reply> {
     if given.is_empty() {
         return Err(missing("roles"));
     }
-    let credentials = call.server.state.catalog.credentials();
-    for role in &given {
-        let granted = credentials.grant(key.id, Grant { role: *role, project: Some(project) }).await;
-        granted.map_err(|e| changed(&call, e))?;
-    }
+    let grants: Vec<Grant> = given.iter().map(|role| Grant { role: *role, project: Some(project) }).collect();
+    let done = call.server.state.catalog.credentials().give(key.id, &grants).await;
+    done.map_err(|e| changed(&call, e))?;
     let detail = json!({"publicName": key.public_name, "roles": names(&given)});
     Ok(Reply::object(after(&call, &key, Some(project), detail).await?))
 }
@@ -159,8 +160,9 @@ async fn remove(call: Call) -> Answer<Reply> {
     if key.grants.iter().all(|grant| grant.project != Some(project)) {
         return Err(unknown(&call));
     }
-    let regranted = call.server.state.catalog.credentials().regrant(key.id, Some(project), &[]).await;
-    regranted.map_err(|e| changed(&call, e))?;
+    let none = CredentialChange { roles: Some((Some(project), &[])), ..CredentialChange::default() };
+    let done = call.server.state.catalog.credentials().change(key.id, none).await;
+    done.map_err(|e| changed(&call, e))?;
     call.server.forget_credentials();
     let detail = json!({"publicName": key.public_name, "roles": []});
     audit::record(&call, "credential.update", key.id, detail);

@@ -4,7 +4,7 @@
 //! Owners of the organization make, change and delete accounts; owners of a project make accounts for it, give and take roles in it,
 //! and have the secrets of those accounts in hand that have roles nowhere else.
 
-use catalog::{Credential, CredentialFilter, CredentialKind, Grant};
+use catalog::{Credential, CredentialChange, CredentialFilter, CredentialKind, Grant};
 use http::Method;
 use model::{
     account::{AccountSecret, SecretHours},
@@ -159,19 +159,20 @@ async fn update(call: Call) -> Answer<Reply> {
         // What is called so elsewhere too is called by others.
         access_lists::if_own(account.clone(), project).ok_or_else(|| unknown(&call))??;
     }
+    let change = CredentialChange {
+        name: name.as_deref(),
+        description: description.as_deref(),
+        roles: roles.as_deref().map(|roles| (project, roles)),
+    };
+    let done = call.server.state.catalog.credentials().change(account.id, change).await;
+    done.map_err(|e| changed(&call, e))?;
     let mut detail = json!({"publicName": account.public_name});
-    let credentials = call.server.state.catalog.credentials();
-    let fault = |e| changed(&call, e);
-    if is_described {
-        credentials.describe(account.id, name.as_deref(), description.as_deref()).await.map_err(fault)?;
-        for (field, text) in [("name", name), ("description", description)] {
-            if let Some(text) = text {
-                detail[field] = text.into();
-            }
+    for (field, text) in [("name", name), ("description", description)] {
+        if let Some(text) = text {
+            detail[field] = text.into();
         }
     }
     if let Some(roles) = roles {
-        credentials.regrant(account.id, project, &roles).await.map_err(fault)?;
         detail["roles"] = names(&roles).into();
     }
     after(&call, &account, project, detail).await
@@ -188,11 +189,9 @@ async fn invite(call: Call) -> Answer<Reply> {
     }
     let mut fields = Fields::parse(&call.headers, &call.body, &["roles"])?;
     let given = roles(&mut fields, Some(project))?.ok_or_else(|| missing("roles"))?;
-    let credentials = call.server.state.catalog.credentials();
-    for role in &given {
-        let granted = credentials.grant(account.id, Grant { role: *role, project: Some(project) }).await;
-        granted.map_err(|e| changed(&call, e))?;
-    }
+    let grants: Vec<Grant> = given.iter().map(|role| Grant { role: *role, project: Some(project) }).collect();
+    let done = call.server.state.catalog.credentials().give(account.id, &grants).await;
+    done.map_err(|e| changed(&call, e))?;
     let detail = json!({"publicName": account.public_name, "roles": names(&given)});
     after(&call, &account, Some(project), detail).await
 }
@@ -201,8 +200,9 @@ async fn invite(call: Call) -> Answer<Reply> {
 async fn remove(call: Call) -> Answer<Reply> {
     let project = call.project_id()?;
     let account = account_of(&call, Some(project)).await?;
-    let regranted = call.server.state.catalog.credentials().regrant(account.id, Some(project), &[]).await;
-    regranted.map_err(|e| changed(&call, e))?;
+    let none = CredentialChange { roles: Some((Some(project), &[])), ..CredentialChange::default() };
+    let done = call.server.state.catalog.credentials().change(account.id, none).await;
+    done.map_err(|e| changed(&call, e))?;
     call.server.forget_credentials();
     let detail = json!({"publicName": account.public_name, "roles": []});
     audit::record(&call, "credential.update", account.id, detail);

@@ -141,7 +141,7 @@ async fn owners_of_a_project_say_it_of_what_is_theirs_alone() {
     let shared = app.key(&[Role::GroupReadOnly]).await;
     let id = id_of(&app, &shared).await;
     let grant = catalog::Grant { role: Role::GroupReadOnly, project: Some(lab.id) };
-    app.catalog.credentials().grant(id.parse().unwrap(), grant).await.unwrap();
+    app.catalog.credentials().give(id.parse().unwrap(), &[grant]).await.unwrap();
     let path = app.own(&format!("/credentials/{id}"));
     app.patch(&path, json!({"accessList": ["192.0.2.0/24"]})).await.refused(403, "ACCESS_FORBIDDEN");
     let stranger = app.key_in(&[Role::GroupOwner], Some(&lab)).await;

@@ -91,7 +91,7 @@ async fn a_project_that_goes_under_a_request_is_not_found() {
     let reader = catalog::Grant { role: Role::GroupReadOnly, project: Some(app.project.id) };
     let found =
         app.catalog.credentials().by_public_name(catalog::CredentialKind::ApiKey, &owner.public).await;
-    app.catalog.credentials().grant(found.unwrap().unwrap().id, reader).await.unwrap();
+    app.catalog.credentials().give(found.unwrap().unwrap().id, &[reader]).await.unwrap();
     let listed = app.send(&owner, Request::new("GET", PATH)).await.expect(200);
     assert_eq!(listed["totalCount"], 2);
     app.catalog.projects().delete(lab.id, app.now()).await.unwrap();

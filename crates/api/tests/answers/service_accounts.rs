@@ -201,6 +201,14 @@ async fn owners_of_a_project_have_accounts_of_their_own() {
     app.post(&invite, json!({})).await.refused(400, "MISSING_ATTRIBUTE");
     app.post(&theirs, roles.clone()).await.refused(405, "METHOD_NOT_ALLOWED");
     app.post(&format!("{theirs}:banish"), roles.clone()).await.refused(405, "METHOD_NOT_ALLOWED");
+    app.post(&format!("{theirs}%3Ainvite"), roles.clone()).await.expect(200);
+    app.post(&format!("{here}/:invite"), roles.clone()).await.refused(404, "SERVICE_ACCOUNT_NOT_FOUND");
+    // Of what it may do elsewhere nothing is told here.
+    let told = app.get(&app.own("/credentials")).await.expect(200).to_string();
+    assert!(
+        told.contains(theirs.rsplit('/').next().unwrap()) && !told.contains(&other.id.to_string()),
+        "{told}"
+    );
     // Its roles here are ours to change; its name and its secrets, which count elsewhere, are not.
     app.patch(&theirs, json!({"roles": ["GROUP_BACKUP_MANAGER"]})).await.expect(200);
     app.patch(&theirs, json!({"name": "mine"})).await.refused(403, "ACCESS_FORBIDDEN");

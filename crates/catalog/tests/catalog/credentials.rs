@@ -1,8 +1,8 @@
 //! API keys, service accounts, tokens.
 
 use catalog::{
-    Catalog, Conflict, Credential, CredentialFilter, CredentialKind, Error, Grant, NewCredential, NewProof,
-    NewSecret, NewToken, Page, Sealed,
+    Catalog, Conflict, Credential, CredentialChange, CredentialFilter, CredentialKind, Error, Grant,
+    NewCredential, NewProof, NewSecret, NewToken, Page, Sealed,
 };
 use model::{
     account::{AccountSecrets, SecretHash, SecretHours},
@@ -63,8 +63,8 @@ pub(crate) async fn credentials_carry_their_roles(catalog: Catalog) {
     let bare =
         catalog.credentials().create(new(CredentialKind::ServiceAccount, "sa", &[]), at(2)).await.unwrap();
     assert_eq!(catalog.credentials().get(bare.id).await.unwrap().unwrap(), bare);
-    catalog.credentials().grant(bare.id, owner).await.unwrap();
-    catalog.credentials().grant(bare.id, owner).await.unwrap();
+    catalog.credentials().give(bare.id, &[owner]).await.unwrap();
+    catalog.credentials().give(bare.id, &[owner]).await.unwrap();
     let bare = catalog.credentials().get(bare.id).await.unwrap().unwrap();
     assert_eq!(bare.grants, [owner]);
     assert!(bare.allows(shop.id, Action::Own) && bare.reaches_all_projects());
@@ -74,7 +74,7 @@ pub(crate) async fn credentials_carry_their_roles(catalog: Catalog) {
         catalog.credentials().create(new(CredentialKind::ApiKey, "ijklmnop", &[nowhere]), at(3)).await;
     assert!(matches!(refused, Err(Error::NotFound { what: "project", .. })));
     assert_eq!(catalog.credentials().by_public_name(CredentialKind::ApiKey, "ijklmnop").await.unwrap(), None);
-    let nobody = catalog.credentials().grant(CredentialId::from_parts(1, [1; 8]), owner).await;
+    let nobody = catalog.credentials().give(CredentialId::from_parts(1, [1; 8]), &[owner]).await;
     assert!(matches!(nobody, Err(Error::NotFound { what: "credential", .. })));
 
     let all = catalog.credentials().list(CredentialFilter::default(), Page::default()).await.unwrap();
@@ -110,8 +110,9 @@ pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {
     assert_eq!((listed.items.len(), listed.total, listed.items[0].id), (1, Some(1), key.id));
 
     let wanted = [Role::GroupBackupCreator, Role::GroupReadOnly];
-    credentials.regrant(key.id, Some(shop.id), &wanted).await.unwrap();
-    credentials.describe(key.id, None, Some("another\0name")).await.unwrap();
+    let roles = Some((Some(shop.id), &wanted[..]));
+    let change = CredentialChange { description: Some("another\0name"), roles, ..Default::default() };
+    credentials.change(key.id, change).await.unwrap();
     let read = credentials.get(key.id).await.unwrap().unwrap();
     assert_eq!(read.description, "another\u{fffd}name");
     let mut here: Vec<Role> =
@@ -121,19 +122,27 @@ pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {
     wanted.sort_unstable();
     assert_eq!(here, wanted);
     assert!(read.grants.contains(&everywhere[0]) && read.grants.contains(&everywhere[2]));
-    credentials.regrant(key.id, None, &[]).await.unwrap();
-    credentials.regrant(key.id, Some(lab.id), &[]).await.unwrap();
-    credentials.regrant(key.id, Some(shop.id), &[]).await.unwrap();
+    let to = |project, roles| CredentialChange { roles: Some((project, roles)), ..Default::default() };
+    for place in [None, Some(lab.id), Some(shop.id)] {
+        credentials.change(key.id, to(place, &[])).await.unwrap();
+    }
     assert_eq!(credentials.get(key.id).await.unwrap().unwrap().grants, []);
     let nobody = CredentialId::from_parts(1, [1; 8]);
     let nowhere = ProjectId::from_parts(1, [1; 8]);
     for refused in [
-        credentials.regrant(nobody, None, &[Role::OrgMember]).await,
-        credentials.regrant(key.id, Some(nowhere), &[Role::GroupOwner]).await,
-        credentials.describe(nobody, None, Some("x")).await,
+        credentials.change(nobody, to(None, &[Role::OrgMember])).await,
+        credentials
+            .change(key.id, CredentialChange { name: Some("x"), ..to(Some(nowhere), &[Role::GroupOwner]) })
+            .await,
+        credentials.change(nobody, CredentialChange { description: Some("x"), ..Default::default() }).await,
+        credentials
+            .give(key.id, &[grant(Role::GroupOwner, Some(lab.id)), grant(Role::GroupOwner, Some(nowhere))])
+            .await,
     ] {
         assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
     }
+    let read = credentials.get(key.id).await.unwrap().unwrap();
+    assert_eq!((read.name.as_str(), read.grants), ("", vec![]), "all or nothing");
 }
 
 fn token(hash: &str, account: &Credential) -> NewToken {
@@ -184,11 +193,12 @@ pub(crate) async fn a_service_account_has_two_secrets_at_a_time(catalog: Catalog
     assert!(matches!(gone, Err(Error::NotFound { what: "secret", .. })), "{gone:?}");
     // One that has expired makes way.
     let third = credentials.add_secret(account.id, new_secret("third", Some(8)), at(90_000)).await.unwrap();
-    assert_eq!(secrets().await.all(), [third.clone()]);
+    assert_eq!(secrets().await.all(), std::slice::from_ref(&third));
     assert!(credentials.remove_secret(account.id, third.id).await.unwrap());
     assert_eq!(secrets().await, AccountSecrets::default(), "the last one may go too");
 
-    credentials.describe(account.id, Some("nightly"), None).await.unwrap();
+    let change = CredentialChange { name: Some("nightly"), ..Default::default() };
+    credentials.change(account.id, change).await.unwrap();
     let read = credentials.get(account.id).await.unwrap().unwrap();
     assert_eq!((read.name.as_str(), read.description.as_str()), ("nightly", "for the tests"));
     let nobody = CredentialId::from_parts(1, [1; 8]);

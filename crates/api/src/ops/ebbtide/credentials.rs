@@ -170,20 +170,25 @@ async fn delete(call: Call) -> Answer<Reply> {
     Ok(Reply::no_content())
 }
 
+/// With what counts in the project of the path: what a credential may do elsewhere, and from where, is for others to know.
 fn view(call: &Call, credential: &Credential) -> Value {
+    let here = call.project.as_ref().map(|project| project.id);
+    let is_own = credential.grants.iter().all(|grant| grant.project == here);
+    let mut shown = credential.clone();
+    shown.grants.retain(|grant| grant.project.is_none() || grant.project == here);
     let (kind, name) = match credential.kind() {
         CredentialKind::ApiKey => ("apiKey", "publicKey"),
         CredentialKind::ServiceAccount => ("serviceAccount", "clientId"),
     };
-    let access: Vec<String> =
-        credential.access.entries().iter().map(|entry| entry.block.to_string()).collect();
+    let entries = credential.access.entries().iter().filter(|_| is_own);
+    let access: Vec<String> = entries.map(|entry| entry.block.to_string()).collect();
     let mut object = json!({
         "accessList": access,
         "createdAt": credential.created_at.to_rfc3339(),
         "description": credential.description,
         "id": credential.id.to_string(),
         "kind": kind,
-        "roles": root::roles(credential, &call.server.state.settings.organization.id),
+        "roles": root::roles(&shown, &call.server.state.settings.organization.id),
     });
     object[name] = credential.public_name.as_str().into();
     object

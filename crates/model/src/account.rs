@@ -132,6 +132,7 @@ impl AccountSecrets {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn secret(number: u8, made_hours: i64, works_hours: Option<i64>) -> AccountSecret {

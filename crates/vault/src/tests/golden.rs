@@ -28,7 +28,7 @@ use crate::{
 const WRITE: &str = "EBBTIDE_WRITE_GOLDEN";
 
 /// All golden vaults, the oldest first.
-const ALL: [&str; 2] = ["v1", "v1-window-18"];
+pub(super) const ALL: [&str; 2] = ["v1", "v1-window-18"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -114,7 +114,7 @@ pub(super) async fn golden_vault() -> Vault {
     golden_vault_of(ALL[0]).await
 }
 
-async fn golden_vault_of(name: &str) -> Vault {
+pub(super) async fn golden_vault_of(name: &str) -> Vault {
     Vault::open(&location(&golden(name).join("vault")), &master()).await.unwrap()
 }
 

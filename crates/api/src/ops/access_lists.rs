@@ -8,20 +8,21 @@ use http::Method;
 use model::{
     id::ProjectId,
     network::{AccessEntry, AddressBlock},
-    role::Action,
 };
 use serde_json::{Value, json};
 
-use super::{Operation, SINCE_2023, audit, links};
+use super::{
+    Operation, SINCE_2023, audit,
+    credential_input::{OWNERS, SINCE_ACCOUNTS, operation},
+    links,
+};
 use crate::{
     access::Scope,
     body::{Fields, invalid},
     error::{Answer, Code, Problem},
     gate::Call,
     page::{Location, PageRequest, page},
-    rate::Set,
     reply::Reply,
-    version::Version,
 };
 
 const KEYS: &str = "/orgs/{orgId}/apiKeys/{apiUserId}/accessList";
@@ -30,22 +31,6 @@ const ACCOUNTS: &str = "/orgs/{orgId}/serviceAccounts/{clientId}/accessList";
 const ACCOUNTS_ONE: &str = "/orgs/{orgId}/serviceAccounts/{clientId}/accessList/{ipAddress}";
 const GROUP_ACCOUNTS: &str = "/groups/{groupId}/serviceAccounts/{clientId}/accessList";
 const GROUP_ACCOUNTS_ONE: &str = "/groups/{groupId}/serviceAccounts/{clientId}/accessList/{ipAddress}";
-
-/// Service accounts came with this version.
-const SINCE_ACCOUNTS: &[Version] = &[Version::current(2024, 8, 5)];
-const OWNERS: Scope = Scope::Project(&[Action::Own]);
-
-/// An operation on access lists.
-const fn operation(
-    id: &'static str,
-    method: Method,
-    path: &'static str,
-    versions: &'static [Version],
-    scope: Scope,
-    run: fn(Call) -> futures::future::BoxFuture<'static, Answer<Reply>>,
-) -> Operation {
-    Operation { id, method, path, versions, scope, limit: Set::Clusters, run }
-}
 
 pub(super) static OPERATIONS: &[Operation] = &[
     operation(

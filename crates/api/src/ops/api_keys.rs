@@ -5,15 +5,12 @@
 
 use catalog::{Credential, CredentialChange, CredentialFilter, CredentialKind, Grant};
 use http::Method;
-use model::{
-    id::ProjectId,
-    role::{Action, Role},
-};
+use model::{id::ProjectId, role::Role};
 use serde_json::{Value, json};
 
 use super::{
     Operation, SINCE_2023, access_lists, audit,
-    credential_input::{described, names, place, roles},
+    credential_input::{OWNERS, described, names, operation, place, roles},
     groups::catalog_page,
     issued::{self, Wanted},
     links, root,
@@ -24,7 +21,6 @@ use crate::{
     error::{Answer, Code, Problem},
     gate::Call,
     page::{Location, PageRequest, page},
-    rate::Set,
     reply::Reply,
 };
 
@@ -35,34 +31,35 @@ const OF_PROJECT_ONE: &str = "/groups/{groupId}/apiKeys/{apiUserId}";
 /// What is shown in place of a private key, which nobody has any more.
 const REDACTED: &str = "********-****-****-************";
 
-const fn operation(
-    id: &'static str,
-    method: Method,
-    path: &'static str,
-    scope: Scope,
-    run: fn(Call) -> futures::future::BoxFuture<'static, Answer<Reply>>,
-) -> Operation {
-    Operation { id, method, path, versions: SINCE_2023, scope, limit: Set::Clusters, run }
-}
-
-const OWNERS: Scope = Scope::Project(&[Action::Own]);
 const ALL_OWNERS: Scope = Scope::OrganizationOwner;
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    operation("listOrgApiKeys", Method::GET, OF_ORGANIZATION, ALL_OWNERS, |call| Box::pin(list(call))),
-    operation("createOrgApiKey", Method::POST, OF_ORGANIZATION, ALL_OWNERS, |call| Box::pin(create(call))),
-    operation("getOrgApiKey", Method::GET, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| Box::pin(get(call))),
-    operation("updateOrgApiKey", Method::PATCH, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
+    operation("listOrgApiKeys", Method::GET, OF_ORGANIZATION, SINCE_2023, ALL_OWNERS, |call| {
+        Box::pin(list(call))
+    }),
+    operation("createOrgApiKey", Method::POST, OF_ORGANIZATION, SINCE_2023, ALL_OWNERS, |call| {
+        Box::pin(create(call))
+    }),
+    operation("getOrgApiKey", Method::GET, OF_ORGANIZATION_ONE, SINCE_2023, ALL_OWNERS, |call| {
+        Box::pin(get(call))
+    }),
+    operation("updateOrgApiKey", Method::PATCH, OF_ORGANIZATION_ONE, SINCE_2023, ALL_OWNERS, |call| {
         Box::pin(update(call))
     }),
-    operation("deleteOrgApiKey", Method::DELETE, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
+    operation("deleteOrgApiKey", Method::DELETE, OF_ORGANIZATION_ONE, SINCE_2023, ALL_OWNERS, |call| {
         Box::pin(delete(call))
     }),
-    operation("listGroupApiKeys", Method::GET, OF_PROJECT, OWNERS, |call| Box::pin(list(call))),
-    operation("createGroupApiKey", Method::POST, OF_PROJECT, OWNERS, |call| Box::pin(create(call))),
-    operation("addGroupApiKey", Method::POST, OF_PROJECT_ONE, OWNERS, |call| Box::pin(add(call))),
-    operation("updateGroupApiKeyRoles", Method::PATCH, OF_PROJECT_ONE, OWNERS, |call| Box::pin(update(call))),
-    operation("removeGroupApiKey", Method::DELETE, OF_PROJECT_ONE, OWNERS, |call| Box::pin(remove(call))),
+    operation("listGroupApiKeys", Method::GET, OF_PROJECT, SINCE_2023, OWNERS, |call| Box::pin(list(call))),
+    operation("createGroupApiKey", Method::POST, OF_PROJECT, SINCE_2023, OWNERS, |call| {
+        Box::pin(create(call))
+    }),
+    operation("addGroupApiKey", Method::POST, OF_PROJECT_ONE, SINCE_2023, OWNERS, |call| Box::pin(add(call))),
+    operation("updateGroupApiKeyRoles", Method::PATCH, OF_PROJECT_ONE, SINCE_2023, OWNERS, |call| {
+        Box::pin(update(call))
+    }),
+    operation("removeGroupApiKey", Method::DELETE, OF_PROJECT_ONE, SINCE_2023, OWNERS, |call| {
+        Box::pin(remove(call))
+    }),
 ];
 
 async fn list(call: Call) -> Answer<Reply> {

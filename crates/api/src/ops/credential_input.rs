@@ -1,14 +1,41 @@
-//! What the calls of Atlas for API keys and for service accounts have in common: where their roles count, and which may be given there.
+//! What the calls of Atlas for API keys, service accounts and their access lists have in common: who may make them, where roles count,
+//! and which may be given there.
 
-use model::{id::ProjectId, role::Role};
+use http::Method;
+use model::{
+    id::ProjectId,
+    role::{Action, Role},
+};
 
+use super::Operation;
 use crate::{
+    access::Scope,
     body::{Fields, invalid, missing},
     error::{Answer, Code, Problem},
     gate::Call,
+    rate::Set,
+    reply::Reply,
+    version::Version,
 };
 
+/// Service accounts came with this version.
+pub(super) const SINCE_ACCOUNTS: &[Version] = &[Version::current(2024, 8, 5)];
+/// Owners of the project of the path.
+pub(super) const OWNERS: Scope = Scope::Project(&[Action::Own]);
+
 const DESCRIPTION_CHARACTERS_MAX: usize = 250;
+
+/// An operation on credentials.
+pub(super) const fn operation(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    versions: &'static [Version],
+    scope: Scope,
+    run: fn(Call) -> futures::future::BoxFuture<'static, Answer<Reply>>,
+) -> Operation {
+    Operation { id, method, path, versions, scope, limit: Set::Clusters, run }
+}
 
 /// Where the roles of the path count: in its project, or in the whole organization.
 pub(super) fn place(call: &Call) -> Answer<Option<ProjectId>> {

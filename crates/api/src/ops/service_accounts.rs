@@ -9,13 +9,13 @@ use http::Method;
 use model::{
     account::{AccountSecret, SecretHours},
     id::{AccountSecretId, ProjectId},
-    role::{Action, Role},
+    role::Role,
 };
 use serde_json::{Value, json};
 
 use super::{
     Operation, access_lists, audit,
-    credential_input::{described, names, place, roles},
+    credential_input::{OWNERS, SINCE_ACCOUNTS, described, names, operation, place, roles},
     groups::catalog_page,
     issued::{self, Wanted},
 };
@@ -26,9 +26,7 @@ use crate::{
     error::{Answer, Code, Problem},
     gate::Call,
     page::{Location, PageRequest, page},
-    rate::Set,
     reply::Reply,
-    version::Version,
 };
 
 const OF_ORGANIZATION: &str = "/orgs/{orgId}/serviceAccounts";
@@ -42,66 +40,86 @@ const INVITE: &str = "/groups/{groupId}/serviceAccounts/{clientId}:invite";
 const GROUP_SECRETS: &str = "/groups/{groupId}/serviceAccounts/{clientId}/secrets";
 const GROUP_SECRETS_ONE: &str = "/groups/{groupId}/serviceAccounts/{clientId}/secrets/{secretId}";
 
-/// Service accounts came with this version.
-const SINCE: &[Version] = &[Version::current(2024, 8, 5)];
-const OWNERS: Scope = Scope::Project(&[Action::Own]);
 const ALL_OWNERS: Scope = Scope::OrganizationOwner;
 /// What is told of a secret that works until another one is made: the schema wants a time.
 const NEVER: &str = "9999-12-31T23:59:59Z";
 /// What is shown in place of a secret, before its last characters.
 const MASK: &str = "************";
 
-const fn operation(
-    id: &'static str,
-    method: Method,
-    path: &'static str,
-    scope: Scope,
-    run: fn(Call) -> futures::future::BoxFuture<'static, Answer<Reply>>,
-) -> Operation {
-    Operation { id, method, path, versions: SINCE, scope, limit: Set::Clusters, run }
-}
-
 pub(super) static OPERATIONS: &[Operation] = &[
-    operation("listOrgServiceAccounts", Method::GET, OF_ORGANIZATION, ALL_OWNERS, |call| {
+    operation("listOrgServiceAccounts", Method::GET, OF_ORGANIZATION, SINCE_ACCOUNTS, ALL_OWNERS, |call| {
         Box::pin(list(call))
     }),
-    operation("createOrgServiceAccount", Method::POST, OF_ORGANIZATION, ALL_OWNERS, |call| {
+    operation("createOrgServiceAccount", Method::POST, OF_ORGANIZATION, SINCE_ACCOUNTS, ALL_OWNERS, |call| {
         Box::pin(create(call))
     }),
-    operation("getOrgServiceAccount", Method::GET, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
+    operation("getOrgServiceAccount", Method::GET, OF_ORGANIZATION_ONE, SINCE_ACCOUNTS, ALL_OWNERS, |call| {
         Box::pin(get(call))
     }),
-    operation("updateOrgServiceAccount", Method::PATCH, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
-        Box::pin(update(call))
-    }),
-    operation("deleteOrgServiceAccount", Method::DELETE, OF_ORGANIZATION_ONE, ALL_OWNERS, |call| {
-        Box::pin(delete(call))
-    }),
-    operation("listOrgServiceAccountGroups", Method::GET, GROUPS, ALL_OWNERS, |call| {
+    operation(
+        "updateOrgServiceAccount",
+        Method::PATCH,
+        OF_ORGANIZATION_ONE,
+        SINCE_ACCOUNTS,
+        ALL_OWNERS,
+        |call| Box::pin(update(call)),
+    ),
+    operation(
+        "deleteOrgServiceAccount",
+        Method::DELETE,
+        OF_ORGANIZATION_ONE,
+        SINCE_ACCOUNTS,
+        ALL_OWNERS,
+        |call| Box::pin(delete(call)),
+    ),
+    operation("listOrgServiceAccountGroups", Method::GET, GROUPS, SINCE_ACCOUNTS, ALL_OWNERS, |call| {
         Box::pin(projects(call))
     }),
-    operation("createOrgServiceAccountSecret", Method::POST, SECRETS, ALL_OWNERS, |call| {
+    operation("createOrgServiceAccountSecret", Method::POST, SECRETS, SINCE_ACCOUNTS, ALL_OWNERS, |call| {
         Box::pin(add_secret(call))
     }),
-    operation("deleteOrgServiceAccountSecret", Method::DELETE, SECRETS_ONE, ALL_OWNERS, |call| {
-        Box::pin(remove_secret(call))
+    operation(
+        "deleteOrgServiceAccountSecret",
+        Method::DELETE,
+        SECRETS_ONE,
+        SINCE_ACCOUNTS,
+        ALL_OWNERS,
+        |call| Box::pin(remove_secret(call)),
+    ),
+    operation("listGroupServiceAccounts", Method::GET, OF_PROJECT, SINCE_ACCOUNTS, OWNERS, |call| {
+        Box::pin(list(call))
     }),
-    operation("listGroupServiceAccounts", Method::GET, OF_PROJECT, OWNERS, |call| Box::pin(list(call))),
-    operation("createGroupServiceAccount", Method::POST, OF_PROJECT, OWNERS, |call| Box::pin(create(call))),
-    operation("getGroupServiceAccount", Method::GET, OF_PROJECT_ONE, OWNERS, |call| Box::pin(get(call))),
-    operation("updateGroupServiceAccount", Method::PATCH, OF_PROJECT_ONE, OWNERS, |call| {
+    operation("createGroupServiceAccount", Method::POST, OF_PROJECT, SINCE_ACCOUNTS, OWNERS, |call| {
+        Box::pin(create(call))
+    }),
+    operation("getGroupServiceAccount", Method::GET, OF_PROJECT_ONE, SINCE_ACCOUNTS, OWNERS, |call| {
+        Box::pin(get(call))
+    }),
+    operation("updateGroupServiceAccount", Method::PATCH, OF_PROJECT_ONE, SINCE_ACCOUNTS, OWNERS, |call| {
         Box::pin(update(call))
     }),
-    operation("deleteGroupServiceAccount", Method::DELETE, OF_PROJECT_ONE, OWNERS, |call| {
+    operation("deleteGroupServiceAccount", Method::DELETE, OF_PROJECT_ONE, SINCE_ACCOUNTS, OWNERS, |call| {
         Box::pin(remove(call))
     }),
-    operation("inviteGroupServiceAccount", Method::POST, INVITE, OWNERS, |call| Box::pin(invite(call))),
-    operation("createGroupServiceAccountSecret", Method::POST, GROUP_SECRETS, OWNERS, |call| {
-        Box::pin(add_secret(call))
+    operation("inviteGroupServiceAccount", Method::POST, INVITE, SINCE_ACCOUNTS, OWNERS, |call| {
+        Box::pin(invite(call))
     }),
-    operation("deleteGroupServiceAccountSecret", Method::DELETE, GROUP_SECRETS_ONE, OWNERS, |call| {
-        Box::pin(remove_secret(call))
-    }),
+    operation(
+        "createGroupServiceAccountSecret",
+        Method::POST,
+        GROUP_SECRETS,
+        SINCE_ACCOUNTS,
+        OWNERS,
+        |call| Box::pin(add_secret(call)),
+    ),
+    operation(
+        "deleteGroupServiceAccountSecret",
+        Method::DELETE,
+        GROUP_SECRETS_ONE,
+        SINCE_ACCOUNTS,
+        OWNERS,
+        |call| Box::pin(remove_secret(call)),
+    ),
 ];
 
 async fn list(call: Call) -> Answer<Reply> {

@@ -10,7 +10,7 @@ use history::{
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use vault::{Order, SegmentBuilder, SegmentList};
+use vault::{Order, SegmentList};
 
 use super::{
     Counters, FoldFailure, Obstacle,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     lease::{JobContext, JobError},
-    pipeline::{SegmentStore, Segmenter},
+    pipeline::{Giver, SegmentStore, Segmenter, handover},
 };
 
 /// Lists a capped collection that did not change: its pages tell its own time, and are written anew.
@@ -54,12 +54,12 @@ pub(super) async fn refold(
     let mut lister = Lister::new(store, at, list);
     let (documents, received) = mpsc::channel(1);
     let feeding = AbortOnDropHandle::new(tokio::spawn(feed(ctx.clone(), segments, documents)));
-    let (sender, mut full) = mpsc::channel(1);
+    let (giver, mut full) = handover(store);
     let segmenter = Segmenter::new(Order::Natural, &ctx.services().budget.buffers);
-    // It waits for both channels: it must not hold a processor.
-    let work = tokio::task::spawn_blocking(move || fold(received, &changes, segmenter, &sender));
-    while let Some(builder) = ctx.or_stop(full.recv()).await? {
-        lister.submit(builder).await?;
+    // It waits for both channels, and for room: it must not hold a processor.
+    let work = tokio::task::spawn_blocking(move || fold(received, &changes, segmenter, &giver));
+    while let Some(full) = ctx.or_stop(full.recv()).await? {
+        lister.submit_full(full).await?;
     }
     let bug = |e| JobError::failed_by("a bug in Ebbtide stopped a fold", e);
     let folded = work.await.map_err(bug)?;
@@ -111,11 +111,9 @@ fn fold(
     received: mpsc::Receiver<Bytes>,
     changes: &CappedChanges,
     mut segmenter: Segmenter,
-    sender: &mpsc::Sender<SegmentBuilder>,
+    giver: &Giver,
 ) -> Result<(), FoldError<JobError>> {
     let mut key = Vec::new();
-    // When the receiver is gone the job has stopped, and says why itself.
-    let send = |full| sender.blocking_send(full).map_err(|_| JobError::Shutdown);
     changes.fold(&mut Received { received, segment: Bytes::new(), at: 0 }, |folded| {
         let Some(document) = folded.after() else { return Ok(()) };
         key.clear();
@@ -123,12 +121,12 @@ fn fold(
         push_document_key(&mut key, document)
             .map_err(|e| JobError::failed_by("a document of a capped collection has no _id", e))?;
         match segmenter.offer(&key, document) {
-            Ok(Some(full)) => send(full),
+            Ok(Some(full)) => giver.give(full),
             Ok(None) => Ok(()),
             Err(error) => Err(JobError::failed_by("a bug in Ebbtide: a list is not sorted", error)),
         }
     })?;
-    segmenter.finish().map_or(Ok(()), |last| send(last).map_err(FoldError::Source))
+    segmenter.finish().map_or(Ok(()), |last| giver.give(last).map_err(FoldError::Source))
 }
 
 /// The documents of segments that come through a channel.

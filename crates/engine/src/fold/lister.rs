@@ -12,7 +12,7 @@ use vault::{
 use super::{Counters, FoldFailure};
 use crate::{
     lease::JobError,
-    pipeline::{Pending, SegmentStore},
+    pipeline::{FullSegment, Pending, SegmentStore},
 };
 
 /// Objects are pinned so many at a time.
@@ -61,9 +61,19 @@ impl Lister {
 
     /// Stores a new segment and lists it.
     pub(super) async fn submit(&mut self, full: SegmentBuilder) -> Result<(), FoldFailure> {
+        let pending = self.store.submit(full, self.at).await?;
+        self.list_new(pending).await
+    }
+
+    /// The same for one that has room on its way already.
+    pub(super) async fn submit_full(&mut self, full: FullSegment) -> Result<(), FoldFailure> {
+        let pending = self.store.submit_full(full, self.at);
+        self.list_new(pending).await
+    }
+
+    async fn list_new(&mut self, pending: Pending) -> Result<(), FoldFailure> {
         self.pin().await?;
         self.counters.segments_new += 1;
-        let pending = self.store.submit(full, self.at).await?;
         self.waiting.push_back(Listed::New(pending));
         self.settle(WAITING_MAX).await
     }

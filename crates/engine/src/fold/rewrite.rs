@@ -13,8 +13,7 @@
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream::BoxStream};
 use history::{ClusterTime, CollectionId, key::push_document_key, raw};
-use tokio::sync::mpsc;
-use vault::{Order, SegmentBuilder, SegmentEntry, SegmentList};
+use vault::{Order, SegmentEntry, SegmentList};
 
 use super::{
     Counters, FoldFailure, Obstacle,
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     lease::JobError,
-    pipeline::{OutOfOrder, SegmentStore, Segmenter},
+    pipeline::{Giver, OutOfOrder, SegmentStore, Segmenter, handover},
 };
 
 /// The segments of a collection in the base.
@@ -210,15 +209,15 @@ impl Rewriting<'_, '_> {
         let changes = self.take_changes()?;
         // Of an empty collection everything is there, of its base's time.
         let through = entry.map_or(self.base_at, |entry| of_model(entry.as_of));
-        let (sender, mut full) = mpsc::channel(1);
-        let mut folding = Folding { id: self.id, bound, through, changes, segmenter, sender };
-        // It waits for the disk and for the receiver, who waits for processors: it must not hold one.
+        let (giver, mut full) = handover(self.store);
+        let mut folding = Folding { id: self.id, bound, through, changes, segmenter, giver };
+        // It waits for the disk, for room and for the receiver: it must not hold one.
         let work = tokio::task::spawn_blocking(move || {
             let ended = folding.run(&documents);
             (folding.changes, folding.segmenter, ended)
         });
-        while let Some(builder) = ctx.or_stop(full.recv()).await? {
-            self.lister.submit(builder).await?;
+        while let Some(full) = ctx.or_stop(full.recv()).await? {
+            self.lister.submit_full(full).await?;
         }
         let bug = |e| JobError::failed_by("a bug in Ebbtide stopped a fold", e);
         let (changes, segmenter, ended) = work.await.map_err(bug)?;
@@ -278,7 +277,7 @@ struct Folding {
     through: ClusterTime,
     changes: SortedChanges,
     segmenter: Segmenter,
-    sender: mpsc::Sender<SegmentBuilder>,
+    giver: Giver,
 }
 
 impl Folding {
@@ -320,8 +319,7 @@ impl Folding {
 
     fn offer(&mut self, key: &[u8], document: &[u8]) -> Result<(), Stopped> {
         match self.segmenter.offer(key, document)? {
-            // When the receiver is gone the job has stopped, and says why itself.
-            Some(full) => Ok(self.sender.blocking_send(full).map_err(|_| JobError::Shutdown)?),
+            Some(full) => Ok(self.giver.give(full)?),
             None => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 use vault::{DeltaBuilder, DeltaEntry, Hands, ObjectName, SegmentBuilder, SegmentEntry};
 
+use super::FullSegment;
 use crate::{
     crash,
     lease::{JobContext, JobError},
@@ -29,6 +30,9 @@ pub struct SegmentStore {
     ctx: JobContext,
     added: Arc<AtomicU64>,
 }
+
+/// Room for one segment on its way, until it is dropped.
+pub(super) struct Room(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 /// A segment or a delta on its way; the entry comes when it is durable. Dropped, it stops.
 pub struct Pending<T = SegmentEntry> {
@@ -78,18 +82,19 @@ impl SegmentStore {
     /// # Errors
     /// When the job must stop.
     pub async fn submit(&self, builder: SegmentBuilder, as_of: ClusterTime) -> Result<Pending, JobError> {
-        let (permit, store) = (self.room().await?, self.clone());
-        let task = tokio::spawn(async move { store.store(builder, as_of, permit).await });
-        Ok(Pending { task: AbortOnDropHandle::new(task) })
+        let room = self.room().await?;
+        Ok(self.submit_full(FullSegment { builder, room }, as_of))
     }
 
-    async fn store(
-        &self,
-        builder: SegmentBuilder,
-        as_of: ClusterTime,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<SegmentEntry, JobError> {
-        let until_sealed = permit;
+    /// The same for one that has room already.
+    pub(crate) fn submit_full(&self, full: FullSegment, as_of: ClusterTime) -> Pending {
+        let store = self.clone();
+        let task = tokio::spawn(async move { store.store(full, as_of).await });
+        Pending { task: AbortOnDropHandle::new(task) }
+    }
+
+    async fn store(&self, full: FullSegment, as_of: ClusterTime) -> Result<SegmentEntry, JobError> {
+        let FullSegment { builder, room: until_sealed } = full;
         let budget = &self.ctx.services().budget;
         let (vault, processors, buffers) = (self.ctx.vault(), &budget.processors, &budget.buffers);
         let hashing = vault.clone();
@@ -131,9 +136,12 @@ impl SegmentStore {
     }
 
     /// Waits until one more may be on its way.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, JobError> {
+    ///
+    /// # Errors
+    /// When the job must stop.
+    pub(super) async fn room(&self) -> Result<Room, JobError> {
         let room = Arc::clone(&self.ctx.services().budget.segments).acquire_owned();
-        self.ctx.or_stop(room).await?.map_err(|_| JobError::Shutdown)
+        self.ctx.or_stop(room).await?.map(Room).map_err(|_| JobError::Shutdown)
     }
 
     /// Hands a delta over, as [`SegmentStore::submit`] does a segment.
@@ -141,17 +149,13 @@ impl SegmentStore {
     /// # Errors
     /// When the job must stop.
     pub async fn submit_delta(&self, builder: DeltaBuilder) -> Result<Pending<DeltaEntry>, JobError> {
-        let (permit, store) = (self.room().await?, self.clone());
-        let task = tokio::spawn(async move { store.store_delta(builder, permit).await });
+        let (room, store) = (self.room().await?, self.clone());
+        let task = tokio::spawn(async move { store.store_delta(builder, room).await });
         Ok(Pending { task: AbortOnDropHandle::new(task) })
     }
 
     /// Stores a delta, unless it is there.
-    async fn store_delta(
-        &self,
-        builder: DeltaBuilder,
-        _until_durable: OwnedSemaphorePermit,
-    ) -> Result<DeltaEntry, JobError> {
+    async fn store_delta(&self, builder: DeltaBuilder, _until_durable: Room) -> Result<DeltaEntry, JobError> {
         let vault = self.ctx.vault();
         let sealing = vault.clone();
         let processors = &self.ctx.services().budget.processors;

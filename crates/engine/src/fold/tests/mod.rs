@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod handing_over;
 mod keeping;
 mod refusals;
 mod rewriting;

@@ -7,7 +7,7 @@ use vault::{Order, SegmentEntry};
 use super::{collection::Reading, source::ReadError};
 use crate::{
     lease::JobError,
-    pipeline::{Pending, Segmenter},
+    pipeline::{FullSegment, Pending, Segmenter},
 };
 
 /// Fills segments from one stream of documents and hands them over.
@@ -55,8 +55,19 @@ impl<'a> Filler<'a> {
         Ok(has_ended)
     }
 
-    pub(super) async fn submit(&mut self, full: vault::SegmentBuilder) -> Result<(), JobError> {
-        self.pending.push_back(self.reading.store.submit(full, self.as_of).await?);
+    async fn submit(&mut self, full: vault::SegmentBuilder) -> Result<(), JobError> {
+        let pending = self.reading.store.submit(full, self.as_of).await?;
+        self.wait_for(pending).await
+    }
+
+    /// The same for one that has room on its way already.
+    pub(super) async fn submit_full(&mut self, full: FullSegment) -> Result<(), JobError> {
+        let pending = self.reading.store.submit_full(full, self.as_of);
+        self.wait_for(pending).await
+    }
+
+    async fn wait_for(&mut self, pending: Pending) -> Result<(), JobError> {
+        self.pending.push_back(pending);
         while self.pending.front().is_some_and(Pending::is_done) {
             self.settle_one().await?;
         }

@@ -9,15 +9,15 @@ use mongo::{
     CollectionInfo,
     read::{self, CappedRead, NaturalRange},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
-use vault::{Order, SegmentBuilder, SegmentList, SegmentPages};
+use vault::{Order, SegmentList, SegmentPages};
 
 use super::{collection::Reading, filler::Filler, source::ReadError};
 use crate::{
     connect::to_model,
     lease::JobError,
-    pipeline::{Segmenter, on_processor},
+    pipeline::{Giver, Segmenter, handover, on_processor},
     sort::{Merge, RunBuffer, SORT_BUFFER_BYTES, Spill, SpilledRun},
 };
 
@@ -92,11 +92,11 @@ pub(super) async fn read_and_sort(
     // A sort takes all the memory there is for sorting. Whoever waits here holds nothing that the other needs.
     let _memory = ctx.sort_memory(SORT_BUFFER_BYTES).await?;
     let (merge, seen) = gather(reading, info, size).await?;
-    let (sender, mut full) = mpsc::channel(1);
-    let merging = spawn_merge(reading, merge, sender);
+    let (giver, mut full) = handover(&reading.store);
+    let merging = spawn_merge(reading, merge, giver);
     let mut filler = Filler::new(reading, Order::Sorted, to_model(reading.source.at));
-    while let Some(builder) = ctx.or_stop(full.recv()).await? {
-        filler.submit(builder).await?;
+    while let Some(full) = ctx.or_stop(full.recv()).await? {
+        filler.submit_full(full).await?;
         push_entries(&mut list, &mut filler).await?;
     }
     merging.await.map_err(|e| JobError::failed_by("a bug in Ebbtide stopped a sort", e))??;
@@ -112,22 +112,16 @@ pub(super) async fn read_and_sort(
     Ok(pages)
 }
 
-/// Merges on a thread of its own, since a merge never waits for anything but the disk and the receiver.
-fn spawn_merge(
-    reading: &Reading,
-    merge: Merge,
-    sender: mpsc::Sender<SegmentBuilder>,
-) -> JoinHandle<Result<(), ReadError>> {
+/// Merges on a thread of its own, since a merge waits for nothing but the disk, room for a segment, and the receiver.
+fn spawn_merge(reading: &Reading, merge: Merge, giver: Giver) -> JoinHandle<Result<(), ReadError>> {
     let buffers = Arc::clone(&reading.ctx.services().budget.buffers);
     tokio::task::spawn_blocking(move || {
         let mut segmenter = Segmenter::new(Order::Sorted, &buffers);
-        // When the receiver is gone the job has stopped, and says why itself.
-        let gone = |_| ReadError::Job(JobError::Shutdown);
         merge.for_each(|key, document| match segmenter.offer(key, document)? {
-            Some(full) => sender.blocking_send(full).map_err(gone),
+            Some(full) => Ok::<_, ReadError>(giver.give(full)?),
             None => Ok(()),
         })?;
-        segmenter.finish().map_or(Ok(()), |last| sender.blocking_send(last).map_err(gone))
+        segmenter.finish().map_or(Ok(()), |last| Ok(giver.give(last)?))
     })
 }
 

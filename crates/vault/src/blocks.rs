@@ -8,6 +8,7 @@ use crate::{
     compress::{Hands, append_blocks},
     crypt::TAG_BYTES,
     object::{HEADER_BYTES, Header, compress},
+    recycle::Holds,
 };
 
 /// What a header has to say of a block.
@@ -33,7 +34,7 @@ impl Blocks {
         hands: Hands,
     ) -> Result<(Self, Vec<Compressed>)> {
         let lengths: Vec<usize> = lengths.map(|length| length as usize).collect();
-        let mut out = vault.recycler().buffer();
+        let mut out = vault.recycler().buffer(Holds::Sealed);
         let told =
             append_blocks(vault.recycler(), plain, &lengths, hands, &mut out, |_, plain, out, start| {
                 out.resize(out.len() + TAG_BYTES, 0);
@@ -62,6 +63,6 @@ impl Blocks {
         Header::write(&name, first.len(), &salt, &mut front);
         front.extend(first);
         out.splice(0..0, front);
-        Ok(SealedObject { name, bytes: vault.recycler().lend(out) })
+        Ok(SealedObject { name, bytes: vault.recycler().lend(Holds::Sealed, out) })
     }
 }

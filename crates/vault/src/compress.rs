@@ -10,7 +10,11 @@ use zstd::{
     zstd_safe::{CParameter, Strategy},
 };
 
-use crate::{Result, object::zstd_failed, recycle::Recycler};
+use crate::{
+    Result,
+    object::zstd_failed,
+    recycle::{Holds, Recycler},
+};
 
 /// A compressor, one at rest when there is one: zstd with a small table, that stays in a near cache of the processor.
 ///
@@ -80,14 +84,14 @@ pub(crate) fn append_blocks<T: Send>(
     }
     let (first, (second, behind)) = thread::scope(|scope| {
         let helper = scope.spawn(|| {
-            let mut behind = recycler.buffer();
+            let mut behind = recycler.buffer(Holds::Sealed);
             (some(own.len(), others, back, &mut behind), behind)
         });
         let first = some(0, own, front, out);
         (first, helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     out.extend_from_slice(&behind);
-    recycler.give_buffer(behind);
+    recycler.give_buffer(Holds::Sealed, behind);
     let mut ended = first?;
     ended.extend(second?);
     Ok(ended)

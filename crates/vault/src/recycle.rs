@@ -2,6 +2,9 @@
 //!
 //! Sealing a segment takes megabytes for its bytes and a megabyte for the compressor. Allocated and freed by turns on
 //! many threads they leave holes in the allocator's arenas, which the process never gives back: measured, 110 MB.
+//!
+//! What a buffer once held stays resident, so there are buffers of two kinds: one that has held a plain segment is as large as
+//! that wherever it serves, and what is sealed is half as large. Measured, 70 MB in a snapshot that is folded.
 
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use bytes::Bytes;
 
 use crate::pool::Pool;
 
-/// So many buffers, and so many compressors, are kept.
+/// So many buffers of each kind, and so many compressors, are kept.
 const KEPT: usize = 6;
 /// Allocations above 32 MiB are mappings of their own in glibc, whatever was allocated before. What is never touched
 /// of them costs nothing.
@@ -22,31 +25,51 @@ const CAPACITY_KEPT_MAX: usize = 64 << 20;
 pub(crate) struct Recycler(Arc<Rest>);
 
 struct Rest {
-    buffers: Pool<Vec<u8>>,
+    plain: Pool<Vec<u8>>,
+    sealed: Pool<Vec<u8>>,
     compressors: Pool<zstd::bulk::Compressor<'static>>,
+}
+
+/// What a buffer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Content as it is.
+    Plain,
+    /// Content compressed, and sealed or about to be.
+    Sealed,
+}
+
+impl Rest {
+    const fn buffers(&self, holds: Holds) -> &Pool<Vec<u8>> {
+        match holds {
+            Holds::Plain => &self.plain,
+            Holds::Sealed => &self.sealed,
+        }
+    }
 }
 
 impl Default for Recycler {
     fn default() -> Self {
-        Self(Arc::new(Rest { buffers: Pool::new(KEPT), compressors: Pool::new(KEPT) }))
+        Self(Arc::new(Rest { plain: Pool::new(KEPT), sealed: Pool::new(KEPT), compressors: Pool::new(KEPT) }))
     }
 }
 
 impl Recycler {
     /// An empty buffer.
-    pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.0.buffers.take().unwrap_or_else(|| Vec::with_capacity(CAPACITY))
+    pub(crate) fn buffer(&self, holds: Holds) -> Vec<u8> {
+        self.0.buffers(holds).take().unwrap_or_else(|| Vec::with_capacity(CAPACITY))
     }
 
     /// Lets go of what was not needed since the last call.
     pub(crate) fn trim(&self) {
-        self.0.buffers.trim();
+        self.0.plain.trim();
+        self.0.sealed.trim();
         self.0.compressors.trim();
     }
 
     /// The bytes of a buffer, which comes back when the last copy of them is dropped.
-    pub(crate) fn lend(&self, buffer: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Lent { buffer, recycler: self.clone() })
+    pub(crate) fn lend(&self, holds: Holds, buffer: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Lent { buffer, holds, recycler: self.clone() })
     }
 
     /// A compressor at rest.
@@ -60,16 +83,17 @@ impl Recycler {
     }
 
     /// Takes a buffer back.
-    pub(crate) fn give_buffer(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn give_buffer(&self, holds: Holds, mut buffer: Vec<u8>) {
         if (CAPACITY..=CAPACITY_KEPT_MAX).contains(&buffer.capacity()) {
             buffer.clear();
-            self.0.buffers.give(buffer);
+            self.0.buffers(holds).give(buffer);
         }
     }
 }
 
 struct Lent {
     buffer: Vec<u8>,
+    holds: Holds,
     recycler: Recycler,
 }
 
@@ -81,7 +105,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.recycler.give_buffer(std::mem::take(&mut self.buffer));
+        self.recycler.give_buffer(self.holds, std::mem::take(&mut self.buffer));
     }
 }
 
@@ -92,18 +116,29 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_when_the_last_copy_is_gone() {
         let recycler = Recycler::default();
-        let mut buffer = recycler.buffer();
+        let mut buffer = recycler.buffer(Holds::Sealed);
         buffer.extend_from_slice(b"sealed");
         let place = buffer.as_ptr();
-        let bytes = recycler.lend(buffer);
+        let bytes = recycler.lend(Holds::Sealed, buffer);
         let copy = bytes.slice(1..3);
         drop(bytes);
-        let another = recycler.buffer();
+        let another = recycler.buffer(Holds::Sealed);
         assert_ne!(another.as_ptr(), place);
         assert_eq!(&copy[..], b"ea");
         drop(copy);
-        let again = recycler.buffer();
+        let again = recycler.buffer(Holds::Sealed);
         assert!(again.is_empty());
+        assert_eq!(again.as_ptr(), place);
+    }
+
+    #[test]
+    fn what_has_held_plain_content_holds_nothing_sealed() {
+        let recycler = Recycler::default();
+        let plain = recycler.buffer(Holds::Plain);
+        let place = plain.as_ptr();
+        recycler.give_buffer(Holds::Plain, plain);
+        let (sealed, again) = (recycler.buffer(Holds::Sealed), recycler.buffer(Holds::Plain));
+        assert_ne!(sealed.as_ptr(), place);
         assert_eq!(again.as_ptr(), place);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{self, Read as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
@@ -14,13 +15,20 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    ClientOptions, GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _,
+    RetryConfig,
     aws::{AmazonS3Builder, Checksum},
     local::LocalFileSystem,
     path::Path,
 };
 
-use crate::{Error, Location, Result, S3Options, location::Place, page_cache, vault::off_the_runtime};
+use crate::{
+    Error, Location, Result, S3Options,
+    location::Place,
+    page_cache,
+    recycle::{Holds, Recycler},
+    vault::off_the_runtime,
+};
 
 /// Larger than any object that we write. What is larger is not ours and is not read into memory.
 pub(crate) const OBJECT_BYTES_MAX: u64 = 160 << 20;
@@ -119,6 +127,42 @@ impl Store {
 
     /// Reads an object, or a range of it that may reach past its end.
     pub(crate) async fn get(&self, path: &str, range: Option<std::ops::Range<u64>>) -> Result<Found> {
+        let Some(result) = self.begin_get(path, range).await? else { return Ok(None) };
+        result.bytes().await.map(Some).map_err(|e| self.error("read", path, e))
+    }
+
+    /// Reads an object into memory that was used before, where it is a file: new memory for each one takes the kernel as long as the
+    /// reading.
+    pub(crate) async fn get_into(&self, path: &str, recycler: &Recycler) -> Result<Found> {
+        let Some(mut result) = self.begin_get(path, None).await? else { return Ok(None) };
+        let (file, range) = match result.payload {
+            GetResultPayload::File(file, _) => (file, result.range),
+            payload => {
+                result.payload = payload;
+                return result.bytes().await.map(Some).map_err(|e| self.error("read", path, e));
+            }
+        };
+        let recycler = recycler.clone();
+        let read = off_the_runtime(move || {
+            let mut buffer = recycler.buffer(Holds::Sealed);
+            match read_whole(&file, range.end.saturating_sub(range.start), &mut buffer) {
+                Ok(()) => Ok(recycler.lend(Holds::Sealed, buffer)),
+                Err(error) => {
+                    recycler.give_buffer(Holds::Sealed, buffer);
+                    Err(error)
+                }
+            }
+        });
+        read.await.map(Some).map_err(|source| {
+            self.error(
+                "read",
+                path,
+                object_store::Error::Generic { store: "a directory", source: source.into() },
+            )
+        })
+    }
+
+    async fn begin_get(&self, path: &str, range: Option<std::ops::Range<u64>>) -> Result<Option<GetResult>> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_get().map_err(|e| self.error("read", path, e))?;
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
@@ -131,7 +175,7 @@ impl Store {
             let why = format!("{path} is larger than anything that Ebbtide writes");
             return Err(Error::Location { text: self.location.clone(), why });
         }
-        result.bytes().await.map(Some).map_err(|e| self.error("read", path, e))
+        Ok(Some(result))
     }
 
     /// Tells that nobody reads this part of an object soon again, or all of it: in a local directory it leaves the kernel's
@@ -169,6 +213,13 @@ impl Store {
             .map_ok(|meta| (meta.location.filename().unwrap_or_default().to_owned(), meta.size))
             .boxed()
     }
+}
+
+/// Reads a file that had so many bytes a moment ago.
+fn read_whole(file: &fs::File, bytes: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    out.reserve(usize::try_from(bytes).unwrap_or(0));
+    let read = file.take(bytes).read_to_end(out)?;
+    if read as u64 == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn open_directory(path: &FsPath, create: bool, location: &Location) -> Result<LocalFileSystem> {
@@ -235,4 +286,42 @@ fn open_bucket(bucket: &str, options: &S3Options, location: &Location) -> Result
 
 fn region_of_environment() -> Option<String> {
     ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_into_used_memory_is_the_object_and_nothing_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Location::parse(directory.path().to_str().unwrap(), S3Options::default()).unwrap();
+        let (store, recycler) = (Store::open(&place, false).unwrap(), Recycler::default());
+        let objects = [vec![1; 3 << 20], vec![2; 10], vec![], vec![3; 100_000]];
+        for (at, object) in objects.iter().enumerate() {
+            store.put(&at.to_string(), object.clone().into()).await.unwrap();
+        }
+        let mut places = Vec::new();
+        for (at, object) in objects.iter().enumerate() {
+            let read = store.get_into(&at.to_string(), &recycler).await.unwrap().unwrap();
+            assert!(read == object, "object {at}");
+            places.push(read.as_ptr());
+        }
+        places.dedup();
+        assert_eq!(places.len(), 1, "each had memory of its own");
+        assert!(store.get_into("missing", &recycler).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_not_taken_for_the_object() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"0123456789").unwrap();
+        for (bytes, read) in [(10, true), (4, true), (11, false)] {
+            io::Seek::rewind(&mut file).unwrap();
+            let mut out = Vec::new();
+            assert_eq!(read_whole(&file, bytes, &mut out).is_ok(), read);
+            assert!(!read || out.len() as u64 == bytes);
+        }
+    }
 }

@@ -381,7 +381,10 @@ impl Vault {
     }
 
     async fn get_some(&self, name: &ObjectName, range: Option<std::ops::Range<u64>>) -> Result<Bytes> {
-        let found = self.0.store.get(&name.path(), range.clone()).await?;
+        let found = match &range {
+            None if is_bulk(*name) => self.0.store.get_into(&name.path(), self.recycler()).await?,
+            range => self.0.store.get(&name.path(), range.clone()).await?,
+        };
         if is_bulk(*name) {
             self.0.store.let_go(&name.path(), range).await;
         }

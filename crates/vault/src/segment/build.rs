@@ -12,6 +12,7 @@ use crate::{
     compress::{Hands, append_blocks},
     crypt::TAG_BYTES,
     object::Header,
+    recycle::Holds,
 };
 
 /// Collects the documents of one segment.
@@ -199,7 +200,7 @@ impl Draft {
         let index_bytes = index.plain_bytes();
 
         let recycler = vault.recycler();
-        let mut out = recycler.buffer();
+        let mut out = recycler.buffer(Holds::Sealed);
         Header::write(&name, index_bytes + TAG_BYTES, &salt, &mut out);
         // The index has a place of known size; its content is known when the blocks are.
         let index_at = out.len();
@@ -220,7 +221,7 @@ impl Draft {
         let tag = seal.seal(0, &mut plain_index);
         plain_index.extend(tag);
         out[index_at..index_at + plain_index.len()].copy_from_slice(&plain_index);
-        Ok(SealedObject { name, bytes: recycler.lend(out) })
+        Ok(SealedObject { name, bytes: recycler.lend(Holds::Sealed, out) })
     }
 
     /// Gives the memory back for the next segment.

@@ -11,6 +11,7 @@ use crate::{
     Error, ObjectName, Result, Vault,
     crypt::{Keys, ObjectSeal},
     object::{HEADER_BYTES, Header, decompress, open_block, zstd_failed},
+    recycle::Holds,
     vault::off_the_runtime,
 };
 
@@ -215,7 +216,7 @@ fn search_blocks(
 ) -> Result<Vec<(usize, Vec<u8>)>> {
     let mut opener = Opener::new(vault.keys(), seal, name)?;
     let (mut found, mut key, mut rest) = (Vec::new(), Vec::new(), sealed);
-    let mut plain = vault.recycler().buffer();
+    let mut plain = vault.recycler().buffer(Holds::Plain);
     for look in stretch {
         let (name, number) = (*name, block_number(look.block));
         let block = &index.blocks[look.block];
@@ -238,7 +239,7 @@ fn search_blocks(
             }
         }
     }
-    vault.recycler().give_buffer(plain);
+    vault.recycler().give_buffer(Holds::Plain, plain);
     Ok(found)
 }
 
@@ -268,7 +269,7 @@ fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Se
     if index.order != entry.order || index.segment_bytes() != entry.bytes {
         return Err(Error::damaged(*name, "it is not what the manifest says of it"));
     }
-    let mut plain = vault.recycler().buffer();
+    let mut plain = vault.recycler().buffer(Holds::Plain);
     plain.reserve_exact(usize::try_from(entry.bytes).unwrap_or(0));
     let mut opener = Opener::new(keys, &seal, name)?;
     let mut end = 0;
@@ -282,7 +283,7 @@ fn open_segment(vault: &Vault, entry: &SegmentEntry, object: &[u8]) -> Result<Se
         return Err(Error::damaged(*name, BYTES_BEHIND));
     }
     check_content(entry, &index, &plain)?;
-    Ok(Segment { plain: vault.recycler().lend(plain) })
+    Ok(Segment { plain: vault.recycler().lend(Holds::Plain, plain) })
 }
 
 /// Checks every block of a segment that lies in memory, without knowing what a manifest says of it.
@@ -292,7 +293,7 @@ pub(crate) fn check_sealed(vault: &Vault, name: &ObjectName, object: &[u8]) -> R
     let seal = keys.object(name, &header.salt);
     let index = open_index(keys, &seal, name, &header, object)?;
     let mut opener = Opener::new(keys, &seal, name)?;
-    let (mut plain, mut end) = (vault.recycler().buffer(), 0);
+    let (mut plain, mut end) = (vault.recycler().buffer(Holds::Plain), 0);
     for (at, range) in index.ranges().enumerate() {
         let sealed =
             slice(object, &range).ok_or_else(|| Error::damaged_block(*name, block_number(at), CUT_SHORT))?;
@@ -300,7 +301,7 @@ pub(crate) fn check_sealed(vault: &Vault, name: &ObjectName, object: &[u8]) -> R
         opener.open(at, &index, sealed, &mut plain)?;
         end = range.end;
     }
-    vault.recycler().give_buffer(plain);
+    vault.recycler().give_buffer(Holds::Plain, plain);
     if end == object.len() as u64 { Ok(()) } else { Err(Error::damaged(*name, BYTES_BEHIND)) }
 }
 

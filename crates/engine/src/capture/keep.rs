@@ -22,6 +22,10 @@ const PUT_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Slices in memory: one that is filled, and one that is sealed.
 const BUFFERS: usize = 2;
+/// A buffer that is kept for the next slice may be so many times as large as its last one was.
+const SPARE_MAX: usize = 4;
+/// So large it may always be.
+const SPARE_SMALL: usize = 1 << 20;
 
 /// A slice that nothing is added to any more.
 pub(super) struct Full {
@@ -154,7 +158,7 @@ impl<'a> Keeping<'a> {
         });
         let (sealed, buffer) = sealing.await?;
         // Nobody may be there to fill it.
-        self.spare.send(buffer).ok();
+        self.spare.send(spare(buffer)).ok();
         let sealed = sealed.map_err(CaptureError::Vault)?;
         crash::point("capture.sealed");
         let stored_bytes = sealed.object.bytes.len() as u64;
@@ -239,6 +243,16 @@ impl<'a> Keeping<'a> {
     }
 }
 
+/// The memory of a slice for the next one. After a rush of writes there are small ones for a long time, and jobs want what the
+/// large ones took.
+fn spare(buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.capacity() > SPARE_SMALL.max(buffer.len().saturating_mul(SPARE_MAX)) {
+        Vec::new()
+    } else {
+        buffer
+    }
+}
+
 /// What became of a slice that waited.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Brought {
@@ -295,4 +309,23 @@ async fn put(services: &Services, object: &SealedObject) -> Result<(), String> {
     };
     tracing::warn!(slice = %object.name, error = why, "the vault does not take {}: {why}; it waits in the spool", object.name);
     Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_large_slice_took_is_let_go_after_a_small_one() {
+        let filled = |capacity: usize, bytes: usize| {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.resize(bytes, 0);
+            spare(buffer).capacity()
+        };
+        assert!(filled(16 << 20, 15 << 20) >= 16 << 20);
+        assert!(filled(16 << 20, 4 << 20) >= 16 << 20);
+        assert_eq!(filled(16 << 20, 3 << 20), 0);
+        assert_eq!(filled(16 << 20, 0), 0);
+        assert!(filled(1 << 10, 0) >= 1 << 10);
+    }
 }

@@ -9,6 +9,8 @@ use crate::pipeline::handover;
 
 /// Long enough for a thread that does not wait to have gone on.
 const A_WHILE: Duration = Duration::from_millis(200);
+/// Longer than any thread takes to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn full(id: i32) -> SegmentBuilder {
     let mut builder = SegmentBuilder::new(Order::Sorted);
@@ -61,7 +63,8 @@ async fn a_thread_that_makes_segments_for_nobody_ends() {
             assert!(!giving.is_finished());
         }
         drop(given);
-        giving.await.unwrap().ok();
+        let ended = tokio::time::timeout(PATIENCE, giving).await;
+        ended.expect("it waits for room for a segment that nobody wants").unwrap().ok();
         drop(taken);
         // Nothing is kept of what was to be given.
         assert_eq!(budget.segments.available_permits(), crate::pipeline::SEGMENTS_IN_FLIGHT);

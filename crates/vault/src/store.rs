@@ -131,8 +131,7 @@ impl Store {
         result.bytes().await.map(Some).map_err(|e| self.error("read", path, e))
     }
 
-    /// Reads an object into memory that was used before, where it is a file: new memory for each one takes the kernel as long as the
-    /// reading.
+    /// Reads a whole object into memory that was used before, where it is a file: the kernel need not clear megabytes for each one.
     pub(crate) async fn get_into(&self, path: &str, recycler: &Recycler) -> Result<Found> {
         let Some(mut result) = self.begin_get(path, None).await? else { return Ok(None) };
         let (file, range) = match result.payload {

@@ -45,7 +45,7 @@ impl World {
         let exports = tempfile::tempdir().unwrap();
         // So high that no request of this test is refused, and yet told in every answer.
         let content = format!(
-            "[rate_limit]\ncapacity = 1000000\nclusters_capacity = 1000000\n[exports.archive]\nurl = \"{}\"\n\
+            "[rate_limit]\ncapacity = 1000000\nclusters_capacity = 1000000\ntokens_capacity = 1000000\n[exports.archive]\nurl = \"{}\"\n\
              [copies.EU_WEST_1]\nurl = \"{}\"\n",
             exports.path().display(),
             place.path().join("second").display()

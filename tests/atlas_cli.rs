@@ -2,9 +2,13 @@
 //! where they go.
 //!
 //! The CLI is the one on PATH. No module proxy can build it, since its module is not where its path says, so a machine without it
-//! skips this and says so.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! skips this and says so; `tests/recorded.rs` plays back there what the CLI asked here.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
+mod recorded {
+    pub mod recorder;
+    pub mod recording;
+}
 mod support;
 
 use std::{
@@ -13,6 +17,7 @@ use std::{
 };
 
 use bson::{Document, Timestamp, doc};
+use recorded::recorder::Recorded;
 use serde_json::{Value, json};
 use support::{Ebbtide, stderr, text};
 use testbed::{Options, Server};
@@ -25,13 +30,13 @@ const ROLE: &str = "5f4007f327a3bd7b6f4103c5";
 
 /// The CLI with the credentials of a server, and nothing else of this machine.
 struct Atlas<'a> {
-    server: &'a Ebbtide,
+    server: &'a Recorded,
     home: tempfile::TempDir,
 }
 
 impl<'a> Atlas<'a> {
     /// None where there is no Atlas CLI; another program of that name counts as none.
-    fn of(server: &'a Ebbtide) -> Option<Self> {
+    fn of(server: &'a Recorded) -> Option<Self> {
         let atlas = Self { server, home: tempfile::tempdir().unwrap() };
         let version = atlas.command().arg("--version").output();
         let found = version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("atlascli"));
@@ -87,14 +92,16 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 /// What the test documents are like; a restore is seen by it.
-async fn put(server: &Server, state: &str) -> Timestamp {
+async fn put(ebbtide: &Recorded, server: &Server, state: &str) -> Timestamp {
     let shop = server.client().await.unwrap().database("shop");
     let writes: Vec<_> = (0..50)
         .map(|n| doc! { "q": { "_id": n }, "u": { "_id": n, "state": state }, "upsert": true })
         .collect();
     let reply =
         shop.run_command(doc! { "update": "orders", "updates": writes, "writeConcern": { "w": "majority" } });
-    reply.await.unwrap().get_timestamp("operationTime").unwrap()
+    let at = reply.await.unwrap().get_timestamp("operationTime").unwrap();
+    ebbtide.written(state, at);
+    at
 }
 
 /// How many documents are in which state.
@@ -109,12 +116,13 @@ async fn states(server: &Server) -> Vec<Value> {
 }
 
 /// A server with a place for exports, and the deployment `main` with an operation log that is recorded.
-fn registered(server: &Server, place: &Path) -> Ebbtide {
+fn registered(server: &Server, place: &Path, recording: &'static str) -> Recorded {
     let exports = place.join("exports");
     std::fs::create_dir(&exports).unwrap();
     let config = place.join("ebbtide.toml");
     std::fs::write(&config, format!("[exports.{EXPORTS}]\nurl = \"{}\"\n", exports.display())).unwrap();
     let ebbtide = Ebbtide::start_with(&["--config", config.to_str().unwrap()], &[]);
+    let ebbtide = Recorded::new(ebbtide, recording);
     ebbtide.cli(&["cluster", "add", "main", "--uri", &server.uri(), "--pit"]);
     ebbtide
 }
@@ -123,11 +131,12 @@ fn registered(server: &Server, place: &Path) -> Ebbtide {
 async fn the_atlas_cli_takes_snapshots_and_restores_them() {
     let server = Server::start(Options::default()).await.unwrap();
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path());
+    let ebbtide = registered(&server, place.path(), "atlas-cli-restores");
     let Some(atlas) = Atlas::of(&ebbtide) else { return };
     let group = ebbtide.project.clone();
 
-    put(&server, "first").await;
+    // What is restored to a point in time has to be behind the beginning of what is recorded.
+    ebbtide.until_restorable(put(&ebbtide, &server, "first").await).await;
     let taken = atlas.json("backups snapshots create main --desc before --retention 3");
     let snapshot = text(&taken, "id");
     assert_eq!(taken["description"], "before");
@@ -145,8 +154,8 @@ async fn the_atlas_cli_takes_snapshots_and_restores_them() {
     assert!(downloaded.contains("CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API"), "{downloaded}");
 
     let target = format!("--clusterName main --targetProjectId {group} --targetClusterName main");
-    let second = put(&server, "second").await;
-    put(&server, "third").await;
+    let second = put(&ebbtide, &server, "second").await;
+    put(&ebbtide, &server, "third").await;
     let start = format!("backups restores start automated --snapshotId {snapshot} {target}");
     let automated = atlas.json(&start);
     let job = text(&automated, "id");
@@ -158,7 +167,7 @@ async fn the_atlas_cli_takes_snapshots_and_restores_them() {
     assert_eq!((&shown["failed"], &shown["targetClusterName"]), (&false.into(), &"main".into()));
     assert_eq!(states(&server).await, [json!(["first", 50])]);
 
-    ebbtide.until_restorable(put(&server, "fourth").await).await;
+    ebbtide.until_restorable(put(&ebbtide, &server, "fourth").await).await;
     let at = format!("--oplogTs {} --oplogInc {}", second.time, second.increment);
     let back = text(&atlas.json(&format!("backups restores start pointInTime {at} {target}")), "id");
     atlas.run(&format!("backups restores watch {back} --clusterName main"));
@@ -190,6 +199,7 @@ async fn the_atlas_cli_takes_snapshots_and_restores_them() {
         atlas.json(&format!("api cloudBackups getBackupRestoreJob {place} --restoreJobId {download}"));
     assert_eq!(called["id"], download.as_str());
     let again = text(&atlas.json(&start), "id");
+    atlas.run(&format!("backups restores watch {again} --clusterName main"));
     atlas.run(&format!("api cloudBackups cancelBackupRestoreJob {place} --restoreJobId {again}"));
     let shown = atlas.json(&format!("backups restores describe {again} --clusterName main"));
     assert_eq!(shown["cancelled"], true);
@@ -208,9 +218,9 @@ async fn the_atlas_cli_takes_snapshots_and_restores_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_atlas_cli_finds_its_way_and_sets_schedules_and_exports() {
     let server = Server::start(Options::default()).await.unwrap();
-    put(&server, "first").await;
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path());
+    let ebbtide = registered(&server, place.path(), "atlas-cli-schedules");
+    put(&ebbtide, &server, "first").await;
     let Some(atlas) = Atlas::of(&ebbtide) else { return };
     let group = ebbtide.project.clone();
 
@@ -285,9 +295,9 @@ async fn the_atlas_cli_finds_its_way_and_sets_schedules_and_exports() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_atlas_cli_sets_a_compliance_policy_that_holds() {
     let server = Server::start(Options::default()).await.unwrap();
-    put(&server, "first").await;
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path());
+    let ebbtide = registered(&server, place.path(), "atlas-cli-compliance");
+    put(&ebbtide, &server, "first").await;
     let Some(atlas) = Atlas::of(&ebbtide) else { return };
     let snapshot = ebbtide.snapshot("main");
 
@@ -303,9 +313,11 @@ async fn the_atlas_cli_sets_a_compliance_policy_that_holds() {
     ));
     atlas.run(&format!("{policy} pointintimerestore enable --restoreWindowDays 3 --watch"));
     atlas.run(&format!("{policy} encryptionatrest enable --watch"));
+    atlas.run(&format!("{policy} copyprotection enable --watch"));
     let shown = atlas.json(&format!("{policy} describe"));
     assert_eq!((&shown["pitEnabled"], &shown["restoreWindowDays"]), (&true.into(), &3.into()));
     assert_eq!((&shown["encryptionAtRestEnabled"], &shown["deletable"]), (&true.into(), &false.into()));
+    assert_eq!(shown["copyProtectionEnabled"], true);
     assert_eq!(shown["scheduledPolicyItems"][0]["retentionValue"], 7);
     assert_eq!(shown["onDemandPolicyItem"]["retentionValue"], 2);
     let schedule = atlas.json("backups schedule describe main");
@@ -331,7 +343,6 @@ async fn the_atlas_cli_sets_a_compliance_policy_that_holds() {
             "backups schedule update --clusterName main --restoreWindowDays 2".to_owned(),
             "CANNOT_DECREASE_PIT_WINDOW_WITH_BCP",
         ),
-        (format!("{policy} copyprotection enable"), "UNSUPPORTED_FOR_CURRENT_CONFIG"),
         (format!("{policy} enable {who} --force"), "BACKUP_COMPLIANCE_POLICY_SETTINGS_INVALID"),
     ] {
         let said = atlas.refused(&line);

@@ -2,9 +2,13 @@
 //! where they go. Each is applied, must be what it says after that, is changed, and is destroyed.
 //!
 //! OpenTofu or Terraform and the provider are those on PATH, and no registry is asked for either. A machine without them skips this
-//! and says so.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! and says so; `tests/recorded.rs` plays back there what the provider asked here.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
+mod recorded {
+    pub mod recorder;
+    pub mod recording;
+}
 mod support;
 
 use std::{
@@ -14,6 +18,7 @@ use std::{
 };
 
 use bson::{Document, Timestamp, doc};
+use recorded::recorder::Recorded;
 use serde_json::{Value, json};
 use support::{Ebbtide, stderr, text};
 use testbed::{Options, Server};
@@ -23,12 +28,14 @@ const DESTROY: [&str; 4] = ["destroy", "-input=false", "-no-color", "-auto-appro
 const PROVIDER: &str = "terraform-provider-mongodbatlas";
 /// The name of the place that snapshots can be exported to.
 const EXPORTS: &str = "archive";
+/// The region that snapshots can be copied to.
+const REGION: &str = "EU_WEST_1";
 /// Any id: a role gives no rights here.
 const ROLE: &str = "5f4007f327a3bd7b6f4103c5";
 
 /// OpenTofu or Terraform with a configuration of its own, and nothing else of this machine.
 struct Terraform<'a> {
-    server: &'a Ebbtide,
+    server: &'a Recorded,
     program: &'static str,
     home: tempfile::TempDir,
     /// Of a service account, in the environment; an API key in the configuration where there are none.
@@ -37,7 +44,7 @@ struct Terraform<'a> {
 
 impl<'a> Terraform<'a> {
     /// None where one of the two programs is missing.
-    fn of(server: &'a Ebbtide) -> Option<Self> {
+    fn of(server: &'a Recorded) -> Option<Self> {
         let runs = |program: &&str| {
             let said = Command::new(program).arg("version").env("CHECKPOINT_DISABLE", "1").output();
             said.is_ok_and(|said| said.status.success())
@@ -165,14 +172,16 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// What the test documents are like; a restore is seen by it.
-async fn put(server: &Server, state: &str) -> Timestamp {
+async fn put(ebbtide: &Recorded, server: &Server, state: &str) -> Timestamp {
     let shop = server.client().await.unwrap().database("shop");
     let writes: Vec<_> = (0..50)
         .map(|n| doc! { "q": { "_id": n }, "u": { "_id": n, "state": state }, "upsert": true })
         .collect();
     let reply =
         shop.run_command(doc! { "update": "orders", "updates": writes, "writeConcern": { "w": "majority" } });
-    reply.await.unwrap().get_timestamp("operationTime").unwrap()
+    let at = reply.await.unwrap().get_timestamp("operationTime").unwrap();
+    ebbtide.written(state, at);
+    at
 }
 
 /// The one state that all documents are in.
@@ -184,20 +193,26 @@ async fn state(server: &Server) -> String {
 }
 
 /// A server with a place for exports, and the deployment `main`.
-fn registered(server: &Server, place: &Path, more: &[&str]) -> Ebbtide {
+fn registered(server: &Server, place: &Path, more: &[&str], recording: &'static str) -> Recorded {
     let exports = place.join("exports");
     std::fs::create_dir(&exports).unwrap();
     let config = place.join("ebbtide.toml");
-    std::fs::write(&config, format!("[exports.{EXPORTS}]\nurl = \"{}\"\n", exports.display())).unwrap();
+    let places = format!(
+        "[exports.{EXPORTS}]\nurl = \"{}\"\n[copies.{REGION}]\nurl = \"{}\"\n",
+        exports.display(),
+        place.join("second").display()
+    );
+    std::fs::write(&config, places).unwrap();
     let ebbtide = Ebbtide::start_with(&["--config", config.to_str().unwrap()], &[]);
+    let ebbtide = Recorded::new(ebbtide, recording);
     ebbtide.cli(&[&["cluster", "add", "main", "--uri", &server.uri()], more].concat());
     ebbtide
 }
 
 /// The state that a restore job ends in, in the server's own words.
-fn end(ebbtide: &Ebbtide, job: &Value) -> String {
+fn end(ebbtide: &Recorded, job: &Value) -> String {
     let id = job["snapshot_restore_job_id"].as_str().unwrap();
-    ebbtide.try_cli(&["restore", "watch", "main", id]);
+    ebbtide.watch(&["restore", "watch", "main", id]);
     text(&ebbtide.cli(&["restore", "show", "main", id]), "state")
 }
 
@@ -287,10 +302,10 @@ data "mongodbatlas_cloud_backup_snapshot_export_jobs" "all" {{
 async fn terraform_takes_a_snapshot_and_restores_and_exports_it() {
     let server = Server::start(Options::default()).await.unwrap();
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path(), &[]);
+    let ebbtide = registered(&server, place.path(), &[], "terraform-snapshots");
     let Some(terraform) = Terraform::of(&ebbtide) else { return };
 
-    put(&server, "first").await;
+    put(&ebbtide, &server, "first").await;
     terraform.apply(&life_of_a_snapshot("before"));
     let taken = terraform.shown("cloud_backup_snapshot.taken");
     assert_eq!((&taken["status"], &taken["snapshot_type"]), (&"completed".into(), &"onDemand".into()));
@@ -326,7 +341,7 @@ async fn terraform_takes_a_snapshot_and_restores_and_exports_it() {
     assert!(written.join(".complete").is_file(), "{}", written.display());
 
     // Another snapshot instead, and with it whatever was made of the first.
-    put(&server, "second").await;
+    put(&ebbtide, &server, "second").await;
     terraform.apply(&life_of_a_snapshot("after"));
     let second = terraform.shown("cloud_backup_snapshot.taken");
     assert_ne!(second["snapshot_id"], taken["snapshot_id"]);
@@ -355,14 +370,14 @@ fn restore_job(name: &str, arguments: &str, delivery: &str) -> String {
 async fn terraform_restores_points_in_time_and_has_archives_made() {
     let server = Server::start(Options::default()).await.unwrap();
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path(), &["--pit"]);
+    let ebbtide = registered(&server, place.path(), &["--pit"], "terraform-restores");
     let Some(terraform) = Terraform::of(&ebbtide) else { return };
 
-    ebbtide.until_restorable(put(&server, "first").await).await;
+    ebbtide.until_restorable(put(&ebbtide, &server, "first").await).await;
     let snapshot = ebbtide.snapshot("main");
-    let second = put(&server, "second").await;
-    let third = put(&server, "third").await;
-    ebbtide.until_restorable(put(&server, "fourth").await).await;
+    let second = put(&ebbtide, &server, "second").await;
+    let third = put(&ebbtide, &server, "third").await;
+    ebbtide.until_restorable(put(&ebbtide, &server, "fourth").await).await;
     let target = "target_cluster_name = \"main\"\n target_project_id = local.project";
     let point = |at: Timestamp| {
         let at = format!(
@@ -464,7 +479,7 @@ fn policy_items(weeks: u32) -> String {
 async fn terraform_keeps_a_schedule_as_it_is_written() {
     let server = Server::start(Options::default()).await.unwrap();
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path(), &[]);
+    let ebbtide = registered(&server, place.path(), &[], "terraform-schedules");
     let Some(terraform) = Terraform::of(&ebbtide) else { return };
     let shown = || terraform.shown("cloud_backup_schedule.main");
 
@@ -514,11 +529,32 @@ async fn terraform_keeps_a_schedule_as_it_is_written() {
     terraform.apply(&schedule(&fewer));
     assert_eq!(shown()["policy_item_weekly"], json!([]));
 
+    // Copied to a second vault, and then no more.
+    let copies = |region: &str, frequencies: &str| {
+        format!(
+            " copy_settings {{\n cloud_provider = \"AWS\"\n frequencies = [{frequencies}]\n region_name = \"{region}\"\n \
+             zone_id = local.role\n should_copy_oplogs = false\n }}\n"
+        )
+    };
+    for frequencies in ["\"DAILY\"", "\"DAILY\", \"ON_DEMAND\""] {
+        terraform.apply(&schedule(&format!("{fewer}{}", copies(REGION, frequencies))));
+        let copied = &shown()["copy_settings"][0];
+        assert_eq!((&copied["region_name"], &copied["zone_id"]), (&REGION.into(), &ROLE.into()));
+        let told = json!(frequencies.replace('"', "").split(", ").collect::<Vec<_>>());
+        assert_eq!(copied["frequencies"], told);
+    }
+    let read = terraform.shown("data.cloud_backup_schedule.main");
+    assert_eq!(read["copy_settings"][0]["region_name"], REGION);
+    terraform.apply(&schedule(&fewer));
+    assert_eq!(shown()["copy_settings"], json!([]));
+
     // What a server of one's own does not have, or not so, with the reason; and nothing was changed.
-    let copies = " copy_settings {\n cloud_provider = \"AWS\"\n frequencies = [\"DAILY\"]\n region_name = \"US_EAST_1\"\n \
-                  zone_id = local.role\n should_copy_oplogs = false\n }\n";
     for (rest, code, why) in [
-        (format!("{fewer}{copies}"), "INVALID_BACKUP_POLICY", "[copies.US_EAST_1]"),
+        (
+            format!("{fewer}{}", copies("US_EAST_1", "\"DAILY\"")),
+            "INVALID_BACKUP_POLICY",
+            "[copies.US_EAST_1]",
+        ),
         (item("policy_item_daily", 2, "days", 9), "INVALID_BACKUP_POLICY", "daily"),
         (
             format!("{fewer} export {{\n export_bucket_id = local.role\n frequency_type = \"daily\"\n }}\n"),
@@ -557,9 +593,9 @@ fn compliance(rest: &str, days: u32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn terraform_sets_a_compliance_policy_and_cannot_lift_it() {
     let server = Server::start(Options::default()).await.unwrap();
-    put(&server, "first").await;
     let place = tempfile::tempdir().unwrap();
-    let ebbtide = registered(&server, place.path(), &["--pit"]);
+    let ebbtide = registered(&server, place.path(), &["--pit"], "terraform-compliance");
+    put(&ebbtide, &server, "first").await;
     let Some(terraform) = Terraform::of(&ebbtide) else { return };
     let shown = || terraform.shown("backup_compliance_policy.all");
     let window = " restore_window_days = 7\n";
@@ -620,8 +656,8 @@ async fn terraform_sets_a_compliance_policy_and_cannot_lift_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn terraform_reads_flex_clusters_as_a_service_account() {
     let server = Server::start(Options::default()).await.unwrap();
-    put(&server, "first").await;
-    let ebbtide = Ebbtide::start();
+    let ebbtide = Recorded::new(Ebbtide::start(), "terraform-flex");
+    put(&ebbtide, &server, "first").await;
     ebbtide.cli(&["cluster", "add", "small", "--kind", "flex", "--uri", &server.uri()]);
     let Some(mut terraform) = Terraform::of(&ebbtide) else { return };
     let account =
@@ -654,7 +690,7 @@ async fn terraform_reads_flex_clusters_as_a_service_account() {
 }
 
 /// Restores a flex cluster onto itself, which the provider has no resource for; the job's id.
-fn flex_restore(ebbtide: &Ebbtide, snapshot: &str) -> String {
+fn flex_restore(ebbtide: &Recorded, snapshot: &str) -> String {
     let body = json!({
         "snapshotId": snapshot, "targetDeploymentItemName": "small", "targetProjectId": ebbtide.project,
     });

@@ -26,7 +26,7 @@ pub struct Ask {
     /// Path and query.
     pub target: String,
     pub accept: Option<String>,
-    pub content_type: Option<&'static str>,
+    pub content_type: Option<String>,
     pub body: Option<String>,
 }
 
@@ -37,13 +37,13 @@ impl Ask {
     }
 
     pub fn json(mut self, body: &Value) -> Self {
-        self.content_type = Some("application/json");
+        self.content_type = Some("application/json".to_owned());
         self.body = Some(body.to_string());
         self
     }
 
     pub fn text(mut self, content_type: &'static str, body: &str) -> Self {
-        self.content_type = Some(content_type);
+        self.content_type = Some(content_type.to_owned());
         self.body = Some(body.to_owned());
         self
     }
@@ -116,7 +116,7 @@ impl Client {
         if let Some(authorization) = authorization(account, ask) {
             request = request.header("Authorization", authorization);
         }
-        if let Some(content_type) = ask.content_type {
+        if let Some(content_type) = &ask.content_type {
             request = request.header("Content-Type", content_type);
         }
         if let Some(body) = &ask.body {

@@ -10,7 +10,12 @@ use std::{
 
 use bson::{Document, doc};
 use support::{Ebbtide, stderr};
-use testbed::{Options, Server, data::Set, oracle};
+use testbed::{
+    Options, Server,
+    data::Set,
+    oracle,
+    s3::{self, S3},
+};
 
 /// What anything here may take on a busy machine before the test says that it hangs.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
@@ -179,6 +184,50 @@ async fn a_new_master_key_is_that_of_the_copies_too() {
     assert!(good.status.success(), "{}", stderr(&good));
     let said = stderr(&good) + &String::from_utf8_lossy(&good.stdout);
     assert!(said.contains(&snapshot) && said.contains(&next), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bucket_that_refuses_its_key_is_told_of_and_tried_again() {
+    let bucket = S3::start().await.unwrap();
+    let server = Server::start(Options::default()).await.unwrap();
+    testbed::data::load(&server.client().await.unwrap(), 7, &[Set::Indexes]).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let (secret, config) = (place.path().join("secret"), place.path().join("config.toml"));
+    let text = format!(
+        "[copies.EU_WEST_1]\nurl = \"{}\"\nendpoint = \"{}\"\naccess_key_id = \"{}\"\n\
+         secret_access_key_file = {secret:?}\nallow_http = true\n",
+        S3::url(),
+        bucket.endpoint,
+        s3::ID
+    );
+    std::fs::write(&config, text).unwrap();
+    const OUTDATED: &str = "the secret of last year";
+    std::fs::write(&secret, OUTDATED).unwrap();
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &["--config", config.to_str().unwrap()]);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    ebbtide.cli(&["schedule", "copy", "main", "--to", "EU_WEST_1", "--of", "on-demand"]);
+    let snapshot = ebbtide.snapshot("main");
+    let started = std::time::Instant::now();
+    let why = loop {
+        let shown = ebbtide.cli(&["snapshot", "show", "main", &snapshot]);
+        assert_eq!(shown["state"], "completed", "the snapshot itself is whole");
+        if let Some(why) = shown["copies"][0]["lastError"].as_str() {
+            break why.to_owned();
+        }
+        assert!(started.elapsed() < PATIENCE, "{shown}\n{}", ebbtide.log());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    };
+    assert!(why.contains("EU_WEST_1") || why.contains(s3::BUCKET), "{why}");
+    assert!(why.to_lowercase().contains("access") || why.to_lowercase().contains("credentials"), "{why}");
+    assert!(!why.contains(OUTDATED) && !ebbtide.log().contains(OUTDATED), "the secret is shown");
+
+    ebbtide.stop();
+    std::fs::write(&secret, s3::SECRET).unwrap();
+    ebbtide.serve(&[]);
+    until_copied(&ebbtide, &snapshot).await;
+    ebbtide.stop();
+    assert!(verify(&ebbtide, &["--all", "--copies-in", "EU_WEST_1"]).status.success());
 }
 
 #[test]

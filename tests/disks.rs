@@ -115,6 +115,52 @@ async fn the_disk_of_the_catalog_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_disk_of_the_copies_is_full() {
+    let Some(disk) = Disk::mount(8).unwrap() else { return };
+    let server = Server::start(Options::default()).await.unwrap();
+    insert(&server, "large", 1_000).await;
+    let client = server.client().await.unwrap();
+    let before = oracle::state(&client).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let (second, config) = (disk.path().join("second"), place.path().join("config.toml"));
+    std::fs::write(&config, format!("[copies.EU_WEST_1]\nurl = {second:?}\n")).unwrap();
+    let mut ebbtide = Ebbtide::prepare(place.path().join("data"), &["--config", config.to_str().unwrap()]);
+    ebbtide.serve(&[]);
+    ebbtide.add("main", &server.uri());
+    ebbtide.cli(&["schedule", "copy", "main", "--to", "EU_WEST_1", "--of", "on-demand"]);
+    let snapshot = ebbtide.snapshot("main");
+    let copy_when = |is_so: &dyn Fn(&serde_json::Value) -> bool| {
+        let began = Instant::now();
+        loop {
+            let shown = ebbtide.cli(&["snapshot", "show", "main", &snapshot]);
+            assert_eq!(shown["state"], "completed", "the snapshot itself is whole");
+            if is_so(&shown["copies"][0]) {
+                return shown["copies"][0].clone();
+            }
+            assert!(began.elapsed() < support::PATIENCE, "{shown:#}\n{}", ebbtide.log());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    };
+    let hindered = copy_when(&|copy| copy["lastError"].is_string());
+    let why = text(&hindered, "lastError");
+    assert!(why.contains("no space is left") && why.contains(second.to_str().unwrap()), "{why}");
+    assert_ne!(hindered["state"], "made");
+
+    // Tried again by itself once there is room, and then as good as any.
+    let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(disk.path()).status().unwrap();
+    assert!(larger.success());
+    copy_when(&|copy| copy["state"] == "made");
+    ebbtide.stop();
+    let verify = ["verify", "--all", "--copies-in", "EU_WEST_1"];
+    let verified = support::program().args(verify).args(ebbtide.data_flags()).output().unwrap();
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    ebbtide.serve(&[]);
+    client.database("shop").drop().await.unwrap();
+    assert_eq!(ebbtide.restore("main", &snapshot, "main")["state"], "finished");
+    oracle::assert_same(&before, &oracle::state(&client).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_without_room_is_refused_before_anything_is_written() {
     // The server's own files take 300 MB of it.
     let Some(disk) = Disk::mount(500).unwrap() else { return };

@@ -167,6 +167,22 @@ impl Copies<'_> {
         Ok(transaction.commit().await?)
     }
 
+    /// Notes why none of the copies that are due in a region can be made; they stay due.
+    ///
+    /// # Errors
+    /// [`crate::Error::LeaseLost`].
+    pub async fn all_failed(&self, lease: &CopyLease, error: &str, now: WallTime) -> Result<()> {
+        let mut transaction = self.begin(lease).await?;
+        query("UPDATE snapshot_copies SET error = $1 WHERE region = $2 AND state = $3 AND try_after <= $4")
+            .bind(plain(error))
+            .bind(lease.region.as_str())
+            .bind(CopyState::Wanted.as_str())
+            .bind(now.0)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Forgets a copy that is not wanted, after its manifest was deleted; what it needed alone is to be swept.
     ///
     /// # Errors

@@ -245,6 +245,7 @@ pub(crate) async fn only_the_holder_of_a_place_changes_what_is_known_of_it(catal
     lost(copies.made(&old, snapshot.id, late).await.map(drop));
     lost(copies.found(&old, snapshot.id, late).await);
     lost(copies.failed(&old, snapshot.id, "why", late).await);
+    lost(copies.all_failed(&old, "why", late).await);
     lost(copies.forget(&old, snapshot.id).await);
     lost(copies.listed(&old, late).await.map(drop));
     lost(copies.settle(&old, "place", None).await);
@@ -265,6 +266,12 @@ pub(crate) async fn only_the_holder_of_a_place_changes_what_is_known_of_it(catal
     assert_eq!(copies.due(&west(), late).await.unwrap(), []);
     let due = copies.due(&west(), late.plus_ms(60)).await.unwrap();
     assert_eq!(due[0].error.as_deref(), Some("the disk\u{fffd}is full"));
+    // The place is away: what is due tells so, and what waits already keeps its reason.
+    copies.all_failed(&new, "earlier", late).await.unwrap();
+    assert_eq!(copies.due(&west(), late.plus_ms(60)).await.unwrap(), due);
+    copies.all_failed(&new, "away", late.plus_ms(60)).await.unwrap();
+    let due = copies.due(&west(), late.plus_ms(60)).await.unwrap();
+    assert_eq!(due[0].error.as_deref(), Some("away"));
     assert!(copies.made(&new, snapshot.id, late).await.unwrap());
     let made = &copies.of(&[snapshot.id]).await.unwrap()[&snapshot.id][0];
     assert_eq!((made.state, made.made_at, &made.error), (CopyState::Made, Some(late), &None));

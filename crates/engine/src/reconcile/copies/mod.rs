@@ -248,6 +248,14 @@ async fn work(
             Place { services, hold: &hold, copy, mark, room }.work(&todo).await
         })
         .await;
+    if let Err(error @ (JobError::Failed { .. } | JobError::Retry { .. })) = &done {
+        // It stands in the way of every copy there, and whoever looks at one of them has to see it.
+        match services.catalog.copies().all_failed(&hold.lease, &error.full_text(), services.now()).await {
+            // Damage to what is there already takes the right to the place away, until it is claimed anew.
+            Ok(()) | Err(catalog::Error::LeaseLost { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     hold.release().await?;
     done.map(Some)
 }

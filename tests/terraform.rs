@@ -3,8 +3,9 @@
 //!
 //! OpenTofu or Terraform and the provider are those on PATH, and no registry is asked for either. A machine without them skips this
 //! and says so; `tests/recorded.rs` plays back there what the provider asked here.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod recorded {
     pub mod recorder;
     pub mod recording;
@@ -185,10 +186,11 @@ async fn put(ebbtide: &Recorded, server: &Server, state: &str) -> Timestamp {
 }
 
 /// The one state that all documents are in.
-async fn state(server: &Server) -> String {
+async fn state(ebbtide: &Recorded, server: &Server) -> String {
     let orders = server.client().await.unwrap().database("shop").collection::<Document>("orders");
     let states = orders.distinct("state", doc! {}).await.unwrap();
     assert_eq!((states.len(), orders.count_documents(doc! {}).await.unwrap()), (1, 50), "{states:?}");
+    ebbtide.seen(states[0].as_str().unwrap());
     states[0].as_str().unwrap().to_owned()
 }
 
@@ -312,7 +314,7 @@ async fn terraform_takes_a_snapshot_and_restores_and_exports_it() {
     assert!(taken["storage_size_bytes"].as_u64().unwrap() > 0 && taken["expires_at"].is_string(), "{taken}");
     let job = terraform.shown("cloud_backup_snapshot_restore_job.back");
     assert_eq!(end(&ebbtide, &job), "finished");
-    assert_eq!(state(&server).await, "first");
+    assert_eq!(state(&ebbtide, &server).await, "first");
     let export = terraform.shown("cloud_backup_snapshot_export_job.export");
     ebbtide.cli(&["export", "watch", "main", export["export_job_id"].as_str().unwrap()]);
     terraform.refresh();
@@ -348,7 +350,7 @@ async fn terraform_takes_a_snapshot_and_restores_and_exports_it() {
     let other = terraform.shown("cloud_backup_snapshot_restore_job.back");
     assert_ne!(other["snapshot_restore_job_id"], job["snapshot_restore_job_id"]);
     assert_eq!(end(&ebbtide, &other), "finished");
-    assert_eq!(state(&server).await, "second");
+    assert_eq!(state(&ebbtide, &server).await, "second");
     let export = terraform.shown("cloud_backup_snapshot_export_job.export");
     ebbtide.cli(&["export", "watch", "main", export["export_job_id"].as_str().unwrap()]);
 
@@ -390,12 +392,12 @@ async fn terraform_restores_points_in_time_and_has_archives_made() {
         terraform.apply(&point(at));
         let job = terraform.shown("cloud_backup_snapshot_restore_job.back");
         assert_eq!(end(&ebbtide, &job), "finished");
-        assert_eq!(state(&server).await, then);
+        assert_eq!(state(&ebbtide, &server).await, then);
         terraform.is_as_written();
     }
     // Nothing is asked for anew when it is taken away: what was restored stays.
     terraform.destroy();
-    assert_eq!(state(&server).await, "third");
+    assert_eq!(state(&ebbtide, &server).await, "third");
 
     let archive = restore_job("archive", &format!("snapshot_id = \"{snapshot}\""), "download = true");
     let listed = "data \"mongodbatlas_cloud_backup_snapshot_restore_jobs\" \"all\" {\n project_id = local.project\n \

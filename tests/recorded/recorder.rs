@@ -77,21 +77,27 @@ impl Recorded {
         }
     }
 
+    /// The answer to a command of our own, which does not go through the listener, as if it did.
+    fn as_seen_by_clients(&self, answer: &Value) -> Value {
+        let text = answer.to_string().replace(&self.server.url(), &self.url());
+        without_secrets(serde_json::from_str(&text).unwrap())
+    }
+
     pub fn cli(&self, words: &[&str]) -> Value {
         let answer = self.server.cli(words);
-        self.keep(Step::Cli { words: owned(words), answer: without_secrets(answer.clone()) });
+        self.keep(Step::Cli { words: owned(words), answer: self.as_seen_by_clients(&answer) });
         answer
     }
 
-    /// A command that may fail, such as one that watches a job that does.
+    /// Waits for the end of a job, whatever it is.
     pub fn watch(&self, words: &[&str]) {
         self.server.try_cli(words);
-        self.keep(Step::Cli { words: owned(words), answer: Value::Null });
+        self.keep(Step::Watch { words: owned(words) });
     }
 
     pub fn admin(&self, words: &[&str]) -> Value {
         let answer = self.server.admin(words);
-        self.keep(Step::Admin { words: owned(words), answer: without_secrets(answer.clone()) });
+        self.keep(Step::Admin { words: owned(words), answer: self.as_seen_by_clients(&answer) });
         answer
     }
 
@@ -102,6 +108,10 @@ impl Recorded {
     pub async fn until_restorable(&self, at: Timestamp) {
         self.server.until_restorable(at).await;
         self.keep(Step::Restorable { at: seconds_and_increment(at) });
+    }
+
+    pub fn seen(&self, state: &str) {
+        self.keep(Step::State { state: state.to_owned() });
     }
 
     pub fn written(&self, state: &str, at: Timestamp) {
@@ -120,23 +130,27 @@ impl Drop for Recorded {
     }
 }
 
+/// The words, without the connection string of a server that is gone by then.
 fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+    let mut words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    if let Some(at) = words.iter().position(|word| word == "--uri") {
+        words[at + 1] = "URI".to_owned();
+    }
+    words
 }
 
-fn without_secrets(mut value: Value) -> Value {
-    if let Some(fields) = value.as_object_mut() {
-        SECRETS
-            .iter()
-            .filter(|name| fields.contains_key(**name))
-            .copied()
-            .collect::<Vec<_>>()
-            .into_iter()
-            .for_each(|name| {
-                fields.insert(name.to_owned(), json!("…"));
-            });
+fn without_secrets(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = |(name, value): (String, Value)| {
+                let is_secret = value.is_string() && SECRETS.contains(&name.as_str());
+                (name, if is_secret { json!("…") } else { without_secrets(value) })
+            };
+            fields.into_iter().map(kept).collect::<serde_json::Map<_, _>>().into()
+        }
+        Value::Array(values) => values.into_iter().map(without_secrets).collect(),
+        other => other,
     }
-    value
 }
 
 /// One connection of a client, to its end.
@@ -183,10 +197,8 @@ impl Message {
                 from.read_exact(&mut message.body)?;
             }
             None if is_ask || [204, 304].contains(&status) => {}
-            // An archive; nothing of ours answers in chunks of unknown number but what ends with its connection.
-            None => {
-                from.read_to_end(&mut message.body)?;
-            }
+            // All answers of ours tell how long they are.
+            None => return Err(io::Error::other("an answer of unknown length")),
         }
         Ok(Some(message))
     }
@@ -227,9 +239,9 @@ fn exchange(ask: &Message, answer: &Message) -> Option<Step> {
         target,
         accept: ask.header("accept"),
         content_type,
-        body: serde_json::from_slice(&ask.body).ok(),
+        body: serde_json::from_slice(&ask.body).ok().map(without_secrets),
         status,
         answer_type,
-        answer: serde_json::from_slice(&answer.body).ok(),
+        answer: serde_json::from_slice(&answer.body).ok().map(without_secrets),
     })))
 }

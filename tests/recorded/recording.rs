@@ -32,8 +32,12 @@ pub enum Step {
     Write { state: String, at: [u32; 2] },
     /// It was waited until the deployment `main` could be restored to here.
     Restorable { at: [u32; 2] },
+    /// All documents were in this state.
+    State { state: String },
     /// A command of our own.
     Cli { words: Vec<String>, answer: Value },
+    /// A command of our own that waits for the end of a job, whatever that is.
+    Watch { words: Vec<String> },
     /// `ebbtide admin …`
     Admin { words: Vec<String>, answer: Value },
     /// The client's own doing.

@@ -36,7 +36,7 @@ pub fn official() -> Option<Value> {
     let mut mended: BTreeMap<_, _> = std::mem::take(schemas).into_iter().collect();
     mend(&mut mended);
     *schemas = mended.into_iter().collect();
-    widen_names(&mut document);
+    assert!(widen_names(&mut document) > 0, "no name of a project has the pattern {NAME_IN_ASCII}");
     for operation in operations(&mut document) {
         let has_body = operation["requestBody"].is_object();
         let is_policy = operation["operationId"] == "getGroupBackupCompliancePolicy";
@@ -59,16 +59,19 @@ pub fn official() -> Option<Value> {
     Some(document)
 }
 
-fn widen_names(value: &mut Value) {
+/// How many there were.
+fn widen_names(value: &mut Value) -> usize {
     match value {
         Value::Object(fields) => {
-            if let Some(pattern) = fields.get_mut("pattern").filter(|pattern| **pattern == NAME_IN_ASCII) {
+            let found = fields.get_mut("pattern").filter(|pattern| **pattern == NAME_IN_ASCII);
+            let here = found.map_or(0, |pattern| {
                 *pattern = NAME.into();
-            }
-            fields.values_mut().for_each(widen_names);
+                1
+            });
+            here + fields.values_mut().map(widen_names).sum::<usize>()
         }
-        Value::Array(items) => items.iter_mut().for_each(widen_names),
-        _ => {}
+        Value::Array(items) => items.iter_mut().map(widen_names).sum(),
+        _ => 0,
     }
 }
 

@@ -218,8 +218,8 @@ async fn a_bucket_that_refuses_its_key_is_told_of_and_tried_again() {
         assert!(started.elapsed() < PATIENCE, "{shown}\n{}", ebbtide.log());
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     };
-    assert!(why.contains("EU_WEST_1") || why.contains(s3::BUCKET), "{why}");
-    assert!(why.to_lowercase().contains("access") || why.to_lowercase().contains("credentials"), "{why}");
+    assert!(why.contains(s3::BUCKET), "{why}");
+    assert!(why.contains("check the credentials"), "{why}");
     assert!(!why.contains(OUTDATED) && !ebbtide.log().contains(OUTDATED), "the secret is shown");
 
     ebbtide.stop();

@@ -137,7 +137,8 @@ async fn the_disk_of_the_copies_is_full() {
             if is_so(&shown["copies"][0]) {
                 return shown["copies"][0].clone();
             }
-            assert!(began.elapsed() < support::PATIENCE, "{shown:#}\n{}", ebbtide.log());
+            // A minute passes before it is tried again, and half a one before it is looked for.
+            assert!(began.elapsed() < 2 * support::PATIENCE, "{shown:#}\n{}", ebbtide.log());
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
     };

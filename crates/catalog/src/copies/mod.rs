@@ -32,6 +32,8 @@ use crate::{
 /// How many ids are looked up at once.
 const IDS_MAX: usize = 400;
 
+/// What a place answered may be a page, and all copies that wait for it are told.
+const SHARED_ERROR_CHARACTERS_MAX: usize = 1000;
 const COLUMNS: &str = "snapshot_id, region, state, manifest, requested_at, made_at, error";
 
 /// A copy of a snapshot in another vault.
@@ -167,14 +169,15 @@ impl Copies<'_> {
         Ok(transaction.commit().await?)
     }
 
-    /// Notes why none of the copies that are due in a region can be made; they stay due.
+    /// Notes why none of the copies that are due in a region can be made, or the beginning of it; they stay due.
     ///
     /// # Errors
     /// [`crate::Error::LeaseLost`].
     pub async fn all_failed(&self, lease: &CopyLease, error: &str, now: WallTime) -> Result<()> {
+        let why: String = plain(error).chars().take(SHARED_ERROR_CHARACTERS_MAX).collect();
         let mut transaction = self.begin(lease).await?;
         query("UPDATE snapshot_copies SET error = $1 WHERE region = $2 AND state = $3 AND try_after <= $4")
-            .bind(plain(error))
+            .bind(why)
             .bind(lease.region.as_str())
             .bind(CopyState::Wanted.as_str())
             .bind(now.0)

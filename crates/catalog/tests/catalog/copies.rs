@@ -269,9 +269,9 @@ pub(crate) async fn only_the_holder_of_a_place_changes_what_is_known_of_it(catal
     // The place is away: what is due tells so, and what waits already keeps its reason.
     copies.all_failed(&new, "earlier", late).await.unwrap();
     assert_eq!(copies.due(&west(), late.plus_ms(60)).await.unwrap(), due);
-    copies.all_failed(&new, "away", late.plus_ms(60)).await.unwrap();
+    copies.all_failed(&new, &"away\0".repeat(1000), late.plus_ms(60)).await.unwrap();
     let due = copies.due(&west(), late.plus_ms(60)).await.unwrap();
-    assert_eq!(due[0].error.as_deref(), Some("away"));
+    assert_eq!(due[0].error.as_deref(), Some("away\u{fffd}".repeat(200).as_str()));
     assert!(copies.made(&new, snapshot.id, late).await.unwrap());
     let made = &copies.of(&[snapshot.id]).await.unwrap()[&snapshot.id][0];
     assert_eq!((made.state, made.made_at, &made.error), (CopyState::Made, Some(late), &None));

@@ -70,6 +70,15 @@ struct Did {
 }
 
 impl Did {
+    /// Notes what keeps nothing else from being done. Only a right that is lost ends the turn.
+    fn unless_hindered(&mut self, done: Result<(), JobError>) -> Result<(), JobError> {
+        match done {
+            Err(error) if !matches!(error, JobError::Lost) => self.hindrance = Some(error.full_text()),
+            done => done?,
+        }
+        Ok(())
+    }
+
     fn add(&mut self, more: Self) {
         let Self { made, failed, dropped, objects, bytes, found, slices, deleted, missed, goes_on, .. } =
             more;
@@ -253,11 +262,15 @@ async fn work(
         match services.catalog.copies().all_failed(&hold.lease, &error.full_text(), services.now()).await {
             // Damage to what is there already takes the right to the place away, until it is claimed anew.
             Ok(()) | Err(catalog::Error::LeaseLost { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(unsaid) => {
+                tracing::warn!(%region, "the copies in {region} cannot be told what they wait for: {unsaid}")
+            }
         }
     }
-    hold.release().await?;
-    done.map(Some)
+    let released = hold.release().await;
+    let done = done?;
+    released?;
+    Ok(Some(done))
 }
 
 /// A vault that is copied to, while it is ours.
@@ -280,11 +293,8 @@ impl Place<'_> {
             self.list(&mut did).await?;
         }
         // What cannot be deleted, such as under an object lock, must not keep anything from being copied.
-        match self.drop_and_delete(&mut did).await {
-            Ok(()) => {}
-            Err(lost @ JobError::Lost) => return Err(lost),
-            Err(error) => did.hindrance = Some(error.full_text()),
-        }
+        let deleted = self.drop_and_delete(&mut did).await;
+        did.unless_hindered(deleted)?;
         // What is recorded is little and goes on all the time: it does not wait for large snapshots.
         for deployment in &todo.deployments {
             self.copy_slices(*deployment, &mut did).await?;
@@ -297,7 +307,8 @@ impl Place<'_> {
             self.make(&wanted, &mut did).await?;
         }
         if (todo.is_sweep_due || todo.is_list_due) && did.hindrance.is_none() {
-            self.sweep(&mut did).await?;
+            let swept = self.sweep(&mut did).await;
+            did.unless_hindered(swept)?;
         }
         Ok(did)
     }

@@ -18,8 +18,12 @@ const PROGRESS: [&str; 9] = [
     "exportStatus",
     "mongodVersion",
 ];
+/// What a job does not have before.
+const AT_THE_END: [&str; 3] = ["finishedAt", "expiresAt", "mongodVersion"];
 /// What tells by itself that a job is not as far as it was.
-const BEFORE_ITS_END: [&str; 4] = ["deliveryUrl", "expired", "exportedCollections", "totalCollections"];
+const BEFORE_ITS_END: [&str; 3] = ["deliveryUrl", "exportedCollections", "totalCollections"];
+/// A snapshot may be counted from its beginning or its end.
+const LIFETIME_DIFFERENCE_SECONDS: u64 = 120;
 /// From its beginning to its end.
 const STATES: [&[&str]; 3] = [
     &["queued", "inProgress", "completed"],
@@ -82,6 +86,15 @@ impl Seen {
                 return self.behind.push(format!("{path}/{name} is {now} and was {before}"));
             }
         }
+        let says = |job: &Map<String, Value>, name| job.get(name) == Some(&Value::Bool(true));
+        if says(recorded, "expired") && !says(found, "expired") && !says(found, "cancelled") {
+            return self.behind.push(format!("{path} has not expired, and had"));
+        }
+        if let Some((before, now)) = lifetime(recorded).zip(lifetime(found))
+            && before.abs_diff(now) > LIFETIME_DIFFERENCE_SECONDS
+        {
+            self.different.push(format!("{path} expires after {now} s and did after {before} s"));
+        }
         // Whoever saw a job begin may see it further on now; one that has ended stays as it is.
         let may_go_on = is_under_way(recorded);
         for (name, value) in recorded {
@@ -92,7 +105,9 @@ impl Seen {
                 Some(other) => self.compare((&path, name), value, other),
                 // An archive's sums go with it.
                 None if name == "hashes" && is_over(found) => {}
-                None if PROGRESS.contains(&name.as_str()) => self.behind.push(format!("{path} is missing")),
+                None if AT_THE_END.contains(&name.as_str()) && is_under_way(found) => {
+                    self.behind.push(format!("{path} is missing"));
+                }
                 None => self.different.push(format!("{path} is missing")),
             }
         }
@@ -110,6 +125,12 @@ impl Seen {
         let behind = BEFORE_ITS_END.contains(&key) && is_further(found, recorded);
         if behind { self.behind.push(how) } else { self.different.push(how) }
     }
+}
+
+/// Seconds from when something was made to its end.
+fn lifetime(of: &Map<String, Value>) -> Option<i64> {
+    let time = |name: &str| of.get(name)?.as_str()?.parse::<jiff::Timestamp>().ok();
+    Some(time("expiresAt")?.as_second() - time("createdAt")?.as_second())
 }
 
 /// Of a job: neither ended nor cancelled nor failed when it was seen.
@@ -249,7 +270,7 @@ mod tests {
         let recorded = json!({
             "id": "a", "status": "queued", "createdAt": "2026-01-01T00:00:00Z", "failed": false, "n": 3,
             "storageSizeBytes": 5, "list": [1], "detail": "From 2026-01-01T00:00:00Z (1796055592,51).",
-            "prefix": "/exported/2026-01-01T1623/1796055592", "deliveryUrl": [],
+            "prefix": "/exported/2026-01-01T1623/1796055592", "deliveryUrl": [], "expiresAt": "2026-01-04T00:00:00Z",
         });
         let with = |changes: Value| {
             let mut other = recorded.clone();
@@ -259,7 +280,7 @@ mod tests {
         for alike in [
             json!({}),
             json!({"status": "completed", "finishedAt": "2026-01-01T00:00:00Z"}),
-            json!({"createdAt": "2027-01-01T00:00:00Z"}),
+            json!({"createdAt": "2027-01-01T00:00:00Z", "expiresAt": "2027-01-04T00:00:09Z"}),
             json!({"storageSizeBytes": 6, "deliveryUrl": ["http://x/a"]}),
             json!({"detail": "From 2026-01-01T00:00:09Z (1796055599,52)."}),
             json!({"prefix": "/exported/2027-01-01T1623/1796055599"}),
@@ -276,6 +297,7 @@ mod tests {
             json!({"list": [1, 2]}),
             json!({"more": null}),
             json!({"storageSizeBytes": 0}),
+            json!({"expiresAt": "2026-01-02T00:00:00Z"}),
             json!({"detail": "Until 2026-01-01T00:00:09Z (1796055599,51)."}),
             json!({"prefix": "/elsewhere/2027-01-01T1623/1796055599"}),
         ] {

@@ -83,7 +83,7 @@ fn in_order(documents: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
 
 async fn read_all(connection: &mut Connection, namespace: &Namespace) -> Result<Vec<Vec<u8>>> {
     let mut documents = Vec::new();
-    for_each_document(connection, namespace, None, |document| documents.push(document.to_vec())).await?;
+    for_each_document(connection, namespace, |document| documents.push(document.to_vec())).await?;
     Ok(documents)
 }
 

@@ -36,7 +36,8 @@ pub async fn content_on(
     at: Option<ClusterTime>,
 ) -> Result<ContentSum> {
     let mut sum = ContentSum::default();
-    for_each_document(connection, namespace, at, |document| sum.add(document)).await?;
+    let find = find(namespace, at, Direction::Backward)?;
+    for_each_found(connection, namespace, find, |document| sum.add(document)).await?;
     Ok(sum)
 }
 
@@ -44,10 +45,18 @@ pub async fn content_on(
 pub(crate) async fn for_each_document(
     connection: &mut Connection,
     namespace: &Namespace,
-    at: Option<ClusterTime>,
+    see: impl FnMut(&[u8]),
+) -> Result<()> {
+    for_each_found(connection, namespace, find(namespace, None, Direction::Forward)?, see).await
+}
+
+async fn for_each_found(
+    connection: &mut Connection,
+    namespace: &Namespace,
+    find: RawDocumentBuf,
     mut see: impl FnMut(&[u8]),
 ) -> Result<()> {
-    let mut cursor = Cursor::open(connection, namespace, find(namespace, at)?, None).await?;
+    let mut cursor = Cursor::open(connection, namespace, find, None).await?;
     while let Some(batch) = cursor.next().await? {
         batch.documents().for_each(&mut see);
         cursor.recycle(batch);
@@ -91,18 +100,32 @@ impl SequenceHash {
 pub async fn sequence(deployment: &Deployment, namespace: &Namespace) -> Result<String> {
     let mut hash = SequenceHash::default();
     let mut connection = deployment.primary_wire().await?;
-    for_each_document(&mut connection, namespace, None, |document| hash.add(document)).await?;
+    for_each_document(&mut connection, namespace, |document| hash.add(document)).await?;
     Ok(hash.finish())
 }
 
-fn find(namespace: &Namespace, at: Option<ClusterTime>) -> Result<RawDocumentBuf> {
+/// Which way a collection is read.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    /// In natural order.
+    Forward,
+    /// From its end: what was written last is the likelier still in the server's cache. Measured where the kernel's page cache has
+    /// the rest.
+    Backward,
+}
+
+fn find(namespace: &Namespace, at: Option<ClusterTime>, direction: Direction) -> Result<RawDocumentBuf> {
+    let natural = match direction {
+        Direction::Forward => 1,
+        Direction::Backward => -1,
+    };
     let concern = match at {
         None => RawBuilder::new().text("level", "majority"),
         Some(at) => RawBuilder::new().text("level", "snapshot").timestamp("atClusterTime", at),
     };
     RawBuilder::new()
         .text("find", &namespace.collection)
-        .document("hint", &RawBuilder::new().int32("$natural", 1).finish())
+        .document("hint", &RawBuilder::new().int32("$natural", natural).finish())
         .document("readConcern", &concern.finish())
         .text("$db", &namespace.db)
         .command()

@@ -20,7 +20,7 @@ pub mod ttl;
 pub mod verify;
 pub mod views;
 
-pub use indexes::{BuildOptions, BuildReport, CommitQuorum};
+pub use indexes::{BuildOptions, BuildReport, CommitQuorum, KeyCounts};
 pub use load::{Barrier, LoadOptions, LoadReport, Loader, Written};
 pub use pool::ConnectionPool;
 pub use ttl::{ParkedTtl, TtlPolicy};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongo::{
     Deployment, Error, Namespace,
-    write::{BuildOptions, CommitQuorum, ParkedTtl, TtlPolicy, indexes, ttl, verify},
+    write::{BuildOptions, CommitQuorum, KeyCounts, ParkedTtl, TtlPolicy, indexes, ttl, verify},
 };
 use testbed::{Options, Server};
 
@@ -101,14 +101,18 @@ async fn builds_at_a_time_list_their_indexes_in_order_and_leave_nothing_when_one
         raw(spec)
     };
     let specs = ["b", "a", "c", "d", "_z"].map(|name| spec(name, false));
-    let several = BuildOptions { parts: 3, ..BuildOptions::default() };
+    let sample: Vec<u8> = (0..3).flat_map(|n| raw(doc! { "b": [n, 1, 2], "a": n, "c": n })).collect();
+    let keys = KeyCounts::of(&specs, &sample);
+    assert_eq!(keys.builds(&specs, 3), 3, "the one on arrays, three others, and the last one");
+    let several = BuildOptions { builds_max: 3, keys, ..BuildOptions::default() };
     let report = indexes::build(&deployment, &namespace, &specs, &several).await.unwrap();
     assert_eq!(report.built, ["b", "a", "c", "d", "_z"]);
     assert_eq!(names(&deployment, &namespace).await, ["_id_", "b", "a", "c", "d", "_z"]);
     indexes::drop(&deployment, &namespace, &report.built).await.unwrap();
 
     let specs = [spec("b", false), spec("c", true), spec("a", false)];
-    let error = indexes::build(&deployment, &namespace, &specs, &several).await.unwrap_err();
+    let each_alone = BuildOptions { builds_max: 3, ..BuildOptions::default() };
+    let error = indexes::build(&deployment, &namespace, &specs, &each_alone).await.unwrap_err();
     assert_eq!(error.code(), Some(11_000), "{error}");
     assert_eq!(names(&deployment, &namespace).await, ["_id_"]);
 }

@@ -12,8 +12,8 @@ use model::collection_restore::CollectionStep;
 use mongo::{
     Error, Namespace, time,
     write::{
-        BuildOptions, CommitQuorum as Quorum, ConnectionPool, LoadOptions, Loader, TtlPolicy, collections,
-        indexes, timeseries, ttl, verify,
+        BuildOptions, CommitQuorum as Quorum, ConnectionPool, KeyCounts, LoadOptions, Loader, TtlPolicy,
+        collections, indexes, timeseries, ttl, verify,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -128,14 +128,10 @@ pub(crate) fn connections_for(item: &Item) -> usize {
     }
 }
 
-/// How many builds the indexes of a collection are shared out to. Several scan it several times, which is little beside
-/// the sorting of keys that each does on a thread of its own.
-pub(crate) fn builds_for(item: &Item) -> usize {
-    if item.entry.bytes <= LARGE_BYTES {
-        1
-    } else {
-        specs::count_beside_id(&item.entry.meta.indexes).clamp(1, BUILDS_MAX)
-    }
+/// How many builds the indexes of a collection are shared out to, by the keys of theirs. Several scan it several times, which
+/// is little beside the sorting of keys that each does on a thread of its own.
+pub(crate) fn builds_for(item: &Item, keys: &KeyCounts) -> usize {
+    if item.entry.bytes <= LARGE_BYTES { 1 } else { keys.builds(&item.entry.meta.indexes, BUILDS_MAX).max(1) }
 }
 
 /// Whether the order of the documents is part of the content.
@@ -145,12 +141,17 @@ const fn is_ordered(item: &Item) -> bool {
 
 impl Loads {
     /// Loads `item` into `into` until it is proved. `mark` when the writes are not to staging names and have to be
-    /// known as ours in the oplog.
-    pub(crate) async fn load(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Staged, JobError> {
+    /// known as ours in the oplog. The keys are those of its first documents.
+    pub(crate) async fn load(
+        &self,
+        item: &Item,
+        into: &Namespace,
+        mark: bool,
+    ) -> Result<(Staged, KeyCounts), JobError> {
         let mut wait = LOAD_RETRY_WAIT;
         for attempt in 1.. {
             let trouble = match self.load_once(item, into, mark).await {
-                Ok(staged) => return Ok(staged),
+                Ok(loaded) => return Ok(loaded),
                 Err(trouble) => trouble,
             };
             self.pool.clear();
@@ -166,7 +167,12 @@ impl Loads {
         Err(JobError::failed(format!("{} could not be loaded", item.ns)))
     }
 
-    async fn load_once(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Staged, Trouble> {
+    async fn load_once(
+        &self,
+        item: &Item,
+        into: &Namespace,
+        mark: bool,
+    ) -> Result<(Staged, KeyCounts), Trouble> {
         self.job.told.loading(item);
         let parked = self.create(item, into).await?;
         crash::point("restore.load.after-create");
@@ -206,11 +212,11 @@ impl Loads {
                 return Err(Trouble::Differs(how));
             }
         }
-        counted.keep();
+        let keys = counted.keep();
         let uuid = collections::uuid_of(&self.job.deployment, into).await.map_err(target(PROVING))?;
         let uuid =
             uuid.ok_or_else(|| Trouble::Target(PROVING, Error::NamespaceNotFound(into.to_string())))?;
-        Ok(Staged { uuid: hex::encode(uuid), parked: parked.into_iter().collect(), ..staged })
+        Ok((Staged { uuid: hex::encode(uuid), parked: parked.into_iter().collect(), ..staged }, keys))
     }
 
     /// Makes the empty collection; gives back the lifetime that was taken out of its options.
@@ -274,6 +280,9 @@ impl Loads {
             };
             let Some(segment) = next else { return Ok(Fed::All) };
             let Segment { entry, documents, content: of_segment } = segment?;
+            if done == 0 && item.entry.bytes > LARGE_BYTES {
+                counted.keys = KeyCounts::of(&item.entry.meta.indexes, &documents);
+            }
             for piece in self.job.pace.pieces(documents)? {
                 tokio::select! {
                     () = self.halt.cancelled() => return Err(Trouble::Stopped(halted())),
@@ -360,9 +369,14 @@ impl Loads {
         }
     }
 
-    /// Builds the indexes of a loaded collection; gives back the lifetimes that were put aside.
-    pub(crate) async fn index(&self, item: &Item, into: &Namespace) -> Result<Vec<Parked>, JobError> {
-        let options = BuildOptions { parts: builds_for(item), ..build_options(&self.job) };
+    /// Builds the indexes of a loaded collection, which have these keys; gives back the lifetimes that were put aside.
+    pub(crate) async fn index(
+        &self,
+        item: &Item,
+        into: &Namespace,
+        keys: KeyCounts,
+    ) -> Result<Vec<Parked>, JobError> {
+        let options = BuildOptions { builds_max: builds_for(item, &keys), keys, ..build_options(&self.job) };
         let meta = &item.entry.meta;
         let specs = specs::to_build(&meta.options, &meta.indexes).map_err(|e| {
             JobError::failed_by(format!("an index of {} is malformed in the snapshot", item.ns), e)
@@ -437,11 +451,13 @@ struct Counted<'a> {
     ctx: &'a JobContext,
     documents: u64,
     bytes: u64,
+    /// Those of its first documents, where there may be several builds.
+    keys: KeyCounts,
 }
 
 impl<'a> Counted<'a> {
-    const fn new(ctx: &'a JobContext) -> Self {
-        Self { ctx, documents: 0, bytes: 0 }
+    fn new(ctx: &'a JobContext) -> Self {
+        Self { ctx, documents: 0, bytes: 0, keys: KeyCounts::default() }
     }
 
     fn add(&mut self, entry: &SegmentEntry) {
@@ -450,8 +466,9 @@ impl<'a> Counted<'a> {
         self.ctx.progress().add(entry.documents, entry.bytes);
     }
 
-    fn keep(mut self) {
+    fn keep(mut self) -> KeyCounts {
         (self.documents, self.bytes) = (0, 0);
+        std::mem::take(&mut self.keys)
     }
 }
 

@@ -50,7 +50,7 @@ const ID_NAME: &[u8] = b"\x05\0\0\0_id_\0";
 
 /// Whether there is any index beside the one on `_id`.
 pub(crate) fn any_beside_id(specs: &[Vec<u8>]) -> bool {
-    count_beside_id(specs) > 0
+    specs.iter().any(|spec| !is_id(spec))
 }
 
 /// Whether any index beside the one on `_id` keeps two documents from having the same key, or may soon. What cannot be read
@@ -61,11 +61,6 @@ pub(crate) fn any_unique(specs: &[Vec<u8>]) -> bool {
         value.is_ok_and(|value| value.is_none_or(|value| value.iter().all(|&byte| byte == 0)))
     };
     specs.iter().any(|spec| !(is_unset(spec, "unique") && is_unset(spec, "prepareUnique")))
-}
-
-/// How many indexes there are beside the one on `_id`.
-pub(crate) fn count_beside_id(specs: &[Vec<u8>]) -> usize {
-    specs.iter().filter(|spec| !is_id(spec)).count()
 }
 
 fn says_enough(spec: &[u8]) -> Result<bool, Malformed> {

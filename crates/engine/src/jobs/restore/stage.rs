@@ -15,7 +15,7 @@ use std::{
 
 use futures::FutureExt as _;
 use model::collection_restore::CollectionStep;
-use mongo::write::{ConnectionPool, collections};
+use mongo::write::{ConnectionPool, KeyCounts, collections};
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -121,7 +121,7 @@ struct Proof {
 
 /// What a task has come to.
 enum Step {
-    Loaded(Item, Staged),
+    Loaded(Item, Staged, KeyCounts),
     Indexed(Item, Staged),
     Proved(Item, Option<String>),
 }
@@ -194,7 +194,7 @@ async fn load(
             Err(JobError::failed_by("a bug in Ebbtide stopped the load of a collection", e))
         });
         let step = match done {
-            Ok(Step::Loaded(item, staged)) => {
+            Ok(Step::Loaded(item, staged, keys)) => {
                 loading -= 1;
                 unproved.iter_mut().filter(|other| other.ns == item.ns).for_each(|other| staged.tell(other));
                 let mut told = item.clone();
@@ -204,7 +204,9 @@ async fn load(
                     begun -= 1;
                     note(ctx, state, &item, staged, destination, &mut saved).await
                 } else {
-                    running.spawn(index_one(Arc::clone(&loads), budgets.clone(), item, staged, destination));
+                    let indexed =
+                        index_one(Arc::clone(&loads), budgets.clone(), item, staged, keys, destination);
+                    running.spawn(indexed);
                     Ok(())
                 }
             }
@@ -327,8 +329,8 @@ async fn load_one(
     let _permit = permit.map_err(|_| load::halted())?;
     loads.ctx.progress().message(format!("loading {}", item.ns));
     let loaded = loads.load(&item, &into, destination == Destination::Place).await;
-    let staged = loads.told_failure(&item, CollectionStep::Failed, loaded)?;
-    Ok(Step::Loaded(item, staged))
+    let (staged, keys) = loads.told_failure(&item, CollectionStep::Failed, loaded)?;
+    Ok(Step::Loaded(item, staged, keys))
 }
 
 async fn index_one(
@@ -336,13 +338,14 @@ async fn index_one(
     budgets: Budgets,
     item: Item,
     mut staged: Staged,
+    keys: KeyCounts,
     destination: Destination,
 ) -> Result<Step, JobError> {
-    let builds = u32::try_from(load::builds_for(&item)).unwrap_or(1);
+    let builds = u32::try_from(load::builds_for(&item, &keys)).unwrap_or(1);
     let permit = loads.ctx.or_stop(Arc::clone(&budgets.builds).acquire_many_owned(builds)).await?;
     let _permit = permit.map_err(|_| load::halted())?;
     loads.ctx.progress().message(format!("building the indexes of {}", item.ns));
-    let indexed = loads.index(&item, &destination.of(&loads.job, &item)).await;
+    let indexed = loads.index(&item, &destination.of(&loads.job, &item), keys).await;
     staged.parked.extend(loads.told_failure(&item, CollectionStep::IndexesFailed, indexed)?);
     Ok(Step::Indexed(item, staged))
 }

@@ -5,6 +5,7 @@
 //! members must be ready before a build commits (the commit quorum); a member that is down can hold it up forever. So a build
 //! has a deadline, and an error names the members that are missing. What an aborted build left is removed.
 
+mod keys;
 mod parts;
 mod quorum;
 mod repair;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bson::{RawDocumentBuf, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub use keys::KeyCounts;
 pub use quorum::CommitQuorum;
 pub use repair::{Repair, repair};
 
@@ -45,8 +47,10 @@ pub struct BuildOptions {
     pub members_down_max: Duration,
     /// What to do with TTL indexes.
     pub ttl: TtlPolicy,
-    /// Builds that the indexes are shared out to, each of which scans the collection.
-    pub parts: usize,
+    /// Builds at a time at most, each of which scans the collection.
+    pub builds_max: usize,
+    /// What the indexes are shared out by.
+    pub keys: KeyCounts,
 }
 
 impl Default for BuildOptions {
@@ -56,7 +60,8 @@ impl Default for BuildOptions {
             deadline: None,
             members_down_max: Duration::from_secs(600),
             ttl: TtlPolicy::default(),
-            parts: 1,
+            builds_max: 1,
+            keys: KeyCounts::default(),
         }
     }
 }
@@ -86,7 +91,7 @@ pub async fn build(
         return Ok(BuildReport::default());
     }
     if let Err(error) = parts::run(deployment, namespace, &plan, options).await {
-        for names in plan.names.chunks(parts::size(plan.names.len(), options)) {
+        for names in parts::of(&plan, options) {
             abort(deployment, namespace, names).await;
         }
         return Err(error);

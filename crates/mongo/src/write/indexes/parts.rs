@@ -5,18 +5,25 @@ use std::time::Duration;
 use bson::doc;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 
-use super::{BuildOptions, Plan, run_watched};
+use super::{BuildOptions, Plan, keys, run_watched};
 use crate::{Deployment, Namespace, Result, write::command};
 
 /// How often the server is asked whether a build has begun.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Indexes that one build makes, of so many.
-pub(super) fn size(indexes: usize, options: &BuildOptions) -> usize {
-    indexes.div_ceil(options.parts.max(1)).max(1)
+/// The names of the indexes that each build makes.
+pub(super) fn of<'a>(plan: &'a Plan, options: &BuildOptions) -> Vec<&'a [String]> {
+    let counts: Vec<_> = plan.names.iter().map(|name| options.keys.get(name)).collect();
+    let mut rest = plan.names.as_slice();
+    let cut = |indexes| {
+        let (part, after) = rest.split_at(indexes);
+        rest = after;
+        part
+    };
+    keys::shares(&counts, options.builds_max).into_iter().map(cut).collect()
 }
 
-/// Builds all indexes of the plan, in so many parts at a time as the options say. After an error some may still run.
+/// Builds all indexes of the plan, in no more builds at a time than the options say. After an error some may still run.
 ///
 /// A listing shows indexes in the order in which their builds begin, and a restored collection lists them as the old one
 /// did: so a part is not sent before the one before it is listed.
@@ -26,10 +33,12 @@ pub(super) async fn run(
     plan: &Plan,
     options: &BuildOptions,
 ) -> Result<()> {
-    let size = size(plan.specs.len(), options);
     let mut running = FuturesUnordered::new();
-    let mut parts = plan.specs.chunks(size).zip(plan.names.chunks(size)).peekable();
-    while let Some((specs, names)) = parts.next() {
+    let mut rest = plan.specs.as_slice();
+    let mut parts = of(plan, options).into_iter().peekable();
+    while let Some(names) = parts.next() {
+        let (specs, after) = rest.split_at(names.len());
+        rest = after;
         running.push(run_watched(deployment, namespace, specs, options));
         if parts.peek().is_some() {
             tokio::select! {

@@ -1,6 +1,6 @@
 //! Several builds of one collection's indexes at a time.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bson::doc;
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -41,11 +41,12 @@ pub(super) async fn run(
         rest = after;
         running.push(run_watched(deployment, namespace, specs, options));
         if parts.peek().is_some() {
-            tokio::select! {
-                // What ends before it is seen has begun, or has failed.
-                Some(ended) = running.next() => ended?,
-                begun = begun(deployment, namespace, names) => begun?,
-            }
+            let mut begun = pin!(begun(deployment, namespace, names));
+            // One that ends before it is seen is listed or has failed; another one that ends says nothing of it.
+            while !tokio::select! {
+                Some(ended) = running.next() => ended.map(|()| false)?,
+                begun = &mut begun => begun.map(|()| true)?,
+            } {}
         }
     }
     while let Some(ended) = running.next().await {

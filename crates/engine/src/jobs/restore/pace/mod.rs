@@ -44,8 +44,9 @@ const BLIND_MAX: Duration = Duration::from_secs(60);
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// What is in hand may use up this part of the oplog more: all segments of a process together, where it is 500 MB.
 const IN_HAND_SHARE: u64 = 8;
-/// What is let through at a time where it may have to be waited.
-const PIECE_BYTES: usize = 1 << 20;
+/// The weight of what is let through at a time where it may have to be waited: so much of it is on the way by then that messages
+/// are smaller into a target that is recorded.
+const PIECE_WEIGHT: u64 = 1 << 20;
 
 /// See the head of this file. Shared by everything that writes for one job.
 pub(crate) struct Pace {
@@ -116,15 +117,17 @@ impl Pace {
             return Ok(vec![documents]);
         }
         let mut pieces = Vec::new();
-        let (mut begin, mut end) = (0, 0);
+        let (mut begin, mut end, mut heavy) = (0, 0, 0);
         while end < documents.len() {
             let length = raw::document_length(&documents[end..])
                 .map_err(|e| JobError::failed_by("a segment holds a malformed document", e))?;
-            if end > begin && end + length - begin > PIECE_BYTES {
+            let more = weight(1, length as u64);
+            if end > begin && heavy + more > PIECE_WEIGHT {
                 pieces.push(documents.slice(begin..end));
-                begin = end;
+                (begin, heavy) = (end, 0);
             }
             end += length;
+            heavy += more;
         }
         pieces.push(documents.slice(begin..));
         Ok(pieces)

@@ -217,8 +217,6 @@ impl Collection<'_> {
             if batch.is_empty() {
                 return Ok(());
             }
-            self.pace.pass(self.ctx).await?;
-            self.ctx.check()?;
             let (mut bytes, mut documents) = (BytesMut::new(), 0);
             let inserted = batch.iter().filter(|difference| !self.is_replaced(difference));
             for want in inserted.filter_map(|difference| difference.want.as_deref()) {
@@ -227,7 +225,11 @@ impl Collection<'_> {
             }
             let length = bytes.len() as u64;
             if documents > 0 {
-                loader.insert(bytes.freeze()).await.map_err(Trouble::Target)?;
+                for piece in self.pace.pieces(bytes.freeze())? {
+                    self.pace.pass(self.ctx).await?;
+                    self.ctx.check()?;
+                    loader.insert(piece).await.map_err(Trouble::Target)?;
+                }
                 self.ctx.progress().add(documents, length);
             }
         }

@@ -118,6 +118,65 @@ async fn builds_at_a_time_list_their_indexes_in_order_and_leave_nothing_when_one
 }
 on_versions!(builds_at_a_time_list_their_indexes_in_order_and_leave_nothing_when_one_fails);
 
+/// Where the server holds builds up, as when others build as many as it runs at a time.
+#[tokio::test]
+async fn a_build_is_not_sent_before_the_one_in_front_of_it_is_listed() {
+    let (_server, deployment) = start("6.0.5").await;
+    let namespace = Namespace::new("app", "x");
+    let many: Vec<_> = (0..100).collect();
+    for chunk in 0..20 {
+        let document = |n| doc! { "_id": chunk * 1000 + n, "a": n, "b": many.iter().map(|m| m * n).collect::<Vec<_>>(), "c": n };
+        insert(&deployment, &namespace, (0..1000).map(document).collect()).await;
+    }
+    let builds_max = async |most: i32| {
+        let set = doc! { "setParameter": 1, "maxNumActiveUserIndexBuilds": most };
+        deployment.run("admin", set).await.unwrap();
+    };
+    let sent = async || {
+        let whose = doc! { "$match": { "command.createIndexes": "x", "desc": { "$regex": "^conn" } } };
+        let pipeline = vec![doc! { "$currentOp": {} }, whose];
+        let ask = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {} };
+        let reply = deployment.run("admin", ask).await.unwrap();
+        let operations = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
+        let name = |operation: &bson::Bson| {
+            let command = operation.as_document().unwrap().get_document("command").unwrap();
+            let first = command.get_array("indexes").unwrap()[0].as_document().unwrap();
+            first.get_str("name").unwrap().to_owned()
+        };
+        let mut names: Vec<_> = operations.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let until = async |wanted: &[&str]| {
+        for _ in 0..1500 {
+            if sent().await == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{:?} are being built, and not {wanted:?}", sent().await);
+    };
+
+    builds_max(1).await;
+    let build = tokio::spawn({
+        let (deployment, namespace) = (deployment.clone(), namespace.clone());
+        async move {
+            let specs = ["b", "a", "c"].map(|name| raw(doc! { "v": 2, "key": { name: 1 }, "name": name }));
+            let options = BuildOptions { builds_max: 3, ..BuildOptions::default() };
+            indexes::build(&deployment, &namespace, &specs, &options).await
+        }
+    });
+    until(&["a", "b"]).await;
+    builds_max(0).await;
+    until(&["a"]).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(sent().await, ["a"], "the last one waits for the one before it, which is not listed yet");
+    assert_eq!(names(&deployment, &namespace).await, ["_id_", "b"]);
+    builds_max(3).await;
+    build.await.unwrap().unwrap();
+    assert_eq!(names(&deployment, &namespace).await, ["_id_", "b", "a", "c"]);
+}
+
 async fn ttl_indexes_are_parked_when_they_would_delete(version: &str) {
     let (_server, deployment) = start(version).await;
     let namespace = Namespace::new("app", "x");

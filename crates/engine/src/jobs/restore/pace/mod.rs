@@ -5,6 +5,7 @@
 //! because the vault is slow, or because the process that records is down. Whoever is not recorded never waits.
 
 mod ledger;
+mod pieces;
 
 use std::{
     sync::{
@@ -16,7 +17,6 @@ use std::{
 
 use bytes::Bytes;
 use catalog::Timeline;
-use history::raw;
 use model::ClusterTime;
 use mongo::{
     Deployment,
@@ -116,21 +116,8 @@ impl Pace {
         if self.may.load(SeqCst) == u64::MAX {
             return Ok(vec![documents]);
         }
-        let mut pieces = Vec::new();
-        let (mut begin, mut end, mut heavy) = (0, 0, 0);
-        while end < documents.len() {
-            let length = raw::document_length(&documents[end..])
-                .map_err(|e| JobError::failed_by("a segment holds a malformed document", e))?;
-            let more = weight(1, length as u64);
-            if end > begin && heavy + more > PIECE_WEIGHT {
-                pieces.push(documents.slice(begin..end));
-                (begin, heavy) = (end, 0);
-            }
-            end += length;
-            heavy += more;
-        }
-        pieces.push(documents.slice(begin..));
-        Ok(pieces)
+        pieces::cut(&documents, PIECE_WEIGHT)
+            .map_err(|e| JobError::failed_by("a segment holds a malformed document", e))
     }
 
     /// Returns when more may be written. Nothing that other jobs may need is to be held meanwhile: it may take for ever.

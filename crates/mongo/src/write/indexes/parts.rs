@@ -42,11 +42,14 @@ pub(super) async fn run(
         running.push(run_watched(deployment, namespace, specs, options));
         if parts.peek().is_some() {
             let mut begun = pin!(begun(deployment, namespace, names));
-            // One that ends before it is seen is listed or has failed; another one that ends says nothing of it.
-            while !tokio::select! {
-                Some(ended) = running.next() => ended.map(|()| false)?,
-                begun = &mut begun => begun.map(|()| true)?,
-            } {}
+            // One that ends before it is seen is listed or has failed; another one that ends says nothing of it. With all of them
+            // over there is nothing to wait for, whoever has dropped it since.
+            while !running.is_empty()
+                && !tokio::select! {
+                    Some(ended) = running.next() => ended.map(|()| false)?,
+                    begun = &mut begun => begun.map(|()| true)?,
+                }
+            {}
         }
     }
     while let Some(ended) = running.next().await {

@@ -99,13 +99,14 @@ async fn everything_is_restored_from_the_copy_when_the_rest_is_lost() {
     let second_one = old.snapshot("main");
     until_copied(&old, &second_one).await;
     old.stop();
-    // A first look after that time copies what was recorded until then.
-    old.serve(&[]);
     let names = |vault: &Path| {
         let files = support::files(&vault.join("v1/slices")).into_iter();
         files.map(|file| file.file_name().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
-    let (recorded, started) = (names(&old.directory.join("vault")), std::time::Instant::now());
+    let recorded = names(&old.directory.join("vault"));
+    // A first look after that time copies what was recorded until then.
+    old.serve(&[]);
+    let started = std::time::Instant::now();
     while !recorded.is_subset(&names(&second)) {
         assert!(started.elapsed() < PATIENCE, "{}", old.log());
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;

@@ -63,6 +63,11 @@ fn impatient(place: &Path) -> Ebbtide {
     Ebbtide::prepare(place.join("data"), &["--config", config.to_str().unwrap()])
 }
 
+/// Asks for a snapshot, and waits for nothing.
+fn asked_for_snapshot(ebbtide: &Ebbtide) -> String {
+    text(&ebbtide.cli(&["snapshot", "create", "main"]), "id")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_survives_a_crash_at_every_point() {
     let server = source().await;
@@ -72,9 +77,7 @@ async fn a_snapshot_survives_a_crash_at_every_point() {
         ebbtide.serve(&[]);
         ebbtide.add("main", &server.uri());
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
-        ebbtide.wait_for_death();
+        let id = ebbtide.ask_then_die(&point, asked_for_snapshot);
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
         assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
@@ -195,12 +198,8 @@ async fn a_restore_survives_a_crash_at_every_point() {
         shop.collection::<Document>("extra").insert_one(doc! { "_id": 1 }).await.unwrap();
         client.database("unwanted").collection::<Document>("x").insert_one(doc! { "_id": 1 }).await.unwrap();
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        let job = text(
-            &ebbtide.cli(&["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"]),
-            "id",
-        );
-        ebbtide.wait_for_death();
+        let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
+        let job = ebbtide.ask_then_die(&point, |idle| text(&idle.cli(&start), "id"));
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
         assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");
@@ -232,11 +231,13 @@ async fn a_rewind_survives_a_crash_at_every_point() {
         shop.run_command(doc! { "createIndexes": "one", "indexes": [index] }).await.unwrap();
         shop.run_command(doc! { "dropIndexes": "one", "index": "n_1" }).await.unwrap();
         shop.collection::<Document>("two").drop().await.unwrap();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
+        // A server that records nothing takes no time that is not recorded yet.
+        ebbtide.serve(&[]);
+        ebbtide.until_restorable(time).await;
+        ebbtide.stop();
         let at = format!("{},{}", time.time, time.increment);
         let start = ["restore", "start", "main", "--at", &at, "--target", "main", "--rewind", "only"];
-        let job = text(&ebbtide.cli(&start), "id");
-        ebbtide.wait_for_death();
+        let job = ebbtide.ask_then_die(&point, |idle| text(&idle.cli(&start), "id"));
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
         assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");
@@ -264,18 +265,15 @@ async fn a_cancel_survives_a_crash_at_every_point() {
     for point in points("restore.cancel.") {
         ebbtide.stop();
         // The first death leaves the job staged, so that the cancel surely comes before the cut-over.
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", "restore.after-stage")]);
         let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
-        let job = text(&ebbtide.cli(&start), "id");
-        ebbtide.wait_for_death();
+        let job = ebbtide.ask_then_die("restore.after-stage", |idle| text(&idle.cli(&start), "id"));
         // No jobs run here, so that the cancel is accepted before anybody takes the job over.
         ebbtide.serve_idle();
         ebbtide.cli(&["restore", "cancel", "main", &job]);
         let shown = ebbtide.cli(&["restore", "show", "main", &job]);
         assert_eq!(shown["state"], "cancelling", "cancelled is told only when nobody can write any more");
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        ebbtide.wait_for_death();
+        ebbtide.serve_to_die(&[("EBBTIDE_CRASH_AT", &point)]);
         ebbtide.serve(&[]);
         let watched = ebbtide.try_cli(&["restore", "watch", "main", &job]);
         assert_eq!(watched.status.code(), Some(3), "a cancelled job did not end well");
@@ -314,8 +312,7 @@ async fn an_export_survives_a_crash_at_every_point() {
     let whole = ebbtide.cli(&[&start[..], &["--watch"]].concat());
     let contents = |export: &serde_json::Value| -> Vec<_> {
         let directory = exports.join(text(export, "prefix"));
-        let there = if directory.exists() { support::files(&directory) } else { vec![] };
-        let mut found: Vec<_> = there
+        let mut found: Vec<_> = support::files(&directory)
             .into_iter()
             .map(|path| (path.strip_prefix(&directory).unwrap().to_owned(), std::fs::read(&path).unwrap()))
             .collect();
@@ -326,9 +323,7 @@ async fn an_export_survives_a_crash_at_every_point() {
     assert!(expected.iter().any(|(path, _)| path.ends_with("noise/rs0.1.json.gz")), "one file holds all");
     for point in points("export.") {
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        let asked = ebbtide.cli(&start);
-        ebbtide.wait_for_death();
+        let asked = ebbtide.ask_then_die(&point, |idle| idle.cli(&start));
         let is_marked = contents(&asked).iter().any(|(path, _)| path.ends_with(".complete"));
         assert_eq!(is_marked, point == "export.after-marker", "after a crash at {point}");
         ebbtide.serve(&[]);
@@ -353,10 +348,10 @@ async fn a_raised_history_window_is_put_back_after_a_crash() {
     for point in points("snapshot.").into_iter().filter(|name| name.contains("-window")) {
         let place = tempfile::tempdir().unwrap();
         let mut ebbtide = impatient(place.path());
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        ebbtide.add("main", &server.uri());
-        let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
-        ebbtide.wait_for_death();
+        let id = ebbtide.ask_then_die(&point, |idle| {
+            idle.add("main", &server.uri());
+            asked_for_snapshot(idle)
+        });
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
         assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
@@ -376,9 +371,7 @@ async fn a_download_survives_a_crash_at_every_point() {
     let snapshot = ebbtide.snapshot("main");
     for point in points("download.") {
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
-        let job = ask_for_download(&ebbtide, &snapshot);
-        ebbtide.wait_for_death();
+        let job = ebbtide.ask_then_die(&point, |idle| ask_for_download(idle, &snapshot));
         ebbtide.serve(&[]);
         let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
         assert_eq!(ended["state"], "ready", "after a crash at {point}: {ended}");
@@ -435,13 +428,11 @@ async fn a_capture_survives_a_crash_at_every_point() {
         let mut ebbtide = captured(place.path(), &server);
         if point == "capture.caught-up" {
             // Only a slice that is recorded and not known to be in the vault is caught up with.
-            ebbtide.serve(&[("EBBTIDE_CRASH_AT", "capture.recorded")]);
             written.insert_one(doc! { "before": &point }).await.unwrap();
-            ebbtide.wait_for_death();
+            ebbtide.serve_to_die(&[("EBBTIDE_CRASH_AT", "capture.recorded")]);
         }
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
         written.insert_one(doc! { "at": &point }).await.unwrap();
-        ebbtide.wait_for_death();
+        ebbtide.serve_to_die(&[("EBBTIDE_CRASH_AT", &point)]);
         ebbtide.serve(&[]);
         let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
         let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
@@ -486,24 +477,22 @@ async fn a_fold_survives_a_crash_at_every_point() {
             id
         });
         client.database("shop").collection::<Document>("two").delete_many(doc! {}).await.unwrap();
+        // A server that records nothing takes no time that is not recorded yet.
+        ebbtide.until_restorable(time).await;
         ebbtide.stop();
-        ebbtide.serve(&[("EBBTIDE_CRASH_AT", &point)]);
         if point.starts_with("fold.snapshot") {
-            let id = text(&ebbtide.cli(&["snapshot", "create", "main"]), "id");
-            ebbtide.wait_for_death();
+            let id = ebbtide.ask_then_die(&point, asked_for_snapshot);
             ebbtide.serve(&[]);
             let ended = ebbtide.cli(&["snapshot", "watch", "main", &id]);
             assert_eq!(ended["state"], "completed", "after a crash at {point}: {ended}");
         } else if let Some(id) = &kept {
-            let job = ask_for_download(&ebbtide, id);
-            ebbtide.wait_for_death();
+            let job = ebbtide.ask_then_die(&point, |idle| ask_for_download(idle, id));
             ebbtide.serve(&[]);
             let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
             assert_eq!(ended["state"], "ready", "after a crash at {point}: {ended}");
         } else {
             let start = ["restore", "start", "main", "--target", "main", "--at", &at];
-            let job = text(&ebbtide.cli(&start), "id");
-            ebbtide.wait_for_death();
+            let job = ebbtide.ask_then_die(&point, |idle| text(&idle.cli(&start), "id"));
             ebbtide.serve(&[]);
             let ended = ebbtide.cli(&["restore", "watch", "main", &job]);
             assert_eq!(ended["state"], "finished", "after a crash at {point}: {ended}");

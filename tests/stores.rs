@@ -90,10 +90,8 @@ async fn a_catalog_in_postgresql() {
     accident(&client).await;
     // Killed in the middle; the next process finishes it.
     ebbtide.stop();
-    ebbtide.serve(&[("EBBTIDE_CRASH_AT", "restore.after-stage")]);
     let start = ["restore", "start", "main", "--snapshot", &snapshot, "--target", "main"];
-    let job = text(&ebbtide.cli(&start), "id");
-    ebbtide.wait_for_death();
+    let job = ebbtide.ask_then_die("restore.after-stage", |idle| text(&idle.cli(&start), "id"));
     ebbtide.serve(&[]);
     assert_eq!(ebbtide.cli(&["restore", "watch", "main", &job])["state"], "finished");
     oracle::assert_same(&before, &oracle::state(&client).await.unwrap());

@@ -89,6 +89,16 @@ impl Ebbtide {
         self.wait_for_death();
     }
 
+    /// Asks a server that runs no jobs, and then starts one that runs them and dies at this point: who asks has the answer
+    /// before anything can die.
+    pub fn ask_then_die<T>(&mut self, point: &str, ask: impl FnOnce(&Self) -> T) -> T {
+        self.serve_idle();
+        let asked = ask(self);
+        self.stop();
+        self.serve_to_die(&[("EBBTIDE_CRASH_AT", point)]);
+        asked
+    }
+
     fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
         self.launch(arguments, environment);
         let started = Instant::now();
@@ -275,19 +285,35 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// A port that nobody listened on a moment ago, and that no outgoing connection gets: a server that is started again on it
-/// finds it free.
+/// A port that nobody listened on a moment ago, and that no other test and no outgoing connection gets: a server that is started
+/// again on it finds it free.
 pub fn free_port() -> u16 {
     testbed::process::free_port().unwrap()
 }
 
-/// Every file below a directory.
+/// Every file below a directory, of which there are none when it is not there.
+///
+/// A server may be writing to it. What the vault is putting has `#` in its name until it is whole, and is no file of its own.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    for path in entries(directory) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.file_name().unwrap().to_string_lossy().contains('#') {
+            found.push(path);
+        }
     }
     found.sort();
     found
+}
+
+/// What is in a directory; it may vanish while it is read.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(directory)
+        .and_then(|all| all.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
+    match listed {
+        Ok(paths) => paths,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => panic!("{}: {error}", directory.display()),
+    }
 }

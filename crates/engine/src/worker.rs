@@ -235,9 +235,13 @@ mod tests {
     use crate::engine::{Engine, Settings, wall_clock};
 
     const LEASE_MS: i64 = 900;
+    /// For what must not lose its lease: with a heartbeat in every second, several may be late on a busy machine.
+    const LONG_LEASE_MS: i64 = 4_000;
+    /// Longer than that lease.
+    const LONGER: Duration = Duration::from_millis(LONG_LEASE_MS as u64 * 3 / 2);
 
-    /// A claimed job over a catalog and a vault of its own.
-    async fn claimed(dir: &std::path::Path) -> JobContext {
+    /// A claimed job over a catalog and a vault of its own, and a moment before it was claimed.
+    async fn claimed(dir: &std::path::Path, lease_ms: i64) -> (JobContext, Instant) {
         let catalog = Catalog::open(dir.join("catalog.sqlite").to_str().unwrap()).await.unwrap();
         let master = Arc::new(MasterKey::generate());
         let place = Location::parse(dir.join("vault").to_str().unwrap(), S3Options::default()).unwrap();
@@ -261,21 +265,21 @@ mod tests {
             retention_days: None,
         };
         catalog.snapshots().request(new, now).await.unwrap();
-        let asking = Asking::now();
-        let lease = catalog.jobs().claim("first", &[], now, LEASE_MS).await.unwrap().unwrap();
-        let settings = Settings { lease_ms: LEASE_MS, spill_dir: dir.join("spill"), ..Settings::default() };
+        let (began, asking) = (Instant::now(), Asking::now());
+        let lease = catalog.jobs().claim("first", &[], now, lease_ms).await.unwrap().unwrap();
+        let settings = Settings { lease_ms, spill_dir: dir.join("spill"), ..Settings::default() };
         let engine = Engine::new(catalog, vault, master, settings);
-        JobContext::new(engine.services().clone(), lease, asking)
+        (JobContext::new(engine.services().clone(), lease, asking), began)
     }
 
     #[tokio::test]
     async fn a_lease_that_is_kept_alive_is_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = claimed(dir.path()).await;
+        let (ctx, _) = claimed(dir.path(), LONG_LEASE_MS).await;
         let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
-        tokio::time::sleep(Duration::from_millis(LEASE_MS as u64 * 3)).await;
+        tokio::time::sleep(LONGER).await;
         assert!(ctx.check().is_ok());
-        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LEASE_MS).await.unwrap();
+        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LONG_LEASE_MS).await.unwrap();
         assert_eq!(other, None);
         beating.abort();
     }
@@ -283,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_another_worker_has_stops() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = claimed(dir.path()).await;
+        let (ctx, _) = claimed(dir.path(), LEASE_MS).await;
         let later = ctx.now().plus_ms(LEASE_MS * 2);
         let other = ctx.catalog().jobs().claim("second", &[], later, LEASE_MS * 100).await.unwrap();
         assert!(other.is_some());
@@ -300,13 +304,13 @@ mod tests {
     #[tokio::test]
     async fn a_job_whose_lease_cannot_be_renewed_fences_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = claimed(dir.path()).await;
+        let (ctx, began) = claimed(dir.path(), LEASE_MS).await;
         ctx.catalog().close().await;
-        let began = Instant::now();
         let beating = tokio::spawn(keep_alive(ctx.clone(), CancellationToken::new()));
         assert_eq!(ctx.stopped().await, Stop::Lost);
+        // Less one: the wall clock, by which a lease may be over too, counts whole milliseconds.
         assert!(
-            began.elapsed() >= Duration::from_millis(LEASE_MS as u64),
+            began.elapsed() >= Duration::from_millis(LEASE_MS as u64 - 1),
             "it gave up while the lease still held"
         );
         beating.await.unwrap();
@@ -328,11 +332,11 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_was_frozen_past_its_lease_sends_nothing_more() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = claimed(dir.path()).await;
+        let (ctx, _) = claimed(dir.path(), LONG_LEASE_MS).await;
         let permit = ctx.permit();
         assert!(ctx.check().is_ok() && format!("{permit:?}").contains("holds"));
         // No heartbeat task runs, as none does in a process that is stopped.
-        std::thread::sleep(Duration::from_millis(LEASE_MS as u64));
+        std::thread::sleep(LONGER);
         assert!(format!("{permit:?}").contains("withdrawn"), "it would go on before it has asked anybody");
         assert!(matches!(ctx.check(), Err(JobError::Lost)));
         assert!(matches!(ctx.or_stop(std::future::ready(())).await, Err(JobError::Lost)));
@@ -341,13 +345,13 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_stops_the_job_and_the_lease_lives_on() {
         let dir = tempfile::tempdir().unwrap();
-        let ctx = claimed(dir.path()).await;
+        let (ctx, _) = claimed(dir.path(), LONG_LEASE_MS).await;
         let shutdown = CancellationToken::new();
         let beating = tokio::spawn(keep_alive(ctx.clone(), shutdown.clone()));
         shutdown.cancel();
         assert_eq!(ctx.stopped().await, Stop::Shutdown);
-        tokio::time::sleep(Duration::from_millis(LEASE_MS as u64 * 2)).await;
-        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LEASE_MS).await.unwrap();
+        tokio::time::sleep(LONGER).await;
+        let other = ctx.catalog().jobs().claim("second", &[], ctx.now(), LONG_LEASE_MS).await.unwrap();
         assert_eq!(other, None, "a job that still cleans up must keep its lease");
         beating.abort();
     }

@@ -1,10 +1,11 @@
 //! Processes that cannot outlive the test: spawned, signalled by pid, their output kept.
 
+use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -131,18 +132,44 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, and that no other process gets from here before this one has ended: whoever is to listen
+/// on it may do so late, and again after a pause.
 pub fn free_port() -> anyhow::Result<u16> {
     use std::hash::{BuildHasher, Hasher};
+    // Those of this process; the locks end with it.
+    static CLAIMS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks = locks_of_ports()?;
     for _ in 0..PORT_TRIES_MAX {
         // Every RandomState has keys of its own, which is all the randomness that is needed here.
         let random = std::hash::RandomState::new().build_hasher().finish();
         let port = PORTS.start + u16::try_from(random % PORTS.len() as u64)?;
+        // Claimed first: it is looked at by one process at a time.
+        let Some(claim) = claim(&locks.join(port.to_string()))? else { continue };
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
             return Ok(port);
         }
     }
     bail!("no free port between {} and {} in {PORT_TRIES_MAX} tries", PORTS.start, PORTS.end)
+}
+
+/// Where there is a file for every port that was ever claimed. Each user has one: nobody can lock the files of another.
+fn locks_of_ports() -> anyhow::Result<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let directory = std::env::temp_dir().join(format!("ebbtide-test-ports-{user}"));
+    std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// The locked file, unless somebody holds it.
+fn claim(path: &Path) -> anyhow::Result<Option<File>> {
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
 }
 
 struct Order {

@@ -17,12 +17,15 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long killed processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `cargo xtask test-guard SECONDS PROGRAM ARGUMENT…`
+/// `cargo xtask test-guard PARENT SECONDS PROGRAM ARGUMENT…`
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let [seconds, program, arguments @ ..] = words else { anyhow::bail!("{COMMAND} is for `test` alone") };
+    let [parent, seconds, program, arguments @ ..] = words else {
+        anyhow::bail!("{COMMAND} is for `test` alone")
+    };
+    let parent = Pid::from_raw(parent.parse().context("understand the parent")?);
     let limit = Duration::from_secs(seconds.parse().context("understand the limit")?);
     adopt_what_is_left()?;
-    let code = watch(Command::new(program).args(arguments), limit);
+    let code = watch(Command::new(program).args(arguments), limit, parent);
     end_all_below();
     Ok(ExitCode::from(code?))
 }
@@ -34,8 +37,11 @@ fn adopt_what_is_left() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn watch(command: &mut Command, limit: Duration) -> anyhow::Result<u8> {
-    let parent = getppid();
+/// `parent` is told by who wants the program, and not asked for: that one may have ended before we could ask.
+fn watch(command: &mut Command, limit: Duration, parent: Option<Pid>) -> anyhow::Result<u8> {
+    if getppid() != parent {
+        return Ok(ABANDONED);
+    }
     let mut child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
     let deadline = Instant::now() + limit;
     loop {

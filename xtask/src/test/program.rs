@@ -83,7 +83,8 @@ fn guarded(program: impl AsRef<OsStr>) -> Command {
     if !Path::new("/proc/self/exe").exists() {
         command = Command::new(std::env::current_exe().unwrap_or_default());
     }
-    command.args([guard::COMMAND, &LIMIT.as_secs().to_string()]).arg(program).process_group(0);
+    let (parent, limit) = (std::process::id().to_string(), LIMIT.as_secs().to_string());
+    command.args([guard::COMMAND, &parent, &limit]).arg(program).process_group(0);
     command
 }
 

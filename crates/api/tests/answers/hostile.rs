@@ -468,7 +468,8 @@ async fn who_breaks_a_download_off_or_asks_for_absurd_ranges_uses_nothing_up() {
     let snapshot = app.snapshot().await;
     let body = json!({"deliveryType": "download", "snapshotId": snapshot.id.to_string()});
     app.post(&app.backup("/restoreJobs"), body).await.expect(200);
-    let bytes: Vec<u8> = (0..8 << 20).map(|n: u32| (n % 251) as u8).collect();
+    // More than the buffers of socket and server hold together.
+    let bytes: Vec<u8> = (0..24 << 20).map(|n: u32| (n % 251) as u8).collect();
     let (job, _) = app.finish_download(&bytes).await;
     let shown = app.get(&app.backup(&format!("/restoreJobs/{}", job.id))).await.expect(200);
     let url = shown["deliveryUrl"][0].as_str().unwrap();

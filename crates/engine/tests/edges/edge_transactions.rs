@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use bson::{Bson, Document, doc};
-use mongodb::Client;
+use mongodb::{Client, ClientSession, Database};
 use restore_support::restore;
 use serde_json::json;
 use support::{Bench, number};
@@ -23,10 +23,19 @@ async fn count(bench: &Bench, snapshot: &catalog::Snapshot, namespace: &str) -> 
     bench.documents(snapshot, namespace).await.len()
 }
 
-async fn session(client: &Client) -> mongodb::ClientSession {
+async fn session(client: &Client) -> ClientSession {
     let mut session = client.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
     session
+}
+
+/// What is put into three collections, one of which is new. What goes into one of them is large.
+fn large_documents() -> Vec<(&'static str, Document)> {
+    let all_with = |id: i64| {
+        [("app.one", LARGE_BYTES), ("app.two", 0), ("app.made_in_it", 0)]
+            .map(|(namespace, bytes)| (namespace, doc! { "_id": id, "text": "x".repeat(bytes) }))
+    };
+    (100..100 + LARGE_DOCUMENTS).flat_map(all_with).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -67,18 +76,7 @@ async fn open_large_and_schema_changing_ones() {
                     if moment != "snapshot.pinned" || attempts.fetch_add(1, Ordering::SeqCst) > 0 {
                         return;
                     }
-                    let database = client.database("app");
-                    let mut large = session(&client).await;
-                    for id in 100..100 + LARGE_DOCUMENTS {
-                        for name in ["one", "two", "made_in_it"] {
-                            // One of the three is large.
-                            let text = if name == "one" { "x".repeat(LARGE_BYTES) } else { String::new() };
-                            let collection = database.collection::<Document>(name);
-                            let document = doc! { "_id": id, "text": text };
-                            collection.insert_one(document).session(&mut large).await.unwrap();
-                        }
-                    }
-                    large.commit_transaction().await.unwrap();
+                    support::put_in_one(&client, &large_documents()).await;
                 }
             }
         });
@@ -97,24 +95,32 @@ async fn open_large_and_schema_changing_ones() {
     }
 }
 
-/// Moves money between two collections, and swaps the unique values of two documents, for ever.
+/// Moves money between two collections, and swaps the unique values of two documents.
+async fn transfer(bank: &Database, session: &mut ClientSession, round: u32) -> mongodb::error::Result<()> {
+    let (left, right) = (bank.collection::<Document>("left"), bank.collection::<Document>("right"));
+    let unique = bank.collection::<Document>("unique");
+    session.start_transaction().await?;
+    let one = doc! { "_id": round % 10 };
+    left.update_one(one.clone(), doc! { "$inc": { "money": -1 } }).session(&mut *session).await?;
+    right.update_one(one, doc! { "$inc": { "money": 1 } }).session(&mut *session).await?;
+    // 1 and 2 swap, by way of a third value.
+    for (id, value) in [(1, -1), (2, 1 + round as i32 % 2), (1, 2 - round as i32 % 2)] {
+        let set = doc! { "$set": { "value": value } };
+        unique.update_one(doc! { "_id": id }, set).session(&mut *session).await?;
+    }
+    session.commit_transaction().await
+}
+
+/// Transfers for ever; how many there were.
 async fn transfers(client: Client, stop: Arc<AtomicBool>) -> u32 {
-    let database = client.database("bank");
-    let (left, right) = (database.collection::<Document>("left"), database.collection::<Document>("right"));
-    let unique = database.collection::<Document>("unique");
+    let bank = client.database("bank");
+    let mut session = client.start_session().await.unwrap();
     let mut rounds = 0;
     while !stop.load(Ordering::SeqCst) {
-        let mut session = session(&client).await;
-        let one = doc! { "_id": rounds % 10 };
-        left.update_one(one.clone(), doc! { "$inc": { "money": -1 } }).session(&mut session).await.unwrap();
-        right.update_one(one, doc! { "$inc": { "money": 1 } }).session(&mut session).await.unwrap();
-        // 1 and 2 swap, by way of a third value.
-        for (id, value) in [(1, -1), (2, 1 + rounds as i32 % 2), (1, 2 - rounds as i32 % 2)] {
-            let set = doc! { "$set": { "value": value } };
-            unique.update_one(doc! { "_id": id }, set).session(&mut session).await.unwrap();
+        match transfer(&bank, &mut session, rounds).await {
+            Ok(()) => rounds += 1,
+            Err(error) => support::before_another_try(&mut session, &error).await,
         }
-        session.commit_transaction().await.unwrap();
-        rounds += 1;
     }
     rounds
 }

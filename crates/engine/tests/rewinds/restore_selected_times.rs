@@ -1,7 +1,7 @@
 //! Chosen collections as they were at a point in time, and the transactions that this tears.
 #![allow(clippy::unwrap_used)]
 
-use crate::restore_support;
+use crate::{restore_support, support};
 
 use bson::{Document, doc};
 use catalog::{Delivery, NewRestore, RestoreJob};
@@ -14,30 +14,13 @@ use testbed::{Options, data::Set, oracle};
 
 /// Puts documents of this size into each of these in one transaction.
 async fn put_together(client: &mongodb::Client, names: &[&str], ids: &[String], bytes: usize) {
-    let mut session = client.start_session().await.unwrap();
-    // A server under pressure ends one, and says that it is worth another try.
-    loop {
-        session.start_transaction().await.unwrap();
-        let done = async {
-            for name in names {
-                let (db, collection) = name.split_once('.').unwrap();
-                let collection = client.database(db).collection::<Document>(collection);
-                for id in ids {
-                    let document = doc! {"_id": id, "text": "x".repeat(bytes)};
-                    collection.insert_one(document).session(&mut session).await?;
-                }
-            }
-            session.commit_transaction().await
-        };
-        match done.await {
-            Ok(()) => return,
-            Err(error) if error.contains_label("TransientTransactionError") => {
-                session.abort_transaction().await.ok();
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            }
-            Err(error) => panic!("{error}"),
+    let mut documents = vec![];
+    for name in names {
+        for id in ids {
+            documents.push((*name, doc! {"_id": id, "text": "x".repeat(bytes)}));
         }
     }
+    support::put_in_one(client, &documents).await;
 }
 
 async fn together(client: &mongodb::Client, names: &[&str], id: &str) {

@@ -264,6 +264,34 @@ where
     Arc::new(move |moment, about| Box::pin(act(moment, about)))
 }
 
+/// Puts each document into its namespace, all in one transaction.
+pub async fn put_in_one(client: &mongodb::Client, documents: &[(&str, Document)]) {
+    let mut session = client.start_session().await.unwrap();
+    loop {
+        session.start_transaction().await.unwrap();
+        let done = async {
+            for (namespace, document) in documents {
+                let (db, collection) = namespace.split_once('.').unwrap();
+                let collection = client.database(db).collection::<Document>(collection);
+                collection.insert_one(document).session(&mut session).await?;
+            }
+            session.commit_transaction().await
+        };
+        match done.await {
+            Ok(()) => return,
+            Err(error) => before_another_try(&mut session, &error).await,
+        }
+    }
+}
+
+/// Ends a transaction that failed for no reason of its own: a server under pressure ends one, and says that it is worth
+/// another try.
+pub async fn before_another_try(session: &mut mongodb::ClientSession, error: &mongodb::error::Error) {
+    assert!(error.contains_label("TransientTransactionError"), "{error}");
+    session.abort_transaction().await.ok();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
 pub fn raw(document: &Document) -> Vec<u8> {
     RawDocumentBuf::try_from(document).unwrap().into_bytes()
 }

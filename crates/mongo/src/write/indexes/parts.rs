@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use bson::doc;
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
 
 use super::{BuildOptions, Plan, keys, run_watched};
 use crate::{Deployment, Namespace, Result, write::command};
@@ -41,21 +41,31 @@ pub(super) async fn run(
         rest = after;
         running.push(run_watched(deployment, namespace, specs, options));
         if parts.peek().is_some() {
-            let mut begun = pin!(begun(deployment, namespace, names));
-            // One that ends before it is seen is listed or has failed; another one that ends says nothing of it. With all of them
-            // over there is nothing to wait for, whoever has dropped it since.
-            while !running.is_empty()
-                && !tokio::select! {
-                    Some(ended) = running.next() => ended.map(|()| false)?,
-                    begun = &mut begun => begun.map(|()| true)?,
-                }
-            {}
+            until_begun(&mut running, begun(deployment, namespace, names)).await?;
         }
     }
     while let Some(ended) = running.next().await {
         ended?;
     }
     Ok(())
+}
+
+/// Waits until the build that was sent last is listed. One that ends before it is seen is listed or has failed; another one that
+/// ends says nothing of it. With all of them over there is nothing to wait for, whoever has dropped what they made.
+async fn until_begun(
+    running: &mut (impl Stream<Item = Result<()>> + Unpin),
+    begun: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let mut begun = pin!(begun);
+    loop {
+        tokio::select! {
+            ended = running.next() => match ended {
+                Some(ended) => ended?,
+                None => return Ok(()),
+            },
+            begun = &mut begun => return begun,
+        }
+    }
 }
 
 /// Waits until all of these are listed, finished or not.
@@ -72,5 +82,50 @@ async fn begun(deployment: &Deployment, namespace: &Namespace, names: &[String])
             return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::future::{BoxFuture, FutureExt as _};
+
+    use super::*;
+    use crate::Error;
+
+    fn builds(
+        builds: Vec<BoxFuture<'static, Result<()>>>,
+    ) -> FuturesUnordered<BoxFuture<'static, Result<()>>> {
+        builds.into_iter().collect()
+    }
+
+    fn failed() -> Result<()> {
+        Err(Error::Protocol("a build failed".to_owned()))
+    }
+
+    #[test]
+    fn a_build_that_is_over_is_not_waited_for_when_its_indexes_are_gone() {
+        let mut over = builds(vec![ready(Ok(())).boxed(), ready(Ok(())).boxed()]);
+        until_begun(&mut over, pending()).now_or_never().unwrap().unwrap();
+        // The next one can be added, and is waited for.
+        over.push(pending().boxed());
+        assert!(until_begun(&mut over, pending()).now_or_never().is_none());
+    }
+
+    #[test]
+    fn another_one_that_ends_says_nothing_of_it() {
+        let mut running = builds(vec![ready(Ok(())).boxed(), pending().boxed()]);
+        assert!(until_begun(&mut running, pending()).now_or_never().is_none());
+        until_begun(&mut running, ready(Ok(()))).now_or_never().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_failure_ends_the_waiting() {
+        let mut running = builds(vec![ready(failed()).boxed(), pending().boxed()]);
+        assert!(until_begun(&mut running, pending()).now_or_never().unwrap().is_err());
+        let mut running = builds(vec![pending().boxed()]);
+        assert!(until_begun(&mut running, ready(failed())).now_or_never().unwrap().is_err());
     }
 }

@@ -220,31 +220,36 @@ impl Deployments<'_> {
         uri_sealed: &Sealed,
         facts: &DeploymentFacts,
     ) -> Result<Deployment> {
-        let row = statement(format!(
-            "UPDATE deployments SET uri_sealed = $2, replica_set_name = $3, replica_set_id = $4, mongodb_version = $5, \
-             details = $6, checked_at = $7 WHERE id = $1 AND removed_at IS NULL \
-             AND (replica_set_id IS NULL OR replica_set_id = $4) RETURNING {COLUMNS}"
-        ))
-        .bind(id.to_string())
-        .bind(&uri_sealed.0)
-        .bind(facts.replica_set_name.as_deref())
-        .bind(facts.replica_set_id.as_deref())
-        .bind(facts.mongodb_version.as_deref())
-        .bind(to_json(&facts.details))
-        .bind(facts.checked_at.map(|t| t.0))
-        .fetch_optional(self.0.database.writer())
-        .await?;
-        if let Some(row) = row {
-            return deployment(&row);
+        self.update(id, Some((uri_sealed, facts)), None).await
+    }
+
+    /// Changes what is given of a deployment, all or nothing: its connection string as [`Deployments::replace_uri`] does, and
+    /// whether it is recorded as [`crate::Timelines::set_continuous_backup`] does.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::OtherReplicaSet`], [`crate::Conflict::Forbidden`] when a compliance policy asks for more,
+    /// [`crate::Error::NotFound`], also when the deployment is removed.
+    pub async fn update(
+        &self,
+        id: DeploymentId,
+        uri: Option<(&Sealed, &DeploymentFacts)>,
+        continuous: Option<ContinuousBackup>,
+    ) -> Result<Deployment> {
+        let mut transaction = self.0.database.begin().await?;
+        let locked = lock(&mut transaction, id).await?;
+        if let Some((uri_sealed, facts)) = uri {
+            put_uri(&mut transaction, id, &locked, uri_sealed, facts).await?;
         }
-        // Only to say which of the two it was.
-        match self.get(id).await?.filter(|deployment| deployment.removed_at.is_none()) {
-            Some(standing) => {
-                let registered = standing.facts.replica_set_id.unwrap_or_default();
-                Err(Conflict::OtherReplicaSet { registered }.into())
-            }
-            None => Err(Error::not_found("deployment", id)),
+        if let Some(wanted) = continuous {
+            timelines::set_continuous(&mut transaction, id, locked.project_id, wanted).await?;
         }
+        let row = statement(format!("SELECT {COLUMNS} FROM deployments WHERE id = $1"))
+            .bind(id.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let updated = deployment(&row)?;
+        transaction.commit().await?;
+        Ok(updated)
     }
 
     /// Removes a deployment: its connection string and its schedule are forgotten, its snapshots stay. Its timeline ends,
@@ -330,6 +335,35 @@ pub(crate) async fn lock(transaction: &mut Transaction<'static, Any>, id: Deploy
         name: row.parsed("name")?,
         replica_set_id: row.maybe_text("replica_set_id")?,
     })
+}
+
+/// Replaces the connection string of a deployment that is locked, and what is known of it.
+async fn put_uri(
+    transaction: &mut Transaction<'static, Any>,
+    id: DeploymentId,
+    locked: &Locked,
+    uri_sealed: &Sealed,
+    facts: &DeploymentFacts,
+) -> Result<()> {
+    if let Some(registered) = &locked.replica_set_id
+        && facts.replica_set_id.as_ref() != Some(registered)
+    {
+        return Err(Conflict::OtherReplicaSet { registered: registered.clone() }.into());
+    }
+    query(
+        "UPDATE deployments SET uri_sealed = $2, replica_set_name = $3, replica_set_id = $4, mongodb_version = $5, \
+         details = $6, checked_at = $7 WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(&uri_sealed.0)
+    .bind(facts.replica_set_name.as_deref())
+    .bind(facts.replica_set_id.as_deref())
+    .bind(facts.mongodb_version.as_deref())
+    .bind(to_json(&facts.details))
+    .bind(facts.checked_at.map(|t| t.0))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 fn found(rows: u64, id: DeploymentId) -> Result<()> {

@@ -284,6 +284,32 @@ async fn operations_are_recorded_as_long_as_the_policy_says() {
 }
 
 #[tokio::test]
+async fn a_change_that_is_refused_in_one_thing_changes_no_other() {
+    let app = App::start().await;
+    let own = app.own(&format!("/clusters/{}", app.cluster.name));
+    let recorded = json!({"pitEnabled": true, "restoreWindowDays": 5});
+    app.patch(&own, json!({"continuousBackup": recorded})).await.expect(200);
+    put(&app, recorded).await.expect(200);
+    let row = async || app.catalog.deployments().get(app.cluster.id).await.unwrap().unwrap();
+    let (before, told) = (row().await, app.changes().await);
+    let uri = "mongodb://other:27017/?replicaSet=rs1";
+    let mut both = json!({"uri": uri, "continuousBackup": {"pitEnabled": false}});
+    let code = "CANNOT_DISABLE_PIT_WITH_BACKUUP_COMPLIANCE_POLICY";
+    app.patch(&own, both.clone()).await.refused(400, code);
+    assert_eq!(row().await, before, "the connection string is the old one");
+    assert_eq!(app.changes().await, told);
+    both["continuousBackup"] = json!({"restoreWindowDays": 6});
+    app.patch(&own, both).await.expect(200);
+    let after = row().await;
+    let kept = app.sealer.0.open(ebbtide_api::PURPOSE_URI, &after.uri_sealed.0).unwrap();
+    assert_eq!(
+        (kept.as_slice(), after.continuous.restore_window_days.days()),
+        (uri.as_bytes(), 6),
+        "what may be is made together"
+    );
+}
+
+#[tokio::test]
 async fn a_policy_asks_for_less_only_after_it_was_released() {
     let app = App::start().await;
     let path = app.group("/backupCompliancePolicy");

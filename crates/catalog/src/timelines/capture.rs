@@ -1,12 +1,15 @@
 //! What is to be recorded, and who records it.
 
-use model::{ContinuousBackup, WallTime, id::DeploymentId};
+use model::{
+    ContinuousBackup, WallTime,
+    id::{DeploymentId, ProjectId},
+};
 use serde_json::Value;
 use sqlx::{Any, Transaction, any::AnyRow, query};
 
 use super::{COLUMNS, Timeline, Timelines, timeline};
 use crate::{
-    Error, Result, compliance, deployments,
+    Error, Result, compliance,
     obligations::SAME_REPLICA_SET,
     row::{Columns, plain, statement, to_json},
 };
@@ -65,16 +68,7 @@ impl Timelines<'_> {
     /// [`crate::Conflict::Forbidden`] when a compliance policy asks for more; [`crate::Error::NotFound`] when the deployment is not
     /// there or removed.
     pub async fn set_continuous_backup(&self, id: DeploymentId, wanted: ContinuousBackup) -> Result<()> {
-        let mut transaction = self.0.database.begin().await?;
-        let project = deployments::lock(&mut transaction, id).await?.project_id;
-        compliance::check_continuous(&mut transaction, project, wanted).await?;
-        query("UPDATE deployments SET pit_enabled = $2, restore_window_days = $3 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(i64::from(wanted.pit_enabled))
-            .bind(i64::from(wanted.restore_window_days.days()))
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        self.0.deployments().update(id, None, Some(wanted)).await.map(drop)
     }
 
     /// The deployments that are to be recorded, oldest first.
@@ -210,6 +204,23 @@ impl Timelines<'_> {
             .await?;
         rows.iter().map(|row| row.parsed("id")).collect()
     }
+}
+
+/// Says of a deployment that is locked whether it is to be recorded, and how long the record is to be kept.
+pub(crate) async fn set_continuous(
+    transaction: &mut Transaction<'static, Any>,
+    id: DeploymentId,
+    project: ProjectId,
+    wanted: ContinuousBackup,
+) -> Result<()> {
+    compliance::check_continuous(transaction, project, wanted).await?;
+    query("UPDATE deployments SET pit_enabled = $2, restore_window_days = $3 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(i64::from(wanted.pit_enabled))
+        .bind(i64::from(wanted.restore_window_days.days()))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 /// Makes sure that the lease holds, and goes on holding until the transaction ends: whoever wants to take the capture

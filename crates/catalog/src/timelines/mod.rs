@@ -22,6 +22,7 @@ use sqlx::any::AnyRow;
 
 use crate::{Catalog, Result, row::Columns};
 
+pub(crate) use capture::set_continuous;
 pub use capture::{Capture, CaptureLease, Renewal};
 pub use import::ImportedTimeline;
 pub(crate) use record::end_of_removed;

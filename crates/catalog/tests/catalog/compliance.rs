@@ -178,6 +178,12 @@ pub(crate) async fn a_policy_is_made_weaker_or_lifted_only_after_it_was_released
     assert_eq!(forbidden(off), Forbidden::NotRecorded);
     let short = timelines.set_continuous_backup(deployment.id, window(29, true)).await;
     assert!(matches!(forbidden(short), Forbidden::Window(_)));
+    let uri = catalog::Sealed("another".to_owned());
+    let both = Some((&uri, &deployment.facts));
+    let both = catalog.deployments().update(deployment.id, both, Some(window(30, false))).await;
+    assert_eq!(forbidden(both), Forbidden::NotRecorded);
+    let kept = catalog.deployments().get(deployment.id).await.unwrap();
+    assert_eq!(kept, Some(found), "the connection string is the old one");
     let weaker = compliance.set(project.id, &policy(None, Some(29)), true, T0).await;
     assert!(
         matches!(forbidden(weaker), Forbidden::Weaker(missing) if matches!(missing[..], [Shortfall::Window(_)]))

@@ -40,46 +40,39 @@ pub(super) async fn update(call: Call) -> Answer<Reply> {
         call.server.forget_deployments();
         Problem::new(Code::ClusterNotFound).with(known.name.as_str()).with(known.project_id.to_string())
     };
-    let refused = |context: &str, error: catalog::Error| match error {
-        catalog::Error::NotFound { .. } => unknown(),
-        other => call.server.catalog_problem(context, other),
-    };
     let catalog = &call.server.state.catalog;
     // What is remembered of it may be a second old, and half of it may be written back.
     let found = catalog.deployments().get(known.id).await;
     let found = found.map_err(|e| call.server.catalog_problem("read a deployment", e))?;
     let before = found.filter(|deployment| deployment.removed_at.is_none()).ok_or_else(unknown)?;
     let wanted = Change::read(&call, before.continuous)?;
-    let mut after = before.clone();
     let mut detail = json!({"name": before.name.as_str()});
-    // The one that may be refused comes first, so that a refusal changes nothing.
-    let mut check = None;
+    let mut seen = None;
     if let Some(uri) = &wanted.uri {
         let report = look(&call, &before, uri).await?;
         let facts = checkup::facts_of(&report, call.server.now());
-        let replaced = catalog.deployments().replace_uri(before.id, &seal(&call, uri)?, &facts).await;
-        after = replaced.map_err(|e| match e {
-            catalog::Error::Conflict(Conflict::OtherReplicaSet { registered }) => {
-                another(&before, &registered, &facts)
-            }
-            other => refused("replace a connection string", other),
-        })?;
-        call.server.forget_deployments();
+        seen = Some((seal(&call, uri)?, facts, report));
         detail["uri"] = "replaced".into();
-        check = Some(report);
     }
     if let Some(continuous) = wanted.continuous {
-        let set = catalog.timelines().set_continuous_backup(before.id, continuous).await;
-        set.map_err(|e| refused("change continuous backup", e))?;
-        call.server.forget_deployments();
         detail["continuousBackup"] = json!(continuous);
         detail["continuousBackupBefore"] = json!(before.continuous);
-        after.continuous = continuous;
     }
+    // All at once, so that what is refused of one changes nothing of the other.
+    let uri = seen.as_ref().map(|(sealed, facts, _)| (sealed, facts));
+    let updated = catalog.deployments().update(before.id, uri, wanted.continuous).await;
+    let after = updated.map_err(|error| match (error, uri) {
+        (catalog::Error::Conflict(Conflict::OtherReplicaSet { registered }), Some((_, facts))) => {
+            another(&before, &registered, facts)
+        }
+        (catalog::Error::NotFound { .. }, _) => unknown(),
+        (other, _) => call.server.catalog_problem("change a deployment", other),
+    })?;
+    call.server.forget_deployments();
     call.server.state.poke.notify_one();
     audit::record(&call, "cluster.update", before.id, detail);
     let mut object = view(&call, &after);
-    if let Some(report) = check {
+    if let Some((_, _, report)) = seen {
         object["check"] = serde_json::to_value(&report).unwrap_or(Value::Null);
     }
     Ok(Reply::object(object))

@@ -218,7 +218,8 @@ impl Snapshots<'_> {
         row.as_ref().map(snapshot).transpose()
     }
 
-    /// Snapshots, newest first.
+    /// Snapshots, newest first: those that were asked for last, or, with a time that they are not to be newer than, those whose
+    /// data is.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -232,17 +233,19 @@ impl Snapshots<'_> {
             filter.not_after.map(|t| i64::from(t.seconds)),
             filter.not_after.map(|t| i64::from(t.increment)),
         );
-        let rows = statement(format!(
-            "SELECT {COLUMNS} {WANTED} ORDER BY requested_at DESC, id DESC LIMIT $5 OFFSET $6"
-        ))
-        .bind(&deployment)
-        .bind(completed)
-        .bind(seconds)
-        .bind(increment)
-        .bind(page.limit())
-        .bind(page.offset())
-        .fetch_all(self.0.database.reader())
-        .await?;
+        let order = match filter.not_after {
+            None => "requested_at DESC, id DESC",
+            Some(_) => "cluster_seconds DESC, cluster_increment DESC, id DESC",
+        };
+        let rows = statement(format!("SELECT {COLUMNS} {WANTED} ORDER BY {order} LIMIT $5 OFFSET $6"))
+            .bind(&deployment)
+            .bind(completed)
+            .bind(seconds)
+            .bind(increment)
+            .bind(page.limit())
+            .bind(page.offset())
+            .fetch_all(self.0.database.reader())
+            .await?;
         let count = statement(format!("SELECT COUNT(*) AS total {WANTED}"))
             .bind(&deployment)
             .bind(completed)

@@ -5,7 +5,7 @@ use crate::common;
 
 use catalog::Outcome;
 use common::{App, Request};
-use model::{DeploymentKind, role::Role};
+use model::{ClusterTime, DeploymentKind, role::Role};
 use serde_json::json;
 
 #[tokio::test]
@@ -86,6 +86,28 @@ async fn the_list_can_be_asked_for_a_time() {
         .await
         .refused(400, "MUTUALLY_EXCLUSIVE_QUERY_PARAMETERS");
     app.get(&format!("{path}?pointInTimeUtcSeconds=x")).await.refused(400, "INVALID_QUERY_PARAMETER");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_one_closest_before_a_time_is_so_by_its_data_whenever_it_was_asked_for() {
+    let app = App::start().await;
+    let second = (common::START / 1000) as u32;
+    let at = |increment| ClusterTime { seconds: second + 20, increment };
+    let newest = app.snapshot_as_of(&app.cluster, at(2)).await;
+    app.pass_seconds(60);
+    let asked_last = app.snapshot_as_of(&app.cluster, at(1)).await;
+    for (query, closest) in [
+        (format!("pointInTimeUtcSeconds={}", second + 30), &newest),
+        (format!("oplogTs={}&oplogInc=2", second + 20), &newest),
+        (format!("oplogTs={}&oplogInc=1", second + 20), &asked_last),
+    ] {
+        let told = app.get(&app.backup(&format!("/snapshots?{query}"))).await.expect(200);
+        assert_eq!(told["totalCount"], 1, "{query}");
+        assert_eq!(told["results"][0]["id"], closest.id.to_string(), "{query}");
+    }
+    let all = app.get(&app.backup("/snapshots")).await.expect(200);
+    assert_eq!(all["results"][0]["id"], asked_last.id.to_string(), "without a time by when it was asked for");
     app.stop().await;
 }
 
@@ -283,5 +305,25 @@ async fn owners_manage_projects_and_credentials() {
     let lines = audit["results"].as_array().unwrap();
     assert!(lines.iter().any(|line| line["action"] == "credential.create"), "{lines:?}");
     app.get("/api/ebbtide/v1/audit").await.refused(403, "ACCESS_FORBIDDEN");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_credential_of_other_projects_too_leaves_this_one_and_stays() {
+    let app = App::start().await;
+    let key = app.key(&[Role::GroupReadOnly, Role::GroupBackupManager]).await;
+    let other = app.catalog.projects().create("p2", app.now()).await.unwrap();
+    let credentials = app.catalog.credentials();
+    let kind = catalog::CredentialKind::ApiKey;
+    let id = credentials.by_public_name(kind, &key.public).await.unwrap().unwrap().id;
+    let elsewhere = catalog::Grant { role: Role::GroupReadOnly, project: Some(other.id) };
+    credentials.give(id, &[elsewhere]).await.unwrap();
+    let path = app.own(&format!("/credentials/{id}"));
+    app.delete(&path).await.expect(204);
+    assert_eq!(credentials.get(id).await.unwrap().unwrap().grants, [elsewhere], "no role is left behind");
+    app.send(&key, Request::new("GET", &app.group(""))).await.refused(401, "USER_CANNOT_ACCESS_GROUP");
+    let there = format!("/api/atlas/v2/groups/{}", other.id);
+    app.send(&key, Request::new("GET", &there)).await.expect(200);
+    app.delete(&path).await.refused(404, "API_KEY_NOT_FOUND");
     app.stop().await;
 }

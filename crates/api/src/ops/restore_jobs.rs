@@ -3,14 +3,17 @@
 use catalog::{Deployment, RestoreFilter, RestoreJob};
 use http::Method;
 use model::{
-    restore::{CancelRefusal, DeliveryType, RestoreResource},
+    restore::{CancelRefusal, DeliveryType, RestoreResource, RestoreState},
     role::Action,
 };
 use serde_json::json;
 
 use super::{
-    Operation, SINCE_2023, audit, clusters::cluster, groups::catalog_page, restore_create, restore_input,
-    restore_view,
+    Operation, SINCE_2023, audit,
+    clusters::cluster,
+    groups::catalog_page,
+    restore_create, restore_input,
+    restore_view::{self, Shown},
 };
 use crate::{
     access::{self, Scope},
@@ -145,6 +148,10 @@ pub(super) async fn withdraw(call: &Call, deployment: &Deployment, job: &Restore
         DeliveryType::Download => Action::Download,
     };
     access::require(&call.credential, deployment.project_id, &[needed])?;
+    // What was fetched completely is known here before it is written down, and may never be.
+    if Shown::of(call, job).state == RestoreState::Expired {
+        return Err(expired());
+    }
     let outcome = call.server.state.catalog.restores().request_cancel(job.id, call.server.now()).await;
     let outcome = outcome.map_err(|e| call.server.catalog_problem("cancel a restore job", e))?;
     let state = outcome.map_err(|refusal| match (refusal, job.delivery) {
@@ -153,11 +160,16 @@ pub(super) async fn withdraw(call: &Call, deployment: &Deployment, job: &Restore
         }
         (CancelRefusal::TooLate, DeliveryType::Download) => Problem::new(Code::AlreadyExpired)
             .because("The archive was never made, since the job failed: there is nothing left to cancel."),
-        (CancelRefusal::Expired, _) => Problem::new(Code::AlreadyExpired).because(
-            "The archive was fetched or its time was over, so it is gone: there is nothing left to cancel.",
-        ),
+        (CancelRefusal::Expired, _) => expired(),
     })?;
     call.server.state.poke.notify_one();
     audit::record(call, "restore.cancel", job.id, json!({"state": state.as_str()}));
     Ok(Reply::no_content())
+}
+
+/// Nothing is left of a download.
+fn expired() -> Problem {
+    Problem::new(Code::AlreadyExpired).because(
+        "The archive was fetched or its time was over, so it is gone: there is nothing left to cancel.",
+    )
 }

@@ -72,6 +72,7 @@ async fn one_complete_download_and_no_second() {
     assert_eq!(response.header("content-disposition"), Some(name.as_str()));
     assert_gone(&get(&app, &path, None).await);
     assert_gone(&get(&app, &path, Some("bytes=0-0")).await);
+    app.delete(&app.backup(&format!("/restoreJobs/{}", job.id))).await.refused(400, "ALREADY_EXPIRED");
     state_becomes(&app, &job, RestoreState::Expired).await;
     let shown = app.get(&app.backup(&format!("/restoreJobs/{}", job.id))).await.expect(200);
     assert_eq!((&shown["expired"], &shown["deliveryUrl"]), (&json!(true), &json!([])));

@@ -8,7 +8,7 @@ use model::{
 };
 use sqlx::{Any, Transaction, query};
 
-use super::Restores;
+use super::{Restores, delivery};
 use crate::{
     Error, Lease, Result,
     jobs::fence,
@@ -20,7 +20,8 @@ type Tx = Transaction<'static, Any>;
 
 impl Restores<'_> {
     /// Asks to cancel; decided against [`Restores::begin_cut_over`] by one conditional update of the same row.
-    /// The inner result is the new state, or why it is too late.
+    /// The inner result is the new state, or why it is too late. An archive whose time is over has expired, whether that was
+    /// written down or not.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`].
@@ -35,6 +36,7 @@ impl Restores<'_> {
             .bind(id.to_string())
             .execute(&mut *transaction)
             .await?;
+        delivery::expire_due(&mut *transaction, Some(id), now).await?;
         let moves = transition::restore(RestoreEvent::CancelRequested);
         let row = statement(format!(
             "UPDATE restore_jobs SET state = {next}, finished_at = CASE WHEN {next} = 'cancelled' \

@@ -71,7 +71,7 @@ impl Restores<'_> {
     /// # Errors
     /// When the database cannot be used.
     pub async fn expire_due(&self, now: WallTime) -> Result<Vec<RestoreJobId>> {
-        expire_due(self.0.database.writer(), now).await
+        expire_due(self.0.database.writer(), None, now).await
     }
 
     /// Jobs in a final state whose archive is still in the vault, a bounded number.
@@ -125,17 +125,20 @@ impl Restores<'_> {
     }
 }
 
-/// Expires archives whose time is over, alone or as part of a transaction.
+/// Expires archives whose time is over, that of one job or all, alone or as part of a transaction.
 pub(super) async fn expire_due<'c>(
     executor: impl Executor<'c, Database = Any>,
+    only: Option<RestoreJobId>,
     now: WallTime,
 ) -> Result<Vec<RestoreJobId>> {
     let moves = transition::restore(RestoreEvent::Expired);
     let rows = statement(format!(
-        "UPDATE restore_jobs SET state = {} WHERE expires_at <= $1 AND state IN {} RETURNING id",
+        "UPDATE restore_jobs SET state = {} WHERE expires_at <= $1 AND ($2 IS NULL OR id = $2) AND state IN {} \
+         RETURNING id",
         moves.next, moves.from
     ))
     .bind(now.0)
+    .bind(only.map(|id| id.to_string()))
     .fetch_all(executor)
     .await?;
     rows.iter().map(|row| row.parsed("id")).collect()

@@ -172,7 +172,7 @@ fn require_before(source: &Source, at: PointInTime) -> Result<()> {
 
 /// Counts the active downloads of a project that is locked, after those whose time is over have expired.
 async fn make_room_for_download(transaction: &mut Tx, project: ProjectId, now: WallTime) -> Result<()> {
-    delivery::expire_due(&mut **transaction, now).await?;
+    delivery::expire_due(&mut **transaction, None, now).await?;
     let row = query(
         "SELECT COUNT(*) AS active FROM restore_jobs \
          WHERE project_id = $1 AND delivery = 'download' AND state IN ('queued', 'running', 'ready')",

@@ -195,6 +195,13 @@ pub(crate) async fn an_archive_is_fetched_once_or_expires(catalog: Catalog) {
     catalog.jobs().finish(&lease, support::ready(at(200)), at(112)).await.unwrap();
     assert_eq!(restores.request_cancel(third.id, at(113)).await.unwrap(), Ok(RestoreState::Cancelled));
     assert_eq!(restores.begin_delivery(third.id, "token-hash", at(114)).await.unwrap(), None);
+
+    // Its time is over, though nobody has written that down yet.
+    let fourth = support::request_download(&catalog, &snapshot, at(120)).await;
+    let lease = support::claim(&catalog, "w", at(121)).await;
+    catalog.jobs().finish(&lease, support::ready(at(200)), at(122)).await.unwrap();
+    assert_eq!(restores.request_cancel(fourth.id, at(200)).await.unwrap(), Err(CancelRefusal::Expired));
+    assert_eq!(support::restore(&catalog, &fourth).await.state, RestoreState::Expired);
 }
 
 pub(crate) async fn an_archive_is_fetched_as_often_as_it_may_be(catalog: Catalog) {

@@ -59,11 +59,12 @@ impl Server {
         if let Some(known) = self.projects.get(&id, now) {
             return Ok(known);
         }
+        let before = self.projects.generation();
         let found = self.state.catalog.projects().get(id).await;
         let found = found.map_err(|e| self.catalog_problem("read a project", e))?;
         let project = found.ok_or_else(|| Problem::new(Code::GroupNotFound).with(id.to_string()))?;
         let project = Arc::new(project);
-        self.projects.put(id, project.clone(), now);
+        self.projects.put(id, project.clone(), before, now);
         Ok(project)
     }
 
@@ -77,12 +78,13 @@ impl Server {
         if name.parse::<DeploymentName>().is_err() {
             return Ok(None);
         }
+        let before = self.deployments.generation();
         let found = self.state.catalog.deployments().by_name(project, name).await;
         let found = found.map_err(|e| self.catalog_problem("read a deployment", e))?;
         let Some(deployment) = found.filter(|d| d.removed_at.is_none()).map(Arc::new) else {
             return Ok(None);
         };
-        self.deployments.put(key, deployment.clone(), now);
+        self.deployments.put(key, deployment.clone(), before, now);
         Ok(Some(deployment))
     }
 

@@ -112,6 +112,7 @@ async fn find_key(server: &Server, public_key: &str, now: WallTime) -> Answer<Op
     if let Some(known) = server.keys.get(public_key, now) {
         return Ok(known);
     }
+    let before = server.keys.generation();
     let found = server
         .state
         .catalog
@@ -123,7 +124,7 @@ async fn find_key(server: &Server, public_key: &str, now: WallTime) -> Answer<Op
         Some(credential) => Some(Arc::new(open_key(server, credential)?)),
         None => None,
     };
-    server.keys.put(public_key.to_owned(), key.clone(), now);
+    server.keys.put(public_key.to_owned(), key.clone(), before, now);
     Ok(key)
 }
 
@@ -159,9 +160,10 @@ async fn by_token(server: &Server, token: &str) -> Answer<Option<Arc<Credential>
     if let Some(known) = server.tokens.get(&name, now) {
         return Ok(known);
     }
+    let before = server.tokens.generation();
     let found = server.state.catalog.tokens().credential(&name, now).await;
     let found = found.map_err(|e| server.catalog_problem("look up a token", e))?.map(Arc::new);
-    server.tokens.put(name, found.clone(), now);
+    server.tokens.put(name, found.clone(), before, now);
     Ok(found)
 }
 

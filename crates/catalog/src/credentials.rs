@@ -344,12 +344,8 @@ impl Credentials<'_> {
             grants.extend(roles.iter().map(|role| Grant { role: *role, project }));
         }
         let mut transaction = self.0.database.begin().await?;
-        // The project first, as whoever deletes one does.
         if let Some(Some(project)) = place {
-            query("UPDATE projects SET name = name WHERE id = $1")
-                .bind(project.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            hold_project(&mut transaction, project).await?;
         }
         // Held, so that two of these do not mix.
         let update = "UPDATE credentials SET name = COALESCE($2, name), \
@@ -362,11 +358,7 @@ impl Credentials<'_> {
             .await?
             .ok_or_else(|| Error::not_found("credential", id))?;
         if let Some(project) = place {
-            query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2")
-                .bind(id.to_string())
-                .bind(project.map(|project| project.to_string()).unwrap_or_default())
-                .execute(&mut *transaction)
-                .await?;
+            take_grants(&mut transaction, id, project).await?;
         }
         for grant in grants {
             insert_grant(&mut transaction, id, grant).await?;
@@ -386,18 +378,31 @@ impl Credentials<'_> {
         Ok(transaction.commit().await?)
     }
 
-    /// Takes a role away; `false` when it was not there.
+    /// Takes all roles away that a credential has in a project, and deletes it with its tokens if it has none elsewhere, all or
+    /// nothing; `false` when it has none there.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub async fn revoke(&self, id: CredentialId, grant: Grant) -> Result<bool> {
-        let done = query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2 AND role = $3")
+    pub async fn remove_from(&self, id: CredentialId, project: ProjectId) -> Result<bool> {
+        let mut transaction = self.0.database.begin().await?;
+        hold_project(&mut transaction, project).await?;
+        // Held also against whoever gives it a role elsewhere in this moment, which an update would let pass.
+        statement(format!("SELECT id FROM credentials WHERE id = $1{}", self.0.database.locked()))
             .bind(id.to_string())
-            .bind(scope(grant))
-            .bind(grant.role.as_str())
-            .execute(self.0.database.writer())
+            .fetch_optional(&mut *transaction)
             .await?;
-        Ok(done.rows_affected() > 0)
+        if take_grants(&mut transaction, id, Some(project)).await? == 0 {
+            return Ok(false);
+        }
+        query(
+            "DELETE FROM credentials WHERE id = $1 \
+             AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.credential_id = credentials.id)",
+        )
+        .bind(id.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Changes from where a credential may be used; the list afterwards.
@@ -502,8 +507,31 @@ pub(crate) async fn set_secrets(
 }
 
 /// A grant's project in its column: empty stands for the organization.
-fn scope(grant: Grant) -> String {
-    grant.project.map(|id| id.to_string()).unwrap_or_default()
+fn scope(project: Option<ProjectId>) -> String {
+    project.map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// Locks a project before one of its credentials is, in the order in which whoever deletes a project does.
+async fn hold_project(transaction: &mut Transaction<'static, Any>, project: ProjectId) -> Result<()> {
+    query("UPDATE projects SET name = name WHERE id = $1")
+        .bind(project.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+/// Takes all roles away that a credential has in one place; how many.
+async fn take_grants(
+    transaction: &mut Transaction<'static, Any>,
+    id: CredentialId,
+    project: Option<ProjectId>,
+) -> Result<u64> {
+    let done = query("DELETE FROM grants WHERE credential_id = $1 AND project_id = $2")
+        .bind(id.to_string())
+        .bind(scope(project))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 async fn insert_grant(
@@ -523,7 +551,7 @@ async fn insert_grant(
         "INSERT INTO grants (credential_id, project_id, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(id.to_string())
-    .bind(scope(grant))
+    .bind(scope(grant.project))
     .bind(grant.role.as_str())
     .execute(&mut **transaction)
     .await;

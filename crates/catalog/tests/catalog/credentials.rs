@@ -87,10 +87,42 @@ pub(crate) async fn credentials_carry_their_roles(catalog: Catalog) {
     let of_shop = catalog.credentials().list(CredentialFilter::of(shop.id), Page::default()).await.unwrap();
     assert_eq!((of_shop.items.len(), of_shop.total), (1, Some(1)));
     assert_eq!(sorted(of_shop.items[0].clone()), sorted(made.clone()));
+}
 
-    assert!(catalog.credentials().revoke(made.id, manager).await.unwrap());
-    assert!(!catalog.credentials().revoke(made.id, manager).await.unwrap());
-    assert!(!catalog.credentials().get(made.id).await.unwrap().unwrap().allows(shop.id, Action::Read));
+pub(crate) async fn a_credential_leaves_a_project_with_all_its_roles(catalog: Catalog) {
+    let shop = support::project(&catalog).await;
+    let lab = catalog.projects().create("lab", T0).await.unwrap();
+    let credentials = catalog.credentials();
+    let grant = |role, project: ProjectId| Grant { role, project: Some(project) };
+    let elsewhere = grant(Role::GroupReadOnly, lab.id);
+    let everywhere = [grant(Role::GroupOwner, shop.id), grant(Role::GroupReadOnly, shop.id), elsewhere];
+    let account = new(CredentialKind::ServiceAccount, "sa", &everywhere);
+    let account = credentials.create(account, T0).await.unwrap();
+    catalog.tokens().insert(&token("t", &account), T0).await.unwrap();
+    assert!(credentials.remove_from(account.id, shop.id).await.unwrap());
+    assert_eq!(credentials.get(account.id).await.unwrap().unwrap().grants, [elsewhere]);
+    assert!(!credentials.remove_from(account.id, shop.id).await.unwrap(), "it has left");
+    assert!(catalog.tokens().credential("t", at(1)).await.unwrap().is_some(), "it works elsewhere");
+    assert!(credentials.remove_from(account.id, lab.id).await.unwrap());
+    assert_eq!(credentials.get(account.id).await.unwrap(), None, "one without roles is of no use to anybody");
+    assert_eq!(catalog.tokens().credential("t", at(1)).await.unwrap(), None);
+    assert!(!credentials.remove_from(account.id, lab.id).await.unwrap());
+
+    // Whoever gives it a role in that moment is told that it is gone, or it stays for the sake of that role.
+    for round in 0..20 {
+        let key = new(CredentialKind::ApiKey, &format!("key{round}"), &everywhere[..2]);
+        let key = credentials.create(key, T0).await.unwrap();
+        let given = [elsewhere];
+        let (removed, given) =
+            tokio::join!(credentials.remove_from(key.id, shop.id), credentials.give(key.id, &given));
+        assert!(removed.unwrap());
+        let left = credentials.get(key.id).await.unwrap().map(|key| key.grants);
+        match given {
+            Ok(()) => assert_eq!(left, Some(vec![elsewhere])),
+            Err(Error::NotFound { .. }) => assert_eq!(left, None),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }
 
 pub(crate) async fn roles_are_replaced_where_they_are_given(catalog: Catalog) {

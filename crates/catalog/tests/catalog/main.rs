@@ -73,6 +73,7 @@ suite![
     deployments::sealed_values_are_rotated_all_or_none,
     deployments::the_token_of_a_link_is_rotated_with_the_rest,
     credentials::credentials_carry_their_roles,
+    credentials::a_credential_leaves_a_project_with_all_its_roles,
     credentials::roles_are_replaced_where_they_are_given,
     credentials::a_deleted_credential_takes_its_tokens_along,
     credentials::an_access_list_is_changed_entry_by_entry,

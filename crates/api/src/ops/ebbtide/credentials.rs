@@ -153,17 +153,8 @@ async fn delete(call: Call) -> Answer<Reply> {
     let credentials = call.server.state.catalog.credentials();
     let fault = |e| call.server.catalog_problem("delete a credential", e);
     let credential = credentials.get(id).await.map_err(fault)?.ok_or_else(unknown)?;
-    let (here, elsewhere): (Vec<Grant>, Vec<Grant>) =
-        credential.grants.iter().partition(|grant| grant.project == Some(project));
-    if here.is_empty() {
+    if !credentials.remove_from(id, project).await.map_err(fault)? {
         return Err(unknown());
-    }
-    if elsewhere.is_empty() {
-        credentials.delete(id).await.map_err(fault)?;
-    } else {
-        for grant in here {
-            credentials.revoke(id, grant).await.map_err(fault)?;
-        }
     }
     call.server.forget_credentials();
     audit::record(&call, "credential.delete", id, json!({"publicName": credential.public_name}));

@@ -8,6 +8,7 @@ use axum::{
     extract::{RawPathParams, Request, State as Extract, rejection::RawPathParamsRejection},
     routing::{MethodFilter, get, on, post},
 };
+use http::{HeaderValue, header::ALLOW};
 
 use crate::{
     auth::oauth,
@@ -79,11 +80,14 @@ pub fn router(state: State) -> Router {
 
 fn route(
     router: Router<Arc<Server>>,
-    prefix: &str,
+    prefix: &'static str,
     operation: &'static Operation,
     rule: Rule,
 ) -> Router<Arc<Server>> {
     let verb = operation.path.rsplit_once("}:").map(|(_, verb)| verb);
+    // The router knows no parameter with something after it: the verb is taken off the last one.
+    let path = verb.and_then(|verb| operation.path.strip_suffix(verb)?.strip_suffix(':'));
+    let path = path.unwrap_or(operation.path);
     let handler = move |Extract(server): Extract<Arc<Server>>,
                         params: Result<RawPathParams, RawPathParamsRejection>,
                         request: Request| async move {
@@ -92,20 +96,17 @@ fn route(
                 if let Some(verb) = verb
                     && !params.take_verb(verb)
                 {
-                    let problem = not_allowed(&request);
+                    let problem = without_verb(prefix, path, &request);
                     return gate::refuse(server, request, problem).await;
                 }
                 gate::run(server, operation, rule, params, request).await
             }
             Err(_) => {
-                let problem = Problem::new(Code::ResourceNotFound).with(shown(&request));
+                let problem = missing(&request);
                 gate::refuse(server, request, problem).await
             }
         }
     };
-    // The router knows no parameter with something after it: the verb is taken off the last one.
-    let path = verb.and_then(|verb| operation.path.strip_suffix(verb)?.strip_suffix(':'));
-    let path = path.unwrap_or(operation.path);
     let filter = MethodFilter::try_from(operation.method.clone()).unwrap_or(MethodFilter::TRACE);
     let router = router.route(&format!("{prefix}{path}"), on(filter, handler));
     // The root is asked for with and without its slash.
@@ -118,8 +119,27 @@ fn shown(request: &Request) -> String {
 }
 
 async fn not_found(Extract(server): Extract<Arc<Server>>, request: Request) -> axum::response::Response {
-    let problem = Problem::new(Code::ResourceNotFound).with(shown(&request));
+    let problem = missing(&request);
     gate::refuse(server, request, problem).await
+}
+
+fn missing(request: &Request) -> Problem {
+    Problem::new(Code::ResourceNotFound).with(shown(request))
+}
+
+/// What a path answers that lacks the verb of the operation with its method: which methods it has without one, in the words of
+/// the router; or that nothing is there, where it has none.
+fn without_verb(prefix: &str, path: &str, request: &Request) -> Problem {
+    let below = ops::atlas().filter(|_| prefix != OWN).chain(ops::own().filter(|_| prefix == OWN));
+    let methods = below.filter(|other| other.path == path).map(|other| match other.method.as_str() {
+        "GET" => "GET,HEAD",
+        method => method,
+    });
+    let methods = methods.collect::<Vec<_>>().join(",");
+    match HeaderValue::from_str(&methods) {
+        Ok(allowed) if !allowed.is_empty() => not_allowed(request).header(ALLOW, allowed),
+        _ => missing(request),
+    }
 }
 
 fn not_allowed(request: &Request) -> Problem {
@@ -133,4 +153,23 @@ async fn method_not_allowed(
 ) -> axum::response::Response {
     let problem = not_allowed(&request);
     gate::refuse(server, request, problem).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_without_its_verb_tells_the_other_methods_that_it_has_or_is_not_there() {
+        let path = "/groups/{groupId}/serviceAccounts/{clientId}";
+        let request = Request::new(axum::body::Body::empty());
+        let there = without_verb(ATLAS[0].0, path, &request);
+        let told: Vec<_> =
+            there.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(there.code(), Code::MethodNotAllowed);
+        assert_eq!(told, [("allow", &b"GET,HEAD,PATCH,DELETE"[..])]);
+        let nowhere = without_verb(OWN, path, &request);
+        assert_eq!(nowhere.code(), Code::ResourceNotFound);
+        assert!(nowhere.headers().is_empty());
+    }
 }

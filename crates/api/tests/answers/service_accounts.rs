@@ -199,8 +199,11 @@ async fn owners_of_a_project_have_accounts_of_their_own() {
     let invited = owner.send("POST", &invite, roles.clone()).await.expect(200);
     assert_eq!(invited["roles"], json!(["GROUP_READ_ONLY"]), "and none of elsewhere");
     app.post(&invite, json!({})).await.refused(400, "MISSING_ATTRIBUTE");
-    app.post(&theirs, roles.clone()).await.refused(405, "METHOD_NOT_ALLOWED");
-    app.post(&format!("{theirs}:banish"), roles.clone()).await.refused(405, "METHOD_NOT_ALLOWED");
+    for path in [theirs.clone(), format!("{theirs}:banish")] {
+        let refused = app.post(&path, roles.clone()).await;
+        refused.refused(405, "METHOD_NOT_ALLOWED");
+        assert_eq!(refused.header("allow"), Some("GET,HEAD,PATCH,DELETE"), "POST has a verb");
+    }
     app.post(&format!("{theirs}%3Ainvite"), roles.clone()).await.expect(200);
     app.post(&format!("{here}/:invite"), roles.clone()).await.refused(404, "SERVICE_ACCOUNT_NOT_FOUND");
     // Of what it may do elsewhere nothing is told here.

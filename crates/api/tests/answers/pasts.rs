@@ -4,16 +4,20 @@
 
 use crate::common;
 
+use std::time::{Duration, Instant};
+
 use api::PastError;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use common::{
-    App, Request,
+    ACCEPT, App, Request,
+    http::{self, Connection},
     past::{BSON, DOCUMENT},
     recorder::{Recorder, second},
 };
 use ebbtide_api as api;
 use model::{ClusterTime, ContinuousBackup, RestoreWindowDays, role::Role, timeline::TimelineEnd};
 use serde_json::{Value, json};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Recorded from second 5 to second 600, with snapshots of the seconds 10 and 100; it is second 600.
 async fn recorded(app: &App) -> (Recorder, [catalog::Snapshot; 2]) {
@@ -277,6 +281,35 @@ async fn differences_are_counted_and_shown_with_both_sides() {
     assert_eq!(other["definition"], json!([{"change": "renamed", "renamedTo": "shop.other"}]));
     assert_eq!(other.get("documents"), None);
     app.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_ends_with_whoever_asked_it() {
+    let app = App::start().await;
+    recorded(&app).await;
+    let times = format!("from={}&to={}", typed(second(50, 2)), typed(second(200, 0)));
+    let path = difference(&app, &format!("namespace=shop.same&{times}"));
+    let asked = Request::new("GET", &path).header("Accept", ACCEPT);
+    let mut connection = Connection::open(app.address).await;
+    let challenge = connection.send(&asked).await;
+    let authorization = http::answer(&app.owner, "GET", &path, &http::nonce(&challenge), 1);
+    let (held, mut let_go) = oneshot::channel();
+    *app.past.endless.lock().unwrap() = Some(held);
+    connection.ask(&asked.header("Authorization", &authorization)).await;
+    becomes("asked", || !app.past.differences.lock().unwrap().is_empty()).await;
+    assert_eq!(let_go.try_recv(), Err(TryRecvError::Empty), "it is being answered");
+    drop(connection);
+    becomes("given up", || let_go.try_recv() == Err(TryRecvError::Closed)).await;
+    app.stop().await;
+}
+
+/// Waits until something is so.
+async fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it was not {what} in time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -122,8 +122,13 @@ impl Connection {
         let _ = self.stream.write_all(bytes).await;
     }
 
-    pub async fn send(&mut self, request: &Request) -> Response {
+    /// Asks, and does not wait for the answer.
+    pub async fn ask(&mut self, request: &Request) {
         self.write(&request.bytes()).await;
+    }
+
+    pub async fn send(&mut self, request: &Request) -> Response {
+        self.ask(request).await;
         self.read(&request.method).await
     }
 

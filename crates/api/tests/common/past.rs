@@ -8,6 +8,7 @@ use ebbtide_api::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use model::{ClusterTime, WallTime};
+use tokio::sync::oneshot;
 
 /// A document whose fields stand in no order, and one of them twice.
 pub const DOCUMENT: &str = r#"{"_id":{"$numberInt":"5"},"z":1,"a":{"y":2,"b":3},"z":4}"#;
@@ -22,6 +23,8 @@ pub struct PlayedPast {
     pub differences: Mutex<Vec<DifferenceOf>>,
     /// Where earlier versions end.
     pub more_until: Mutex<Option<ClusterTime>>,
+    /// What the next difference holds; it never has an answer, and lets go of this when nobody waits for it any more.
+    pub endless: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl PlayedPast {
@@ -65,6 +68,13 @@ impl Past for PlayedPast {
     fn difference(&self, asked: DifferenceOf) -> BoxFuture<'static, Result<PastDifference, PastError>> {
         let same = asked.namespace == "shop.same";
         self.differences.lock().unwrap().push(asked);
+        if let Some(held) = self.endless.lock().unwrap().take() {
+            return async move {
+                let _held = held;
+                std::future::pending().await
+            }
+            .boxed();
+        }
         let change = |change, renamed_to: Option<&str>, after: Option<&str>| DefinitionChange {
             change,
             renamed_to: renamed_to.map(str::to_owned),

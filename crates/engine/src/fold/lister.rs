@@ -33,6 +33,7 @@ pub(super) struct Lister {
     /// Kept segments that the catalog was not told of yet.
     unpinned: Vec<SegmentEntry>,
     waiting: VecDeque<Listed>,
+    is_empty: bool,
     counters: Counters,
 }
 
@@ -44,8 +45,14 @@ impl Lister {
             list,
             unpinned: Vec::new(),
             waiting: VecDeque::new(),
+            is_empty: true,
             counters: Counters::default(),
         }
+    }
+
+    /// Whether nothing is listed yet, or waits for it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// Lists a segment of the base, which is the collection's between its keys at the time of the fold as well.
@@ -55,6 +62,7 @@ impl Lister {
 
     /// Lists a segment of the base beside which changes are kept: its documents are of its own time.
     pub(super) async fn keep_older(&mut self, entry: SegmentEntry) -> Result<(), FoldFailure> {
+        self.is_empty = false;
         self.unpinned.push(entry);
         if self.unpinned.len() >= PIN_AT_A_TIME { self.pin().await } else { Ok(()) }
     }
@@ -72,6 +80,7 @@ impl Lister {
     }
 
     async fn list_new(&mut self, pending: Pending) -> Result<(), FoldFailure> {
+        self.is_empty = false;
         self.pin().await?;
         self.counters.segments_new += 1;
         self.waiting.push_back(Listed::New(pending));

@@ -8,7 +8,10 @@
 //! unchanged first document of a segment.
 //!
 //! Where changes may be kept beside segments ([`Keeping`]), a segment before which a cut stands and in which little changes is
-//! kept as well, as of its own time.
+//! kept as well, as of its own time. It owns all keys up to the first one of the next segment, and the first segment those before
+//! it as well. A run that stays may hold older changes of a stretch that a new segment has outlived: that stretch must not
+//! become the part of a segment that is kept as of its own time, where they would count again. So none is where the
+//! next one may begin later than before, as its first document goes, and none where it comes to be the first one.
 
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream::BoxStream};
@@ -76,6 +79,7 @@ impl Rewriting<'_, '_> {
     async fn run(&mut self, mut segments: Segments) -> Result<(), Ended> {
         // What is being cut; none when the cutter cuts before the next segment of the base.
         let mut open: Option<Segmenter> = None;
+        let mut is_any_folded = false;
         let mut current = self.next(&mut segments).await?;
         if current.is_none() {
             open = Some(self.fold(self.segmenter(), None, None).await?);
@@ -91,9 +95,13 @@ impl Rewriting<'_, '_> {
             }
             if open.is_none() && !self.is_touched(bound.as_deref()) {
                 self.lister.keep(entry).await?;
-            } else if open.is_none() && self.keep_beside(&entry, bound.as_deref()).await? {
+            } else if open.is_none()
+                && !(is_any_folded && self.lister.is_empty())
+                && self.keep_beside(&entry, bound.as_deref()).await?
+            {
                 // Nothing of it is read.
             } else {
+                is_any_folded = true;
                 let segmenter = open.take().unwrap_or_else(|| self.segmenter());
                 open = Some(self.fold(segmenter, Some(&entry), bound).await?);
             }
@@ -127,7 +135,7 @@ impl Rewriting<'_, '_> {
         self.next_change().is_some_and(|change| bound.is_none_or(|bound| change <= bound))
     }
 
-    /// Keeps what little has changed in a segment beside it. Tells whether it was little.
+    /// Keeps what little has changed in a segment beside it. Tells whether it was little, and may be kept.
     async fn keep_beside(&mut self, entry: &SegmentEntry, bound: Option<&[u8]>) -> Result<bool, Ended> {
         if self.keeping.is_none() {
             return Ok(false);
@@ -137,7 +145,7 @@ impl Rewriting<'_, '_> {
         let mut changes = self.take_changes()?;
         // It reads from disk, and from the vault.
         let work = tokio::task::spawn_blocking(move || {
-            let few = changes.take_few(id, bound.as_deref(), as_of, bytes_max);
+            let few = take_few(&mut changes, id, bound.as_deref(), as_of, bytes_max);
             (changes, few)
         });
         let (changes, few) =
@@ -232,6 +240,24 @@ impl Rewriting<'_, '_> {
             (Err(Stopped::Job(error)), _) => Err(error.into()),
         }
     }
+}
+
+/// Takes the changes of a segment that is to be kept as of its own time; none where they are too many, or where the next segment,
+/// which begins with `bound`, may come to begin later.
+fn take_few(
+    changes: &mut SortedChanges,
+    id: CollectionId,
+    bound: Option<&[u8]>,
+    as_of: ClusterTime,
+    bytes_max: u64,
+) -> Result<Option<Vec<runs::Rest>>, ApplyError> {
+    let Some(few) = changes.take_few(id, bound, as_of, bytes_max)? else { return Ok(None) };
+    let goes = |bound| changes.deletes(id, bound);
+    if !few.is_empty() && bound.map_or(Ok(false), goes)? {
+        changes.put_back(id, few);
+        return Ok(None);
+    }
+    Ok(Some(few))
 }
 
 /// Why the fold of one segment stopped.

@@ -255,15 +255,36 @@ impl SortedChanges {
         }
     }
 
-    fn put_back(&mut self, collection: CollectionId, taken: Vec<Rest>) {
-        let mut ahead: VecDeque<_> = taken
-            .into_iter()
-            .flat_map(|(key, coalesced)| changes_of(collection, &key, coalesced))
-            .chain(self.head.take())
-            .collect();
+    /// Puts back what was taken, of documents before the next change.
+    pub(in crate::fold) fn put_back(&mut self, collection: CollectionId, taken: Vec<Rest>) {
+        let changes = taken.into_iter().flat_map(|(key, coalesced)| changes_of(collection, &key, coalesced));
+        self.put_before(changes);
+    }
+
+    fn put_before(&mut self, changes: impl IntoIterator<Item = Change<'static>>) {
+        let mut ahead: VecDeque<_> = changes.into_iter().chain(self.head.take()).collect();
         ahead.append(&mut self.ahead);
         self.head = ahead.pop_front();
         self.ahead = ahead;
+    }
+
+    /// Whether the document of this key is the next that has changed, and its changes end with a deletion. Where there is more of
+    /// them than is held it is said to be so.
+    pub(in crate::fold) fn deletes(
+        &mut self,
+        collection: CollectionId,
+        key: &[u8],
+    ) -> Result<bool, JobError> {
+        let (mut seen, mut held): (Vec<Change<'static>>, usize) = (Vec::new(), 0);
+        while self.key_in(collection) == Some(key) && held <= PATCH_BYTES_MAX {
+            let Some(change) = self.advance()? else { break };
+            held += change.write.bytes() + CHANGE_OVERHEAD_BYTES;
+            seen.push(change);
+        }
+        let ends = seen.last().is_some_and(|last| last.write == Write::Delete);
+        let deletes = ends || self.key_in(collection) == Some(key);
+        self.put_before(seen);
+        Ok(deletes)
     }
 
     /// The key of the next change, if it is one of this collection.

@@ -34,6 +34,8 @@ enum Act {
     Delete(usize),
     Anew(usize, usize),
     DeleteMany(usize, usize),
+    /// So many documents from where a segment begins are deleted, and so many behind them replaced.
+    Front(usize, usize, usize, usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -45,8 +47,9 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (place.clone(), length.clone()).prop_map(|(at, length)| Act::Replace(at, length)),
         3 => (place.clone(), length.clone()).prop_map(|(at, length)| Act::Insert(at, length)),
         3 => place.clone().prop_map(Act::Delete),
-        2 => (place.clone(), length).prop_map(|(at, length)| Act::Anew(at, length)),
-        1 => (place, 10usize..200).prop_map(|(at, count)| Act::DeleteMany(at, count)),
+        2 => (place.clone(), length.clone()).prop_map(|(at, length)| Act::Anew(at, length)),
+        1 => (place.clone(), 10usize..200).prop_map(|(at, count)| Act::DeleteMany(at, count)),
+        4 => (place, 0usize..4, 0usize..6, length).prop_map(|(at, gone, put, length)| Act::Front(at, gone, put, length)),
     ]
 }
 
@@ -54,13 +57,15 @@ fn act() -> impl Strategy<Value = Act> {
 struct Model {
     documents: BTreeMap<i32, Vec<u8>>,
     entries: Vec<Vec<u8>>,
+    /// With which documents segments begin.
+    fronts: Vec<i32>,
     seconds: u32,
     value: i32,
 }
 
 impl Model {
     fn new(documents: BTreeMap<i32, Vec<u8>>) -> Self {
-        Self { documents, entries: vec![], seconds: BASE_AT.seconds + 1, value: 0 }
+        Self { documents, entries: vec![], fronts: vec![], seconds: BASE_AT.seconds + 1, value: 0 }
     }
 
     fn log(&mut self, kind: &str, object: bson::RawDocumentBuf, id: i32) {
@@ -116,6 +121,13 @@ impl Model {
             }),
             Act::DeleteMany(at, count) => {
                 self.from(at, count).into_iter().for_each(|id| self.delete(id));
+            }
+            Act::Front(at, gone, put, length) => {
+                let Some(&front) = self.fronts.get(at * self.fronts.len() / 1000) else { return };
+                let ids: Vec<i32> =
+                    self.documents.range(front..).map(|(&id, _)| id).take(gone + put).collect();
+                ids.iter().take(gone).for_each(|&id| self.delete(id));
+                ids.iter().skip(gone).for_each(|&id| self.put(id, length));
             }
         }
     }
@@ -206,9 +218,11 @@ async fn rounds(lengths: &[usize], rounds: &[Vec<Act>]) -> usize {
     let (mut most, mut are_cuts_fresh) = (0, true);
     for acts in rounds {
         let before = model.documents.clone();
-        acts.iter().for_each(|act| model.act(act));
         // The cut before a document may go when the document does; what begins with it may have been cut anew by then.
         let first: Vec<_> = segments(&manifest).await.into_iter().map(|segment| segment.first_key).collect();
+        let ids = (-5..=STEP * lengths.len() as i32).filter(|&id| first.contains(&key(id).into_bytes()));
+        model.fronts = ids.collect();
+        acts.iter().for_each(|act| model.act(act));
         let is_changed = |id: &i32| before.get(id) != model.documents.get(id);
         let mut changed = before.keys().chain(model.documents.keys()).filter(|id| is_changed(id));
         are_cuts_fresh &= !changed.any(|id| first.contains(&key(*id).into_bytes()));
@@ -327,52 +341,67 @@ fn what_changes_much_is_cut_anew() {
     });
 }
 
+/// Of all segments a little is beside them, in a run. Then one of them is cut anew, which has outlived what the run has of it: the
+/// run stays, others need it. `gone` are the documents of the segment that are deleted then.
+async fn cut_anew(segment: usize, gone: impl Fn(&[i32]) -> Vec<i32>) {
+    const LENGTH: usize = 100_000;
+    let bench = Bench::start().await;
+    let documents: Vec<Vec<u8>> = (0..800).map(|n| document(n * STEP, 0, LENGTH)).collect();
+    let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+    let old = segments(&base).await;
+    assert!(old.len() >= 4, "{} segments", old.len());
+    // About so many documents are six tenths of what may lie beside a segment.
+    let few = |segment: &SegmentEntry| (segment.bytes / SHARE * 6 / 10) as usize / LENGTH;
+    let ids_of = |n: usize| -> Vec<i32> {
+        let key_of = |id: i32| key(id).into_bytes();
+        let end = old.get(n + 1).map(|next| next.first_key.clone());
+        let inside = (0..800).map(|n| n * STEP).filter(|&id| key_of(id) >= old[n].first_key);
+        inside.filter(|&id| end.as_ref().is_none_or(|end| key_of(id) < *end)).collect()
+    };
+    let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+    for (n, segment) in old.iter().enumerate() {
+        ids_of(n).into_iter().take(few(segment)).for_each(|id| model.put(id, LENGTH));
+    }
+    let (first, second) = (300, 400);
+    let at = |seconds| model::ClusterTime { seconds, increment: 0 };
+    let (kept, _) = fold(&bench, &base, std::mem::take(&mut model.entries), at(first), KEEP).await;
+    let names = |entries: &[SegmentEntry]| entries.iter().map(|entry| entry.name).collect::<Vec<_>>();
+    assert_eq!(names(&segments(&kept).await), names(&old), "all of it is beside");
+
+    // One document again, and others that make too much of it.
+    model.seconds = first + 1;
+    let inside = ids_of(segment);
+    let gone = gone(&inside);
+    gone.iter().for_each(|&id| model.delete(id));
+    model.patch(inside[2]);
+    let others = inside.iter().skip(few(&old[segment])).take(few(&old[segment]) + 3);
+    others.filter(|id| !gone.contains(id)).for_each(|&id| model.put(id, LENGTH));
+    let (kept, _) = fold(&bench, &kept, std::mem::take(&mut model.entries), at(second), KEEP).await;
+    assert!(!names(&segments(&kept).await).contains(&old[segment].name), "it was not cut anew");
+    let through: Vec<_> = kept.delta_runs().iter().map(|run| run.through).collect();
+    assert_eq!(through, [at(first)], "the run does not stay as it is");
+    assert!(kept.delta_runs()[0].live_bytes < kept.delta_runs()[0].bytes);
+
+    let report = verify(&bench.vault, &kept.name(), &progress::Counters::default()).await.unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_found(&bench, &kept, &model.documents, &gone).await;
+    assert_read(&bench, &kept, &model.documents).await;
+    let (whole, _) = fold(&bench, &kept, vec![], at(second), Wish::WHOLE).await;
+    assert_read(&bench, &whole, &model.documents).await;
+}
+
 /// A segment that was cut anew has outlived what a run, which others still need, has of its documents.
 #[test]
 fn what_a_segment_has_outlived_is_not_applied_to_it() {
-    const LENGTH: usize = 100_000;
+    blocking(cut_anew(0, |inside| vec![inside[1]]));
+}
+
+/// Where a segment that is cut anew begins later than before, or is gone, the stretch before it is another one's: what a run has of
+/// its documents must not come back there.
+#[test]
+fn what_a_segment_has_outlived_is_not_applied_to_its_neighbour() {
     blocking(async {
-        let bench = Bench::start().await;
-        let documents: Vec<Vec<u8>> = (0..800).map(|n| document(n * STEP, 0, LENGTH)).collect();
-        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
-        let old = segments(&base).await;
-        assert!(old.len() >= 4, "{} segments", old.len());
-        // About so many documents are six tenths of what may lie beside a segment.
-        let few = |segment: &SegmentEntry| (segment.bytes / SHARE * 6 / 10) as usize / LENGTH;
-        let ids_of = |n: usize| -> Vec<i32> {
-            let key_of = |id: i32| key(id).into_bytes();
-            let end = old.get(n + 1).map(|next| next.first_key.clone());
-            let inside = (0..800).map(|n| n * STEP).filter(|&id| key_of(id) >= old[n].first_key);
-            inside.filter(|&id| end.as_ref().is_none_or(|end| key_of(id) < *end)).collect()
-        };
-        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
-        for (n, segment) in old.iter().enumerate() {
-            ids_of(n).into_iter().take(few(segment)).for_each(|id| model.put(id, LENGTH));
-        }
-        let (first, second) = (300, 400);
-        let at = |seconds| model::ClusterTime { seconds, increment: 0 };
-        let (kept, _) = fold(&bench, &base, std::mem::take(&mut model.entries), at(first), KEEP).await;
-        let names = |entries: &[SegmentEntry]| entries.iter().map(|entry| entry.name).collect::<Vec<_>>();
-        assert_eq!(names(&segments(&kept).await), names(&old), "all of it is beside");
-
-        // One document again, and others that make too much of it.
-        model.seconds = first + 1;
-        let of_first = ids_of(0);
-        model.patch(of_first[0]);
-        model.delete(of_first[1]);
-        of_first.into_iter().skip(few(&old[0])).take(few(&old[0])).for_each(|id| model.put(id, LENGTH));
-        let (kept, _) = fold(&bench, &kept, std::mem::take(&mut model.entries), at(second), KEEP).await;
-        let new = segments(&kept).await;
-        assert_eq!(new[0].as_of, at(second), "it was not cut anew");
-        let through: Vec<_> = kept.delta_runs().iter().map(|run| run.through).collect();
-        assert_eq!(through, [at(first)], "the run does not stay as it is");
-        assert!(kept.delta_runs()[0].live_bytes < kept.delta_runs()[0].bytes);
-
-        let report = verify(&bench.vault, &kept.name(), &progress::Counters::default()).await.unwrap();
-        assert!(report.is_good(), "{report:?}");
-        assert_found(&bench, &kept, &model.documents, &[STEP]).await;
-        assert_read(&bench, &kept, &model.documents).await;
-        let (whole, _) = fold(&bench, &kept, vec![], at(second), Wish::WHOLE).await;
-        assert_eq!(names(&segments(&whole).await), names(&bench.named(model.documents.values())));
+        cut_anew(1, |inside| inside[..2].to_vec()).await;
+        cut_anew(0, |inside| inside[..2].to_vec()).await;
     });
 }

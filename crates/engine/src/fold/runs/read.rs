@@ -13,10 +13,18 @@ use crate::{
 
 /// The changes of one run, in order. They are waited for: not for an async thread.
 pub(in crate::fold) struct StoredRun {
-    blocks: mpsc::Receiver<Result<Vec<u8>, JobError>>,
+    blocks: mpsc::Receiver<Result<Fed, JobError>>,
     block: Vec<u8>,
     at: usize,
+    is_over: bool,
     _reading: AbortOnDropHandle<()>,
+}
+
+/// What comes out of a run.
+enum Fed {
+    Block(Vec<u8>),
+    /// That was all. A feeder that went away before it says so has not given everything.
+    End,
 }
 
 impl StoredRun {
@@ -31,7 +39,7 @@ impl StoredRun {
                 sender.send(Err(error)).await.ok();
             }
         });
-        Self { blocks, block: Vec::new(), at: 0, _reading: AbortOnDropHandle::new(reading) }
+        Self { blocks, block: Vec::new(), at: 0, is_over: false, _reading: AbortOnDropHandle::new(reading) }
     }
 }
 
@@ -39,17 +47,18 @@ async fn feed(
     ctx: &JobContext,
     manifest: &Manifest,
     run: &DeltaRun,
-    sender: &mpsc::Sender<Result<Vec<u8>, JobError>>,
+    sender: &mpsc::Sender<Result<Fed, JobError>>,
 ) -> vault::Result<()> {
     let mut deltas = manifest.deltas(run);
     while let Some(entry) = deltas.try_next().await? {
         let delta = Delta::open(ctx.vault(), &entry.name).await?;
         for at in 0..delta.blocks().len() {
-            if sender.send(Ok(delta.read_block(at).await?)).await.is_err() {
+            if sender.send(Ok(Fed::Block(delta.read_block(at).await?))).await.is_err() {
                 return Ok(());
             }
         }
     }
+    sender.send(Ok(Fed::End)).await.ok();
     Ok(())
 }
 
@@ -58,9 +67,19 @@ impl Iterator for StoredRun {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.at >= self.block.len() {
-            match self.blocks.blocking_recv()? {
-                Ok(block) => (self.block, self.at) = (block, 0),
-                Err(error) => return Some(Err(error)),
+            match self.blocks.blocking_recv() {
+                Some(Ok(Fed::Block(block))) => (self.block, self.at) = (block, 0),
+                Some(Ok(Fed::End)) => {
+                    self.is_over = true;
+                    return None;
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None if self.is_over => return None,
+                None => {
+                    return Some(Err(JobError::failed(
+                        "the reading of what is kept beside segments broke off",
+                    )));
+                }
             }
         }
         match split_record(&self.block[self.at..]) {

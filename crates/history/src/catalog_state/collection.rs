@@ -42,6 +42,11 @@ impl Collection {
         options::is_capped(&self.options)
     }
 
+    /// Whether strings are compared in another way than byte by byte.
+    pub fn has_collation(&self) -> bool {
+        options::has_collation(&self.options)
+    }
+
     /// The indexes that exist.
     pub fn built_indexes(&self) -> impl Iterator<Item = &[u8]> {
         self.indexes

@@ -53,6 +53,11 @@ pub(super) fn is_capped(options: &[u8]) -> bool {
     raw::field(options, "capped").ok().flatten().and_then(|capped| capped.boolean()) == Some(true)
 }
 
+/// Whether the options have a collation; servers leave the simple one out.
+pub(super) fn has_collation(options: &[u8]) -> bool {
+    raw::field(options, "collation").is_ok_and(|collation| collation.is_some())
+}
+
 /// Changes options as `collMod` does; an error says what is not known. `index` is not looked at.
 pub(super) fn modify(options: &[u8], command: &[u8]) -> Result<Vec<u8>, String> {
     let mut fields = Fields::read(options).map_err(|error| error.to_string())?;

@@ -23,6 +23,9 @@ pub enum Effect<'a> {
         key: SortKey,
         /// What is done to it.
         write: Write<'a>,
+        /// Whether it is of a user's `applyOps`, which says less: servers find the document in the collation of the collection,
+        /// and an insert replaces one that is there (6.0.5, 5.0.4).
+        by_user: bool,
     },
     /// All documents of a collection go away.
     Emptied(CollectionId),
@@ -68,7 +71,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
         let found = if depth == 0 { write_of(operation) } else { write_by_user(operation) };
         let effect = match found {
             Ok((collection, key, write)) => {
-                Effect::Write { namespace: operation.namespace, collection, key, write }
+                Effect::Write { namespace: operation.namespace, collection, key, write, by_user: depth > 0 }
             }
             Err(reason) => Effect::Unfoldable(Unfoldable { scope: scope_of(operation), reason }),
         };

@@ -61,6 +61,14 @@ impl Write<'_> {
         }
     }
 
+    /// The same for a document that may be there or not: an insert replaces it.
+    pub fn whatever_was(self) -> Self {
+        match self {
+            Self::Insert(document) => Self::Replace(document),
+            other => other,
+        }
+    }
+
     /// The same with bytes of its own.
     pub fn into_owned(self) -> Write<'static> {
         match self {
@@ -144,6 +152,12 @@ pub enum Reason {
         "an applyOps of a user wrote a Timestamp(0,0), for which the server stored a time that it did not log"
     )]
     UnloggedTime,
+    /// A write of a user's `applyOps` in a collection with a collation, in which the server looked for the document: the `_id` that
+    /// was logged need not be the one that it has.
+    #[error(
+        "an applyOps of a user wrote to a collection with a collation, in which other documents may have been found"
+    )]
+    FoundInCollation,
     /// Operations nested deeper than servers do.
     #[error("operations are nested too deep")]
     Nested,

@@ -59,7 +59,9 @@ impl Timeline {
             self.order += 1;
             let position = Position { time, order: self.order };
             match effect {
-                Effect::Write { collection, key, write, .. } => self.write(collection, key, write, position),
+                Effect::Write { collection, key, write, by_user, .. } => {
+                    self.write(collection, key, write, by_user, position);
+                }
                 Effect::Emptied(collection) => self.capped.entry(collection).or_default().empty(),
                 Effect::Definition(operation) => self.catalog.apply(&operation, time).unwrap(),
                 Effect::Unfoldable(unfoldable) => panic!("{unfoldable}"),
@@ -67,10 +69,18 @@ impl Timeline {
         }
     }
 
-    fn write(&mut self, collection: CollectionId, key: SortKey, write: Write<'_>, position: Position) {
+    fn write(
+        &mut self,
+        collection: CollectionId,
+        key: SortKey,
+        write: Write<'_>,
+        by_user: bool,
+        position: Position,
+    ) {
         if self.catalog.get(collection).is_some_and(|collection| collection.is_capped()) {
             self.capped.entry(collection).or_default().write(key, write, position);
         } else {
+            let write = if by_user { write.whatever_was() } else { write };
             self.changes.push(Change { collection, key, position, write: write.into_owned() });
         }
     }

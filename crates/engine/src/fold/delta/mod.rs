@@ -24,7 +24,7 @@ use history::{
     ClusterTime, CollectionId, SortKey,
     capped::CappedChanges,
     catalog_state::CatalogState,
-    change::{Change, Effect, Position, Unfoldable as Unknown, Write, interpret},
+    change::{Change, Effect, Position, Reason, Unfoldable as Unknown, Write, interpret},
     entry::{Command, Entry, Kind, Operation, TransactionStep},
     skim::Wanted,
     transaction::{Assembler, Step, TransactionError},
@@ -300,7 +300,8 @@ impl Gathering {
         self.order += 1;
         let position = Position { time, order: self.order };
         match effect {
-            Effect::Write { namespace, collection, key, write } => {
+            Effect::Write { namespace, collection, key, write, by_user } => {
+                let write = if by_user { self.by_user(collection, write, time) } else { write };
                 self.write(namespace, collection, key, write, position);
                 // The operations of one transaction may be more than what may be held.
                 if self.changes.bytes() > DELTA_BYTES_MAX {
@@ -315,6 +316,18 @@ impl Gathering {
             }
         }
         Ok(())
+    }
+
+    /// A write of a user's `applyOps`, as it is to be taken.
+    fn by_user<'w>(&mut self, id: CollectionId, write: Write<'w>, time: ClusterTime) -> Write<'w> {
+        let Some(collection) = self.catalog.get(id) else { return write };
+        // Of a capped one, where the order counts, it is refused later that a document is inserted that is there.
+        let is_capped = collection.is_capped();
+        if collection.has_collation() && !self.is_in_base(id, time) {
+            let obstacle = Obstacle::Operation(Reason::FoundInCollation);
+            self.obstacles.of_collection(id, time, obstacle);
+        }
+        if is_capped { write } else { write.whatever_was() }
     }
 
     fn write(

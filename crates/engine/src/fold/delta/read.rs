@@ -121,8 +121,10 @@ impl Reader<'_> {
     /// Copies what is kept; the rest will be passed over.
     fn own<'a>(self, effect: Effect<'a>) -> Effect<'a> {
         match effect {
-            Effect::Write { namespace, collection, key, write } if self.wanted.includes(collection, &key) => {
-                Effect::Write { namespace, collection, key, write: write.into_owned() }
+            Effect::Write { namespace, collection, key, write, by_user }
+                if self.wanted.includes(collection, &key) =>
+            {
+                Effect::Write { namespace, collection, key, write: write.into_owned(), by_user }
             }
             other => other,
         }

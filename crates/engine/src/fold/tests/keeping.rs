@@ -271,6 +271,31 @@ proptest! {
     }
 }
 
+/// Servers let an insert of a user's `applyOps` replace a document: whoever deletes it then has deleted one that was there before.
+#[test]
+fn what_a_user_inserts_may_have_been_there() {
+    blocking(async {
+        let bench = Bench::start().await;
+        let documents: Vec<Vec<u8>> = (0..400).map(|n| document(n * STEP, 0, 100_000)).collect();
+        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+        let uuid = Binary { subtype: BinarySubtype::Uuid, bytes: ID.0.to_vec() };
+        for id in [10 * STEP, 11 * STEP] {
+            let new = bson::RawDocumentBuf::from_bytes(document(id, 1, 10)).unwrap();
+            let insert = rawdoc! { "op": "i", "ns": "app.c", "ui": uuid.clone(), "o": new };
+            model.log("c", rawdoc! { "applyOps": [insert] }, id);
+            model.documents.insert(id, document(id, 1, 10));
+        }
+        model.delete(10 * STEP);
+        let at = model::ClusterTime { seconds: 300, increment: 0 };
+        let (kept, counters) = fold(&bench, &base, std::mem::take(&mut model.entries), at, KEEP).await;
+        assert_eq!((counters.segments_new, counters.documents_kept_beside), (0, 2));
+        assert_eq!(kept.documents(), 399);
+        assert_found(&bench, &kept, &model.documents, &[10 * STEP]).await;
+        assert_read(&bench, &kept, &model.documents).await;
+    });
+}
+
 /// Many rounds of little: there are runs of several sizes, never too many.
 #[test]
 fn runs_are_merged_with_their_like() {

@@ -303,3 +303,24 @@ async fn a_large_capped_collection_is_in_its_own_way_only() {
     let Err(FoldFailure::Unfoldable(unfoldable)) = fold("app.d").await else { panic!("it is too large") };
     assert!(matches!(unfoldable[0].obstacle, Obstacle::TooMuch(_)), "{unfoldable:?}");
 }
+
+/// Measured on 6.0.5 and 5.0.4: what a user gives to `applyOps` is looked for in the collation of the collection, so the `_id` in the
+/// entry need not be that of the document.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_writes_where_other_strings_are_equal_is_refused() {
+    let bench = Bench::start().await;
+    let mut alike = meta(CollectionKind::Plain);
+    alike.options = rawdoc! { "collation": { "locale": "en", "strength": 2 } }.into_bytes();
+    let base = bench.base(alike, &[document(1, 0, 10)]).await;
+    let delete = on("d", rawdoc! { "_id": "A" }, None);
+    let fold = async |operation: RawDocumentBuf| {
+        let record = Record::of_entries(time(50), time(300), vec![entry(150, &operation)]);
+        fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Wish::WHOLE).await
+    };
+    let by_user = command(0, rawdoc! { "applyOps": [delete.clone()] });
+    let Err(FoldFailure::Unfoldable(refused)) = fold(by_user).await else { panic!("it is folded") };
+    assert_eq!(refused[0].obstacle, Obstacle::Operation(Reason::FoundInCollation));
+    assert_eq!(refused[0].namespace.as_deref(), Some(NAMESPACE));
+    // What the server itself logs names the document that it was.
+    assert!(fold(delete).await.is_ok());
+}

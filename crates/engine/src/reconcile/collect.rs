@@ -259,6 +259,8 @@ struct Names {
     merging: tokio::task::JoinHandle<Result<(), SpillError>>,
     current: std::vec::IntoIter<String>,
     next: Option<String>,
+    /// The name that was asked for last.
+    asked: Option<String>,
     ended: bool,
 }
 
@@ -282,11 +284,19 @@ impl Names {
             let _ = sender.blocking_send(batch);
             Ok(())
         });
-        Self { batches, merging, current: vec![].into_iter(), next: None, ended: false }
+        Self { batches, merging, current: vec![].into_iter(), next: None, asked: None, ended: false }
     }
 
     /// Whether a name is among them; to be asked in ascending order.
     async fn has(&mut self, name: &str) -> Result<bool, JobError> {
+        // Asked in another order, it would say of names that are needed that they are not.
+        if self.asked.as_deref().is_some_and(|asked| asked > name) {
+            return Err(JobError::failed(
+                "the catalog does not list objects in the order of the bytes of their names, so nothing is collected; a database of \
+                 PostgreSQL needs the collation C, or one that orders letters and digits as it does",
+            ));
+        }
+        self.asked = Some(name.to_owned());
         loop {
             match self.next.as_deref() {
                 Some(next) if next == name => return Ok(true),
@@ -331,6 +341,15 @@ mod tests {
     use vault::{ArchiveWriter, Location, MasterKey, S3Options};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_catalog_of_another_order_deletes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = Names::of(Merge::new(dir.path()));
+        assert!(!names.has("b").await.unwrap() && !names.has("c").await.unwrap());
+        let refused = names.has("a").await.unwrap_err();
+        assert!(refused.to_string().contains("collation C"), "{refused}");
+    }
 
     #[tokio::test]
     async fn a_collector_that_was_frozen_deletes_nothing_more() {

@@ -156,7 +156,7 @@ async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Sna
     while let Some(collection) = collections.next().await {
         let collection = collection?;
         let meta = collection.meta;
-        last_as_of = last_as_of.max(meta.as_of);
+        last_as_of = last_as_of.max(meta.read_through.unwrap_or(meta.as_of));
         if meta.kind == CollectionKind::TimeSeriesBuckets {
             time_series_bytes += collection.bytes;
         }

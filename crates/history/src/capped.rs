@@ -1,13 +1,13 @@
 //! The fold of capped collections: ordered lists, not sorted ones.
 //!
 //! An insert appends; every eviction is a logged delete; an update changes a document where it stands. The order of a
-//! capped collection is the order of the oplog. What is kept in memory is bounded by what the collection may hold, and
+//! capped collection is the order of the oplog, but for documents that several writers insert at the same time. What is kept in memory is bounded by what the collection may hold, and
 //! a few bytes for each document of the base that went away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
-    SortKey,
+    ClusterTime, SortKey,
     change::{Coalesced, Defect, Outcome, Position, Reason, Write},
     fold::{Documents, FoldError, Folded},
 };
@@ -23,6 +23,8 @@ pub struct CappedChanges {
     appended: Vec<Option<(SortKey, Coalesced)>>,
     /// Where in `appended` a document is.
     places: HashMap<SortKey, usize>,
+    /// Documents that were inserted up to then may be in the base already.
+    known_through: ClusterTime,
     bytes: usize,
 }
 
@@ -30,6 +32,12 @@ impl CappedChanges {
     /// No changes.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No changes of a base that was not read at one time: documents that were inserted after its own and up to this one may be in
+    /// it already.
+    pub fn of_base_read_through(known_through: ClusterTime) -> Self {
+        Self { known_through, ..Self::default() }
     }
 
     /// Takes the next write. Positions ascend.
@@ -60,11 +68,16 @@ impl CappedChanges {
     fn write_appended(&mut self, place: usize, key: SortKey, write: Write<'_>, position: Position) {
         let Some(slot) = self.appended.get_mut(place) else { return };
         let Some((_, coalesced)) = slot else { return };
-        let before = coalesced.bytes();
+        let (before, inserted) = (coalesced.bytes(), coalesced.first.time);
         if write == Write::Delete && coalesced.defect.is_none() {
             *slot = None;
             self.places.remove(&key);
             self.bytes = self.bytes.saturating_sub(before + key.as_bytes().len());
+            if inserted <= self.known_through {
+                // The base may have it.
+                self.bytes += key.as_bytes().len();
+                self.of_base.insert(key, Coalesced::new(Write::Delete, position));
+            }
             return self.close_gaps();
         }
         coalesced.then(write, position);
@@ -88,7 +101,7 @@ impl CappedChanges {
 
     /// All documents went away.
     pub fn empty(&mut self) {
-        *self = Self { emptied: true, ..Self::default() };
+        *self = Self { emptied: true, known_through: self.known_through, ..Self::default() };
     }
 
     /// Bytes that are kept.
@@ -106,22 +119,34 @@ impl CappedChanges {
         mut visit: impl FnMut(Folded<'_>) -> Result<(), B::Error>,
     ) -> Result<(), FoldError<B::Error>> {
         let mut after = Vec::new();
+        let mut known = HashSet::new();
         while let Some(before) = base.next().map_err(FoldError::Source)? {
             let key = SortKey::of_document(before).map_err(FoldError::Malformed)?;
-            let change = self.of_base.get(&key);
             after.clear();
+            let inserted = self.appended_as(&key).filter(|change| change.first.time <= self.known_through);
+            let change = match inserted {
+                // It has its place in the base, unless one of that name went away before it came.
+                Some(_) if self.emptied || self.of_base.contains_key(&key) => self.of_base.get(&key),
+                Some(change) => {
+                    known.insert(key.clone());
+                    Some(change)
+                }
+                None => self.of_base.get(&key),
+            };
             let folded = match change.map(|change| change.onto(Some(before), &mut after)).transpose() {
                 _ if self.emptied => Folded::Removed(before),
                 Err(defect) => return Err(FoldError::Defect { key, defect }),
                 Ok(Some(Outcome::Absent)) => Folded::Removed(before),
                 // An appended document whose like was never removed.
-                Ok(_) if self.places.contains_key(&key) => return Err(self.twice(key)),
+                Ok(_) if self.places.contains_key(&key) && !known.contains(&key) => {
+                    return Err(self.twice(key));
+                }
                 Ok(Some(Outcome::Document)) => Folded::Changed { before, after: &after },
                 Ok(None) => Folded::Kept(before),
             };
             visit(folded).map_err(FoldError::Source)?;
         }
-        for (key, change) in self.appended.iter().flatten() {
+        for (key, change) in self.appended.iter().flatten().filter(|(key, _)| !known.contains(key)) {
             after.clear();
             match change.onto(None, &mut after) {
                 Ok(Outcome::Document) => visit(Folded::Added(&after)).map_err(FoldError::Source)?,
@@ -132,9 +157,14 @@ impl CappedChanges {
         Ok(())
     }
 
+    /// The changes of an appended document.
+    fn appended_as(&self, key: &SortKey) -> Option<&Coalesced> {
+        let place = self.places.get(key)?;
+        self.appended.get(*place)?.as_ref().map(|(_, change)| change)
+    }
+
     fn twice<E>(&self, key: SortKey) -> FoldError<E> {
-        let place = self.places.get(&key).and_then(|&place| self.appended.get(place)?.as_ref());
-        let at = place.map(|(_, change)| change.last).unwrap_or_default();
+        let at = self.appended_as(&key).map(|change| change.last).unwrap_or_default();
         FoldError::Defect { key, defect: Defect { at, reason: Reason::AlreadyThere } }
     }
 }
@@ -148,10 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        ClusterTime,
-        samples::{Base, Random},
-    };
+    use crate::samples::{Base, Random};
 
     fn document(id: i32, value: i32) -> Vec<u8> {
         rawdoc! { "_id": id, "v": value }.into_bytes()
@@ -182,6 +209,39 @@ mod tests {
         assert_eq!(folded(&[document(2, 0)], &changes), Ok(vec![document(2, 0), document(1, 5)]));
         changes.empty();
         assert_eq!(folded(&[document(1, 0)], &changes), Ok(vec![]));
+    }
+
+    /// A base that was read while it was written to may have documents that were inserted after its time, as they are by then.
+    #[test]
+    fn what_was_inserted_during_the_read_may_be_there() {
+        let patch = |value: i32| Write::Patch(rawdoc! { "u": { "v": value } }.into_bytes().into());
+        let seen = at(2).time;
+        let mut changes = CappedChanges::of_base_read_through(seen);
+        changes.write(key(1), Write::Insert(document(1, 5).into()), at(1));
+        changes.write(key(1), patch(6), at(2));
+        changes.write(key(2), Write::Insert(document(2, 5).into()), at(3));
+        let both = Ok(vec![document(0, 0), document(1, 6), document(2, 5)]);
+        assert_eq!(folded(&[document(0, 0), document(1, 5)], &changes), both);
+        assert_eq!(folded(&[document(0, 0), document(1, 6)], &changes), both);
+        assert_eq!(folded(&[document(0, 0)], &changes), both);
+        let later = folded(&[document(0, 0), document(2, 5)], &changes);
+        assert!(matches!(later, Err(FoldError::Defect { .. })), "that one came later");
+        // Gone again, and gone before it came anew.
+        changes.write(key(1), Write::Delete, at(4));
+        let without = Ok(vec![document(0, 0), document(2, 5)]);
+        assert_eq!(folded(&[document(0, 0), document(1, 6)], &changes), without);
+        let mut anew = CappedChanges::of_base_read_through(seen);
+        anew.write(key(0), Write::Delete, at(1));
+        anew.write(key(0), Write::Insert(document(0, 9).into()), at(2));
+        assert_eq!(
+            folded(&[document(0, 0), document(3, 0)], &anew),
+            Ok(vec![document(3, 0), document(0, 9)])
+        );
+        // All that was there before went away.
+        let mut emptied = CappedChanges::of_base_read_through(seen);
+        emptied.empty();
+        emptied.write(key(1), Write::Insert(document(1, 5).into()), at(2));
+        assert_eq!(folded(&[document(1, 5)], &emptied), Ok(vec![document(1, 5)]));
     }
 
     proptest! {

@@ -79,6 +79,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         id_index: Some(ID_INDEX.to_vec()),
         indexes: vec![ID_INDEX.to_vec()],
         as_of: AS_OF,
+        read_through: None,
     })?;
     let stored = (0..segments.parse::<i64>()?).map(|n| {
         let vault = vault.clone();

@@ -77,6 +77,7 @@ async fn a_million_segments_stream_through_little_memory() {
         id_index: None,
         indexes: vec![],
         as_of,
+        read_through: None,
     };
     let before = peak_bytes();
 

@@ -101,6 +101,12 @@ impl Base {
         self.collections.get(&id).map(|entry| entry.meta.as_of)
     }
 
+    /// Until when collections were read that were not read at one time.
+    pub(super) fn read_through(&self) -> HashMap<CollectionId, ClusterTime> {
+        let through = |entry: &CollectionEntry| Some(of_model(entry.meta.read_through?));
+        self.collections.iter().filter_map(|(&id, entry)| Some((id, through(entry)?))).collect()
+    }
+
     /// Collections whose documents are of a later time than everything else: capped ones.
     pub(super) fn later(&self) -> HashMap<CollectionId, ClusterTime> {
         let as_of = self.collections.iter().map(|(&id, entry)| (id, of_model(entry.meta.as_of)));

@@ -36,6 +36,7 @@ pub(super) fn meta_of(
         id_index: collection.id_index.clone(),
         indexes,
         as_of: at,
+        read_through: None,
     })
 }
 

@@ -269,7 +269,9 @@ fn plan(base: &Base, delta: &Delta, at: ClusterTime, only: Only<'_>) -> Result<P
             Some(obstacle) => aside.push(obstacle),
             None => {
                 let as_of = base.documents_at(id).map_or(at, |as_of| as_of.max(at));
-                collections.insert(id, CollectionMeta { as_of, ..meta });
+                let read_through = base.collections.get(&id).and_then(|entry| entry.meta.read_through);
+                let read_through = read_through.filter(|through| *through > at);
+                collections.insert(id, CollectionMeta { as_of, read_through, ..meta });
             }
         }
     }

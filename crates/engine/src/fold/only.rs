@@ -80,6 +80,7 @@ mod tests {
             id_index: None,
             indexes: vec![],
             as_of: model::ClusterTime::default(),
+            read_through: None,
         }
     }
 

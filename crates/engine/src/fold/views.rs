@@ -158,6 +158,7 @@ impl Views<'_> {
             id_index: None,
             indexes,
             as_of: self.at,
+            read_through: None,
         }
     }
 }

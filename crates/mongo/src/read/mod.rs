@@ -18,7 +18,7 @@ mod order;
 mod split;
 
 pub use batch::Batch;
-pub use capped::{CappedRead, capped};
+pub use capped::{CappedRead, capped, capped_seen};
 pub use cursor::Cursor;
 pub use id::DocumentId;
 pub use order::{Displaced, Evidence, Order, choose_order, decide};

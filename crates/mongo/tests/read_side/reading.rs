@@ -1,6 +1,9 @@
 //! Exact reads: every way leads to the same documents.
 
+use std::collections::HashSet;
+
 use bson::{Bson, Document, doc, oid::ObjectId};
+use futures::TryStreamExt as _;
 use history::SortKey;
 use mongo::{
     ClusterTime, CollectionInfo, CollectionKind, Deployment,
@@ -16,6 +19,7 @@ on_each_version!(
     a_read_under_load_is_one_moment,
     stored_in_id_order,
     capped_in_insertion_order,
+    capped_as_of_a_time_before_it,
     collated_by_natural_order,
     large_documents
 );
@@ -189,6 +193,48 @@ async fn capped_in_insertion_order(version: &str) {
         documents.iter().map(|document| decoded(document).get_i32("n").unwrap()).collect();
     assert!(numbers.len() > 101 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
     assert_eq!(numbers.last(), Some(&2999));
+}
+
+/// Whatever was inserted up to the time that is told is read, however busy the collection is.
+async fn capped_as_of_a_time_before_it(version: &str) {
+    const ROUNDS: usize = 60;
+    let (_server, client, deployment) = connected(version).await;
+    let app = client.database("app");
+    app.run_command(doc! { "create": "log", "capped": true, "size": 1 << 20 }).await.unwrap();
+    let log = info(&deployment, "app.log").await;
+    let writers: Vec<_> = (0..2_i32)
+        .map(|writer| {
+            let log = app.collection::<Document>("log");
+            tokio::spawn(async move {
+                for n in 0.. {
+                    log.insert_one(doc! { "_id": format!("{writer} {n}") }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut wire = deployment.read_wire().await.unwrap();
+    let mut reads = vec![];
+    while reads.len() < ROUNDS {
+        let read = read::capped(&mut wire, &log).await.unwrap();
+        let as_of = read.as_of;
+        let documents = drain(read.cursor).await.unwrap();
+        let ids = documents.iter().map(|document| decoded(document).get_str("_id").unwrap().to_owned());
+        reads.push((as_of, ids.collect::<HashSet<_>>(), read::capped_seen(&mut wire, &log).await.unwrap()));
+    }
+    writers.iter().for_each(tokio::task::JoinHandle::abort);
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let inserts = oplog.find(doc! { "ns": "app.log", "op": "i" }).await.unwrap();
+    let inserts: Vec<Document> = inserts.try_collect().await.unwrap();
+    let at = |entry: &Document| entry.get_timestamp("ts").unwrap();
+    let of = |entry: &Document| entry.get_document("o").unwrap().get_str("_id").unwrap().to_owned();
+    for (as_of, ids, seen) in reads {
+        assert!(as_of <= seen);
+        let missing =
+            inserts.iter().filter(|entry| at(entry) <= as_of).find(|entry| !ids.contains(&of(entry)));
+        assert_eq!(missing, None, "as of {as_of}");
+        let early = inserts.iter().filter(|entry| at(entry) > seen).find(|entry| ids.contains(&of(entry)));
+        assert_eq!(early, None, "seen until {seen}");
+    }
 }
 
 async fn collated_by_natural_order(version: &str) {

@@ -51,6 +51,9 @@ pub struct CollectionMeta {
     pub indexes: Vec<Vec<u8>>,
     /// The cluster time of its content. That of the snapshot, but for capped collections.
     pub as_of: ClusterTime,
+    /// Until when it was read, where it was not read at one time, as capped collections cannot be: what was changed or removed
+    /// since `as_of` and until then may be in the content already. Nothing is that was inserted since.
+    pub read_through: Option<ClusterTime>,
 }
 
 /// One collection as a manifest lists it.
@@ -95,6 +98,8 @@ pub(super) struct CollectionLine {
     segment_pages: Vec<PageLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     as_of: Option<ClusterTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_through: Option<ClusterTime>,
 }
 
 impl CollectionLine {
@@ -116,6 +121,7 @@ impl CollectionLine {
             stored_bytes: entry.stored_bytes,
             segment_pages: entry.segment_pages.iter().map(|page| PageLine::new(page, page_as_of)).collect(),
             as_of: (meta.as_of != page_as_of).then_some(meta.as_of),
+            read_through: meta.read_through,
         }
     }
 
@@ -139,6 +145,7 @@ impl CollectionLine {
             id_index,
             indexes: self.indexes.iter().map(|spec| BASE64.decode(spec).ok()).collect::<Option<_>>()?,
             as_of: self.as_of.unwrap_or(page_as_of),
+            read_through: self.read_through,
         };
         Some(CollectionEntry {
             meta,

@@ -73,6 +73,7 @@ pub(super) fn meta(name: &str, kind: CollectionKind, order: Order, as_of: Cluste
         id_index: (kind != CollectionKind::View).then(|| EMPTY.to_vec()),
         indexes: vec![],
         as_of,
+        read_through: None,
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn collection(name: &str, as_of: ClusterTime) -> CollectionMeta {
         id_index: Some(vec![5, 0, 0, 0, 0]),
         indexes: vec![vec![5, 0, 0, 0, 0], vec![]],
         as_of,
+        read_through: None,
     }
 }
 

@@ -136,6 +136,8 @@ pub(super) struct Gathering {
     later: HashMap<CollectionId, ClusterTime>,
     assembler: Assembler,
     catalog: CatalogState,
+    /// Until when collections of the base were read that were not read at one time.
+    read_through: HashMap<CollectionId, ClusterTime>,
     /// Every collection that was ever there since the base, and in it.
     known: HashSet<CollectionId>,
     changes: ChangeSorter,
@@ -159,6 +161,7 @@ impl Gathering {
             wanted: Wanted::All,
             trace: None,
             later: base.later(),
+            read_through: base.read_through(),
             assembler: Assembler::new(),
             catalog: base.catalog(),
             known: base.collections.keys().copied().collect(),
@@ -357,10 +360,11 @@ impl Gathering {
             let write = write.into_owned();
             return self.changes.push(Change { collection: id, key, position, write });
         }
-        let capped = self.capped.entry(id).or_default();
+        let capped = self.capped_changes(id);
         let before = capped.bytes();
         capped.write(key, write, position);
-        self.capped_bytes = (self.capped_bytes + capped.bytes()).saturating_sub(before);
+        let after = capped.bytes();
+        self.capped_bytes = (self.capped_bytes + after).saturating_sub(before);
         if self.capped_bytes > CAPPED_BYTES_MAX {
             // Not whoever was last: a small one must not be in the way of a restore because of a large one.
             let largest =
@@ -369,6 +373,11 @@ impl Gathering {
             self.obstacles.of_collection(largest, position.time, obstacle);
             self.forget_capped(largest);
         }
+    }
+
+    fn capped_changes(&mut self, id: CollectionId) -> &mut CappedChanges {
+        let read_through = self.read_through.get(&id).copied().unwrap_or(ClusterTime::NONE);
+        self.capped.entry(id).or_insert_with(|| CappedChanges::of_base_read_through(read_through))
     }
 
     fn forget_capped(&mut self, id: CollectionId) {
@@ -397,7 +406,7 @@ impl Gathering {
         }
         if collection.is_capped() {
             self.forget_capped(id);
-            self.capped.entry(id).or_default().empty();
+            self.capped_changes(id).empty();
         } else {
             let obstacle = Obstacle::Definition("it was emptied as only capped collections are".to_owned());
             self.obstacles.of_collection(id, time, obstacle);

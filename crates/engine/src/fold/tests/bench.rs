@@ -177,6 +177,7 @@ pub(super) fn meta(kind: CollectionKind) -> CollectionMeta {
         id_index: None,
         indexes: vec![],
         as_of: BASE_AT,
+        read_through: None,
     }
 }
 

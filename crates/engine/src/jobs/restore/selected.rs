@@ -149,6 +149,7 @@ mod tests {
             id_index: None,
             indexes: vec![],
             as_of: model::ClusterTime::default(),
+            read_through: None,
         };
         let entry = CollectionEntry {
             meta,

@@ -10,7 +10,8 @@ use mongo::{
 use vault::{Order, SegmentList, SegmentPages};
 
 use super::{
-    natural, sorted,
+    natural::{self, CappedPages},
+    sorted,
     source::{ReadError, Source},
     windowed,
 };
@@ -32,6 +33,8 @@ pub(super) struct Reading {
 pub(super) struct CollectionRead {
     pub(super) info: CollectionInfo,
     pub(super) as_of: ClusterTime,
+    /// Until when it was read, where that was not at one time.
+    pub(super) read_through: Option<ClusterTime>,
     pub(super) order: Order,
     pub(super) pages: SegmentPages,
 }
@@ -39,7 +42,7 @@ pub(super) struct CollectionRead {
 impl CollectionRead {
     /// What has no documents of its own.
     pub(super) fn empty(info: CollectionInfo, as_of: ClusterTime) -> Self {
-        Self { info, as_of, order: Order::Sorted, pages: SegmentPages::default() }
+        Self { info, as_of, read_through: None, order: Order::Sorted, pages: SegmentPages::default() }
     }
 }
 
@@ -63,8 +66,10 @@ pub(super) async fn read(
     loop {
         let tried = match order {
             read::Order::Capped => {
-                let (as_of, pages) = natural::read_capped(&reading, &info, list, spare).await?;
-                return Ok(CollectionRead { info, as_of, order: Order::Natural, pages });
+                let capped = natural::read_capped(&reading, &info, list, spare).await?;
+                let CappedPages { as_of, read_through, pages } = capped;
+                let read_through = Some(read_through);
+                return Ok(CollectionRead { info, as_of, read_through, order: Order::Natural, pages });
             }
             read::Order::NaturalNearlySorted { window_bytes } => {
                 windowed::read_windowed(&reading, &info, window_bytes, list).await
@@ -79,7 +84,8 @@ pub(super) async fn read(
             _ => None,
         };
         let (Some(next), Some(another)) = (next, spare.pop()) else {
-            return Ok(CollectionRead { info, as_of: at, order: Order::Sorted, pages: tried? });
+            let pages = tried?;
+            return Ok(CollectionRead { info, as_of: at, read_through: None, order: Order::Sorted, pages });
         };
         tracing::info!(namespace = %info.namespace, "{} cannot be read as {order:?}: it was not given in the order of its _id, or has very long ones; reading it again as {next:?}", info.namespace);
         (order, list) = (next, another);

@@ -218,8 +218,9 @@ fn compare(
             Some((meta, pages)) => match defect(info, &meta, known) {
                 Some(what) => compared.defects.push(what),
                 None => {
-                    let (info, as_of, order) = (info.clone(), meta.as_of, meta.order);
-                    compared.collections.push(CollectionRead { info, as_of, order, pages });
+                    let CollectionMeta { as_of, read_through, order, .. } = meta;
+                    let info = info.clone();
+                    compared.collections.push(CollectionRead { info, as_of, read_through, order, pages });
                     continue;
                 }
             },

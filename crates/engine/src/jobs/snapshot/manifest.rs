@@ -69,7 +69,11 @@ pub(super) async fn write(
     let capped: Vec<_> =
         collections.iter().filter(|read| read.order == Order::Natural).map(capped_note).collect();
     let series = collections.iter().filter(|read| read.info.kind == mongo::CollectionKind::TimeSeriesBuckets);
-    let last_as_of = collections.iter().map(|read| read.as_of).max().map_or(at, |last| last.max(at));
+    let last_as_of = collections
+        .iter()
+        .map(|read| read.read_through.unwrap_or(read.as_of))
+        .max()
+        .map_or(at, |last| last.max(at));
     let time_series_bytes: u64 = series.map(|read| read.pages.content.bytes).sum();
     for read in collections {
         ctx.check()?;
@@ -136,8 +140,10 @@ fn capped_note(read: &CollectionRead) -> serde_json::Value {
     json!({ "namespace": read.info.namespace.to_string(), "asOf": read.as_of })
 }
 
-fn meta_of(read: &CollectionRead) -> CollectionMeta {
-    meta_of_info(&read.info, read.order, read.as_of)
+/// What a manifest says of a collection that was read.
+pub(super) fn meta_of(read: &CollectionRead) -> CollectionMeta {
+    let meta = meta_of_info(&read.info, read.order, read.as_of);
+    CollectionMeta { read_through: read.read_through, ..meta }
 }
 
 /// What a manifest says of a collection that was listed like that.
@@ -152,6 +158,7 @@ pub(super) fn meta_of_info(info: &CollectionInfo, order: Order, as_of: model::Cl
         id_index: info.id_index.clone(),
         indexes: info.indexes.clone(),
         as_of,
+        read_through: None,
     }
 }
 

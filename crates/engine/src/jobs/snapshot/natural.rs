@@ -26,14 +26,22 @@ const SPLIT_BYTES_MIN: u64 = 64 << 20;
 /// Each reader fills one buffer while another of its own is sorted and spilled.
 const BUFFERS_PER_READER: usize = 2;
 
-/// Reads a capped collection at its own time, which is given back. A collection whose writers overtake the reader is
-/// begun again, once for each list.
+/// What was read of a capped collection.
+pub(super) struct CappedPages {
+    /// Its own time.
+    pub(super) as_of: ClusterTime,
+    /// What was changed or removed since, and until then, may be in it already.
+    pub(super) read_through: ClusterTime,
+    pub(super) pages: SegmentPages,
+}
+
+/// Reads a capped collection. One whose writers overtake the reader is begun again, once for each list.
 pub(super) async fn read_capped(
     reading: &Reading,
     info: &CollectionInfo,
     list: SegmentList,
     spare: Vec<SegmentList>,
-) -> Result<(ClusterTime, SegmentPages), ReadError> {
+) -> Result<CappedPages, ReadError> {
     let mut ended = read_capped_once(reading, info, list).await;
     for list in spare {
         // Overtaken: a matter of this collection alone, which has a time of its own anyway.
@@ -49,7 +57,7 @@ async fn read_capped_once(
     reading: &Reading,
     info: &CollectionInfo,
     mut list: SegmentList,
-) -> Result<(ClusterTime, SegmentPages), ReadError> {
+) -> Result<CappedPages, ReadError> {
     let ctx = &reading.ctx;
     let _reader = ctx.reader().await?;
     let mut connection = ctx.or_stop(reading.source.connection()).await??;
@@ -67,11 +75,12 @@ async fn read_capped_once(
         cursor.recycle(batch);
     }
     cursor.close().await?;
+    let read_through = to_model(ctx.or_stop(read::capped_seen(&mut connection, info)).await??);
     reading.source.give_back(connection);
     for entry in filler.finish().await? {
         list.push(&entry).await.map_err(JobError::from)?;
     }
-    Ok((as_of, list.finish().await.map_err(JobError::from)?))
+    Ok(CappedPages { as_of, read_through, pages: list.finish().await.map_err(JobError::from)? })
 }
 
 async fn push_entries(list: &mut SegmentList, filler: &mut Filler<'_>) -> Result<(), JobError> {

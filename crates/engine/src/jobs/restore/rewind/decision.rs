@@ -157,6 +157,7 @@ mod tests {
             id_index: None,
             indexes: vec![],
             as_of: ClusterTime::default(),
+            read_through: None,
         };
         let entry = CollectionEntry {
             meta,

@@ -34,7 +34,7 @@ use super::{
     attempt::{Again, Attempt, Begun, Why, later, not_listed},
     collection::{self, CollectionRead},
     folded,
-    manifest::meta_of_info,
+    manifest::meta_of,
     source::Source,
     widen,
 };
@@ -332,9 +332,9 @@ impl<'a> Pieces<'a> {
         let mut all = done;
         all.extend(views.into_iter().chain(gone).map(|info| CollectionRead::empty(info, at)));
         all.sort_by(|a, b| a.info.namespace.cmp(&b.info.namespace));
-        for CollectionRead { info, as_of, order, pages } in all {
+        for read in all {
             ctx.check()?;
-            manifest.push_collection(meta_of_info(&info, order, as_of), pages).await?;
+            manifest.push_collection(meta_of(&read), read.pages).await?;
         }
         manifest.set_principals(&principals).await?;
         let detached = manifest.finish_detached(ctx.now()).await?;

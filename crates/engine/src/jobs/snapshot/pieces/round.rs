@@ -208,7 +208,7 @@ impl Round<'_> {
             (Taken::Stretch(ending), Some(stretch)) => match stretch.finish(ending).await {
                 Ok((at, pages)) => {
                     let as_of = at.unwrap_or(self.base_at);
-                    CollectionRead { info, as_of, order: Order::Sorted, pages }
+                    CollectionRead { info, as_of, read_through: None, order: Order::Sorted, pages }
                 }
                 Err(ReadError::Job(error)) => return Err(error),
                 Err(_) => {

@@ -247,12 +247,14 @@ impl Case<'_> {
         }
         let serverless = "CANNOT_USE_CLUSTER_IN_SERVERLESS_INSTANCE_API";
         let flex = "CANNOT_USE_NON_FLEX_CLUSTER_IN_FLEX_API";
-        let others = if path.contains("/serverless/") {
-            [("main", serverless), ("flexible", serverless)]
+        let others = if path.contains("/serverless/{clusterName}/backup") {
+            vec![("main", serverless)]
+        } else if path.contains("/serverless/") {
+            vec![("main", serverless), ("flexible", serverless)]
         } else if self.is_flex() {
-            [("main", flex), ("tenant", flex)]
+            vec![("main", flex), ("tenant", flex)]
         } else {
-            [
+            vec![
                 ("tenant", "CANNOT_USE_SERVERLESS_INSTANCE_IN_CLUSTER_API"),
                 ("flexible", "CANNOT_USE_FLEX_CLUSTER_IN_CLUSTER_API"),
             ]

@@ -95,15 +95,24 @@ pub(super) static OPERATIONS: &[Operation] = &[
 
 /// The serverless instance of the path, or the error that says what is wrong with it.
 async fn instance(call: &Call) -> Answer<Arc<Deployment>> {
+    of_kinds(call, &[DeploymentKind::Serverless]).await
+}
+
+/// The same, or a flex cluster: Atlas made these of serverless instances, and whoever asked for the backups of one as that goes on
+/// doing so.
+async fn tenant(call: &Call) -> Answer<Arc<Deployment>> {
+    of_kinds(call, &[DeploymentKind::Serverless, DeploymentKind::Flex]).await
+}
+
+async fn of_kinds(call: &Call, kinds: &[DeploymentKind]) -> Answer<Arc<Deployment>> {
     let (project, name) = (call.project_id()?, call.params.cluster());
     let found = call.server.deployment(project, name).await?;
     let unknown = || Problem::new(Code::ServerlessInstanceNotFound).with(name).with(project.to_string());
     let found = found.ok_or_else(unknown)?;
-    match found.kind {
-        DeploymentKind::Serverless => Ok(found),
-        DeploymentKind::ReplicaSet | DeploymentKind::Flex => {
-            Err(Problem::new(Code::CannotUseClusterInServerlessInstanceApi).with(name))
-        }
+    if kinds.contains(&found.kind) {
+        Ok(found)
+    } else {
+        Err(Problem::new(Code::CannotUseClusterInServerlessInstanceApi).with(name))
     }
 }
 
@@ -120,14 +129,14 @@ async fn get(call: Call) -> Answer<Reply> {
 
 async fn list_jobs(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
-    let deployment = instance(&call).await?;
+    let deployment = tenant(&call).await?;
     let (jobs, total) = restore_jobs::listed(&call, &deployment, restore_jobs::RESOURCE, asked).await?;
     let results = jobs.iter().map(|job| restore_view::serverless(&call, &deployment, job)).collect();
     Ok(tenants::paged(&call, asked, results, total))
 }
 
 async fn create_job(call: Call) -> Answer<Reply> {
-    let deployment = instance(&call).await?;
+    let deployment = tenant(&call).await?;
     let wanted = restore_input::parse(&call.headers, &call.body)?;
     let job =
         restore_create::create(&call, &deployment, &wanted, RestoreResource::RestoreJob, json!({})).await?;
@@ -135,14 +144,14 @@ async fn create_job(call: Call) -> Answer<Reply> {
 }
 
 async fn get_job(call: Call) -> Answer<Reply> {
-    let deployment = instance(&call).await?;
+    let deployment = tenant(&call).await?;
     let job = restore_jobs::one(&call, &deployment).await?;
     Ok(Reply::object(restore_view::serverless(&call, &deployment, &job)))
 }
 
 async fn list_snapshots(call: Call) -> Answer<Reply> {
     let asked = PageRequest::read(&call.query)?;
-    let deployment = instance(&call).await?;
+    let deployment = tenant(&call).await?;
     let (items, total) = snapshots::listed(&call, SnapshotFilter::of(deployment.id), asked).await?;
     let results =
         items.iter().map(|snapshot| snapshot_view::serverless(&call, &deployment, snapshot)).collect();
@@ -150,7 +159,7 @@ async fn list_snapshots(call: Call) -> Answer<Reply> {
 }
 
 async fn get_snapshot(call: Call) -> Answer<Reply> {
-    let deployment = instance(&call).await?;
+    let deployment = tenant(&call).await?;
     let snapshot = snapshots::one(&call, &deployment).await?;
     Ok(Reply::object(snapshot_view::serverless(&call, &deployment, &snapshot)))
 }

@@ -43,7 +43,7 @@ async fn whoever_is_no_flex_cluster_is_told_so_first() {
 }
 
 #[tokio::test]
-async fn a_flex_cluster_has_paths_of_its_own_only() {
+async fn a_flex_cluster_has_paths_of_its_own() {
     let app = App::start().await;
     let (deployment, path) = flexible(&app).await;
     let shown = app.get(&path).await.expect(200);
@@ -62,6 +62,34 @@ async fn a_flex_cluster_has_paths_of_its_own_only() {
     assert_eq!(app.get(&app.group("/clusters")).await.expect(200)["totalCount"], 1, "c1 alone");
     let older = Request::new("GET", &path).header("Accept", "application/vnd.atlas.2024-10-23+json");
     app.send(&app.owner, older).await.refused(406, "INVALID_VERSION_DATE");
+    app.stop().await;
+}
+
+/// Whoever asked for the backups of a serverless instance goes on doing so when it is a flex cluster.
+#[tokio::test]
+async fn backups_are_found_where_a_serverless_instance_has_them() {
+    let app = App::start().await;
+    let (deployment, path) = flexible(&app).await;
+    let snapshot = app.snapshot_of(&deployment).await.id.to_string();
+    let before = app.group("/serverless/f1/backup");
+    let listed = app.get(&format!("{before}/snapshots")).await.expect(200);
+    assert_eq!((&listed["totalCount"], &listed["results"][0]["id"]), (&json!(1), &json!(snapshot)));
+    let one = app.get(&format!("{before}/snapshots/{snapshot}")).await.expect(200);
+    assert_eq!((&one, &one["serverlessInstanceName"]), (&listed["results"][0], &json!("f1")));
+    let body = json!({
+        "deliveryType": "automated", "snapshotId": snapshot, "targetClusterName": "f1",
+        "targetGroupId": app.project.id.to_string(),
+    });
+    let asked = app.post(&format!("{before}/restoreJobs"), body).await.expect(200);
+    let job = asked["id"].as_str().unwrap();
+    assert_eq!(app.get(&format!("{before}/restoreJobs/{job}")).await.expect(200)["id"], job);
+    let jobs = app.get(&format!("{before}/restoreJobs")).await.expect(200);
+    assert_eq!((&jobs["totalCount"], &jobs["results"][0]["id"]), (&json!(1), &json!(job)));
+    // It is the same job in the words of flex.
+    assert_eq!(
+        app.get(&format!("{path}/backup/restoreJobs/{job}")).await.expect(200)["deliveryType"],
+        "RESTORE"
+    );
     app.stop().await;
 }
 

@@ -41,6 +41,12 @@ impl SortKey {
         Self(bytes)
     }
 
+    /// Whether a collation may find it equal to another one: strings, and what may have some inside.
+    pub fn is_collated(&self) -> bool {
+        let ranks = [0x02, 0x03, 0x04].map(|kind| rank(kind).ok());
+        ranks.contains(&self.0.first().copied())
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

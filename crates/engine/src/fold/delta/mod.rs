@@ -304,7 +304,7 @@ impl Gathering {
         let position = Position { time, order: self.order };
         match effect {
             Effect::Write { namespace, collection, key, write, by_user } => {
-                let write = if by_user { self.by_user(collection, write, time) } else { write };
+                let write = if by_user { self.by_user(collection, &key, write, time) } else { write };
                 self.write(namespace, collection, key, write, position);
                 // The operations of one transaction may be more than what may be held.
                 if self.changes.bytes() > DELTA_BYTES_MAX {
@@ -322,11 +322,17 @@ impl Gathering {
     }
 
     /// A write of a user's `applyOps`, as it is to be taken.
-    fn by_user<'w>(&mut self, id: CollectionId, write: Write<'w>, time: ClusterTime) -> Write<'w> {
+    fn by_user<'w>(
+        &mut self,
+        id: CollectionId,
+        key: &SortKey,
+        write: Write<'w>,
+        time: ClusterTime,
+    ) -> Write<'w> {
         let Some(collection) = self.catalog.get(id) else { return write };
         // Of a capped one, where the order counts, it is refused later that a document is inserted that is there.
         let is_capped = collection.is_capped();
-        if collection.has_collation() && !self.is_in_base(id, time) {
+        if collection.has_collation() && key.is_collated() && !self.is_in_base(id, time) {
             let obstacle = Obstacle::Operation(Reason::FoundInCollation);
             self.obstacles.of_collection(id, time, obstacle);
         }

@@ -111,23 +111,23 @@ impl Reader<'_> {
             return Ok(0);
         }
         let before = into.len();
-        let found = interpret(&entry.operation, &is_recorded, &mut |effect| into.push(self.own(effect)));
+        let found = interpret(&entry.operation, &is_recorded, &mut |effect| {
+            into.push(self.own(effect, entry.separate))
+        });
         if found.is_err() {
             into.truncate(before);
         }
         found.map(|()| into.len() - before)
     }
 
-    /// Copies what is kept; the rest will be passed over.
-    fn own<'a>(self, effect: Effect<'a>) -> Effect<'a> {
-        match effect {
-            Effect::Write { namespace, collection, key, write, by_user }
-                if self.wanted.includes(collection, &key) =>
-            {
-                Effect::Write { namespace, collection, key, write: write.into_owned(), by_user }
-            }
-            other => other,
+    /// Copies what is kept; the rest will be passed over. A batch of the server's own looks as a user's `applyOps` does, but for a
+    /// field of the entry.
+    fn own<'a>(self, effect: Effect<'a>, is_batch: bool) -> Effect<'a> {
+        let Effect::Write { namespace, collection, key, mut write, by_user } = effect else { return effect };
+        if self.wanted.includes(collection, &key) {
+            write = write.into_owned();
         }
+        Effect::Write { namespace, collection, key, write, by_user: by_user && !is_batch }
     }
 }
 

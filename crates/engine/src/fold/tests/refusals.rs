@@ -321,6 +321,8 @@ async fn what_a_user_writes_where_other_strings_are_equal_is_refused() {
     let Err(FoldFailure::Unfoldable(refused)) = fold(by_user).await else { panic!("it is folded") };
     assert_eq!(refused[0].obstacle, Obstacle::Operation(Reason::FoundInCollation));
     assert_eq!(refused[0].namespace.as_deref(), Some(NAMESPACE));
-    // What the server itself logs names the document that it was.
+    // What the server itself logs names the document that it was, and what is no text is equal to itself alone.
     assert!(fold(delete).await.is_ok());
+    let number = on("d", rawdoc! { "_id": 1 }, None);
+    assert!(fold(command(0, rawdoc! { "applyOps": [number] })).await.is_ok());
 }

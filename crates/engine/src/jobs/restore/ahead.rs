@@ -32,7 +32,8 @@ pub(crate) async fn read(ctx: &JobContext, job: &Restore, state: &Checkpoint) ->
     let staged = state.as_loaded(&job.items).zip(&job.items).filter(|(_, item)| !is_read(item));
     documents += staged.map(|(told, _)| told.entry.documents).sum::<u64>();
     let wanted = job.manifest.documents();
-    // A version before this one counted what came and went again as one document too few.
+    // A version before this one counted what came and went again as one document too few; and an insert of a user's `applyOps` is
+    // counted as one of a document that was there.
     if documents > wanted {
         tracing::warn!("the snapshot says that it has {wanted} documents, and has {documents}");
     }

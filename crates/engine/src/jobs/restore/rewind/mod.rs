@@ -170,15 +170,17 @@ async fn current(ctx: &JobContext, job: &Restore) -> Result<Result<Timeline, Str
     let snapshot = ctx.catalog().snapshots().get(job.row.snapshot_id).await?;
     let complete_at = snapshot.as_ref().and_then(|snapshot| snapshot.last_as_of.or(snapshot.cluster_time));
     let Some(complete_at) = complete_at else { return Ok(Err("its snapshot is gone".to_owned())) };
+    // An accident of a moment ago is to be told and looked up now, and not behind a fence. A snapshot of a moment ago is a base
+    // when everything up to its end is recorded.
+    let now = time::majority_now(&job.deployment).await;
+    let now = now.map_err(|e| job_error("asking for the time of", &job.target.name, e))?;
+    let reached = timeline::reach(ctx, &current, to_model(now)).await?;
     let base = timelines.base_for(job.row.deployment_id, complete_at).await?;
-    if base.is_none_or(|(timeline, _)| timeline.id != current.id) {
+    if reached.is_ok() && base.is_none_or(|(timeline, _)| timeline.id != current.id) {
         let text = format!("the continuous backup has a gap since {complete_at}, or begins later");
         return Ok(Err(text));
     }
-    // An accident of a moment ago is to be told and looked up now, and not behind a fence.
-    let now = time::majority_now(&job.deployment).await;
-    let now = now.map_err(|e| job_error("asking for the time of", &job.target.name, e))?;
-    timeline::reach(ctx, &current, to_model(now)).await
+    Ok(reached)
 }
 
 async fn decision(ctx: &JobContext, job: &Restore, mode: RewindMode) -> Result<Decision, JobError> {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     ClusterTime, SortKey,
-    change::{Coalesced, Defect, Outcome, Position, Reason, Write},
+    change::{Coalesced, Defect, Outcome, Pending, Position, Reason, Write},
     fold::{Documents, FoldError, Folded},
 };
 
@@ -28,6 +28,9 @@ pub struct CappedChanges {
     bytes: usize,
 }
 
+/// The document without fields.
+const NO_FIELDS: &[u8] = &[5, 0, 0, 0, 0];
+
 impl CappedChanges {
     /// No changes.
     pub fn new() -> Self {
@@ -45,6 +48,14 @@ impl CappedChanges {
         if let Some(&place) = self.places.get(&key) {
             return self.write_appended(place, key, write, position);
         }
+        let write = match write {
+            // The base may have the document as it was later, which the change need not fit. Applied in order, all of them make of
+            // it what they should, as they do when a server goes over its oplog again.
+            Write::Patch(diff) if position.time <= self.known_through => {
+                Write::Reapply { new: NO_FIELDS.into(), diff }
+            }
+            other => other,
+        };
         match (write, self.of_base.get_mut(&key)) {
             (Write::Insert(document), _) => {
                 self.places.insert(key.clone(), self.appended.len());
@@ -120,6 +131,7 @@ impl CappedChanges {
     ) -> Result<(), FoldError<B::Error>> {
         let mut after = Vec::new();
         let mut known = HashSet::new();
+        let mut changed = HashSet::new();
         while let Some(before) = base.next().map_err(FoldError::Source)? {
             let key = SortKey::of_document(before).map_err(FoldError::Malformed)?;
             after.clear();
@@ -133,6 +145,7 @@ impl CappedChanges {
                 }
                 None => self.of_base.get(&key),
             };
+            changed.extend(self.of_base.get_key_value(&key).map(|(key, _)| key));
             let folded = match change.map(|change| change.onto(Some(before), &mut after)).transpose() {
                 _ if self.emptied => Folded::Removed(before),
                 Err(defect) => return Err(FoldError::Defect { key, defect }),
@@ -145,6 +158,13 @@ impl CappedChanges {
                 Ok(None) => Folded::Kept(before),
             };
             visit(folded).map_err(FoldError::Source)?;
+        }
+        let missing = self.of_base.iter().find(|(key, change)| {
+            !matches!(change.pending, Pending::Delete) && !changed.contains(key) && !self.emptied
+        });
+        if let Some((key, change)) = missing {
+            let defect = Defect { at: change.last, reason: Reason::MissingDocument };
+            return Err(FoldError::Defect { key: key.clone(), defect });
         }
         for (key, change) in self.appended.iter().flatten().filter(|(key, _)| !known.contains(key)) {
             after.clear();
@@ -211,6 +231,16 @@ mod tests {
         assert_eq!(folded(&[document(1, 0)], &changes), Ok(vec![]));
     }
 
+    #[test]
+    fn a_change_of_a_document_that_is_not_there_is_a_defect() {
+        let mut changes = CappedChanges::new();
+        changes.write(key(1), Write::Replace(document(1, 5).into()), at(1));
+        assert_eq!(folded(&[document(1, 0)], &changes), Ok(vec![document(1, 5)]));
+        assert!(matches!(folded(&[document(2, 0)], &changes), Err(FoldError::Defect { .. })));
+        changes.write(key(1), Write::Delete, at(2));
+        assert_eq!(folded(&[document(2, 0)], &changes), Ok(vec![document(2, 0)]), "it was evicted early");
+    }
+
     /// A base that was read while it was written to may have documents that were inserted after its time, as they are by then.
     #[test]
     fn what_was_inserted_during_the_read_may_be_there() {
@@ -236,6 +266,18 @@ mod tests {
         assert_eq!(
             folded(&[document(0, 0), document(3, 0)], &anew),
             Ok(vec![document(3, 0), document(0, 9)])
+        );
+        // Read after it lost a field: the change does not fit any more.
+        let renamed = rawdoc! { "_id": 0, "w": 0 }.into_bytes();
+        let mut renames = CappedChanges::of_base_read_through(seen);
+        let diff = rawdoc! { "d": { "v": false }, "i": { "w": 0 } }.into_bytes();
+        renames.write(key(0), Write::Patch(diff.clone().into()), at(1));
+        assert_eq!(folded(&[document(0, 0)], &renames), Ok(vec![renamed.clone()]));
+        assert_eq!(folded(std::slice::from_ref(&renamed), &renames), Ok(vec![renamed.clone()]));
+        renames.write(key(0), Write::Patch(diff.into()), at(9));
+        assert!(
+            matches!(folded(&[document(0, 0)], &renames), Err(FoldError::Defect { .. })),
+            "that one has to fit"
         );
         // All that was there before went away.
         let mut emptied = CappedChanges::of_base_read_through(seen);

@@ -26,16 +26,17 @@ pub struct CappedRead<'c> {
     pub cursor: Cursor<'c>,
 }
 
-/// Reads a capped collection in its own order.
+/// Reads a capped collection in its own order, as it is at `not_before` or later: a member that does not know that time yet waits.
 ///
 /// # Errors
 /// `CursorLost` when a writer laps the reader: begin again; network.
 pub async fn capped<'c>(
     connection: &'c mut Connection,
     collection: &CollectionInfo,
+    not_before: ClusterTime,
 ) -> Result<CappedRead<'c>> {
     let namespace = &collection.namespace;
-    let before = last(connection, collection, None).await?.told;
+    let before = last(connection, collection, Some(not_before)).await?.told;
     let Some(through) = last(connection, collection, Some(before)).await?.document else {
         return Ok(CappedRead { as_of: before, cursor: Cursor::empty(connection, namespace) });
     };

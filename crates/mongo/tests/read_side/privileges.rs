@@ -49,7 +49,7 @@ async fn snapshot(deployment: &Deployment) -> mongo::Result<()> {
     for collection in pinned.collections.iter().filter(|collection| collection.kind.has_documents()) {
         read::choose_order(&mut wire, collection, 1).await?;
         if collection.kind == CollectionKind::Capped {
-            drain(read::capped(&mut wire, collection).await?.cursor).await?;
+            drain(read::capped(&mut wire, collection, pinned.at).await?.cursor).await?;
             continue;
         }
         drain(read::sorted(&mut wire, collection, pinned.at, None).await?).await?;

@@ -175,7 +175,10 @@ async fn capped_in_insertion_order(version: &str) {
     let empty = info(&deployment, "app.log").await;
     assert_eq!(empty.kind, CollectionKind::Capped);
     let mut wire = deployment.read_wire().await.unwrap();
-    assert!(drain(read::capped(&mut wire, &empty).await.unwrap().cursor).await.unwrap().is_empty());
+    let now = time::majority_now(&deployment).await.unwrap();
+    let nothing = read::capped(&mut wire, &empty, now).await.unwrap();
+    assert!(nothing.as_of >= now);
+    assert!(drain(nothing.cursor).await.unwrap().is_empty());
     // More than fits, and `_id`s that do not follow the order of insertion.
     for n in 0..3000_i32 {
         app.collection::<Document>("log")
@@ -184,7 +187,7 @@ async fn capped_in_insertion_order(version: &str) {
             .unwrap();
     }
     let before = time::majority_now(&deployment).await.unwrap();
-    let read = read::capped(&mut wire, &empty).await.unwrap();
+    let read = read::capped(&mut wire, &empty, before).await.unwrap();
     assert!(read.as_of >= before);
     // Written after the read began; must not be in it, however slow the reader.
     app.collection::<Document>("log").insert_one(doc! { "_id": -1, "n": 3000 }).await.unwrap();
@@ -197,7 +200,7 @@ async fn capped_in_insertion_order(version: &str) {
 
 /// Whatever was inserted up to the time that is told is read, however busy the collection is.
 async fn capped_as_of_a_time_before_it(version: &str) {
-    const ROUNDS: usize = 60;
+    const ROUNDS: usize = 30;
     let (_server, client, deployment) = connected(version).await;
     let app = client.database("app");
     app.run_command(doc! { "create": "log", "capped": true, "size": 1 << 20 }).await.unwrap();
@@ -213,9 +216,10 @@ async fn capped_as_of_a_time_before_it(version: &str) {
         })
         .collect();
     let mut wire = deployment.read_wire().await.unwrap();
+    let begun = time::majority_now(&deployment).await.unwrap();
     let mut reads = vec![];
     while reads.len() < ROUNDS {
-        let read = read::capped(&mut wire, &log).await.unwrap();
+        let read = read::capped(&mut wire, &log, begun).await.unwrap();
         let as_of = read.as_of;
         let documents = drain(read.cursor).await.unwrap();
         let ids = documents.iter().map(|document| decoded(document).get_str("_id").unwrap().to_owned());

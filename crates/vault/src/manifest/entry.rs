@@ -51,8 +51,8 @@ pub struct CollectionMeta {
     pub indexes: Vec<Vec<u8>>,
     /// The cluster time of its content. That of the snapshot, but for capped collections.
     pub as_of: ClusterTime,
-    /// Until when it was read, where it was not read at one time, as capped collections cannot be: what was changed or removed
-    /// since `as_of` and until then may be in the content already. Nothing is that was inserted since.
+    /// Until when it was read, where it was not read at one time, as capped collections cannot be: of what was inserted, changed or
+    /// removed since `as_of` and until then, some may be in the content already. Nothing later is.
     pub read_through: Option<ClusterTime>,
 }
 

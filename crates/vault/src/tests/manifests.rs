@@ -109,8 +109,12 @@ async fn a_manifest_reads_back_as_it_was_written() {
     }
     log.push(&log_segment).await.unwrap();
     let log = log.finish().await.unwrap();
-    let capped =
-        CollectionMeta { kind: CollectionKind::Capped, order: Order::Natural, ..collection("log", earlier) };
+    let capped = CollectionMeta {
+        kind: CollectionKind::Capped,
+        order: Order::Natural,
+        read_through: Some(as_of),
+        ..collection("log", earlier)
+    };
     let view = CollectionMeta {
         uuid: None,
         kind: CollectionKind::View,

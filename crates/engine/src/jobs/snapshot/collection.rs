@@ -68,7 +68,7 @@ pub(super) async fn read(
             read::Order::Capped => {
                 let capped = natural::read_capped(&reading, &info, list, spare).await?;
                 let CappedPages { as_of, read_through, pages } = capped;
-                let read_through = Some(read_through);
+                let read_through = (read_through > as_of).then_some(read_through);
                 return Ok(CollectionRead { info, as_of, read_through, order: Order::Natural, pages });
             }
             read::Order::NaturalNearlySorted { window_bytes } => {

@@ -30,7 +30,7 @@ const BUFFERS_PER_READER: usize = 2;
 pub(super) struct CappedPages {
     /// Its own time.
     pub(super) as_of: ClusterTime,
-    /// What was changed or removed since, and until then, may be in it already.
+    /// What was inserted, changed or removed since, and until then, may be in it already.
     pub(super) read_through: ClusterTime,
     pub(super) pages: SegmentPages,
 }
@@ -61,7 +61,8 @@ async fn read_capped_once(
     let ctx = &reading.ctx;
     let _reader = ctx.reader().await?;
     let mut connection = ctx.or_stop(reading.source.connection()).await??;
-    let CappedRead { as_of, mut cursor } = ctx.or_stop(read::capped(&mut connection, info)).await??;
+    let CappedRead { as_of, mut cursor } =
+        ctx.or_stop(read::capped(&mut connection, info, reading.source.at)).await??;
     let as_of = to_model(as_of);
     let mut filler = Filler::new(reading, Order::Natural, as_of);
     let mut key = vec![];

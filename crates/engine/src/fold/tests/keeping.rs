@@ -415,6 +415,37 @@ async fn cut_anew(segment: usize, gone: impl Fn(&[i32]) -> Vec<i32>) {
     assert_read(&bench, &whole, &model.documents).await;
 }
 
+/// Where all before a segment is gone it comes to be the first, to which everything before it belongs.
+#[test]
+fn what_is_gone_with_all_before_a_segment_does_not_come_back_in_it() {
+    const LENGTH: usize = 100_000;
+    blocking(async {
+        let bench = Bench::start().await;
+        let documents: Vec<Vec<u8>> = (0..800).map(|n| document(n * STEP, 0, LENGTH)).collect();
+        let base = bench.base(meta(CollectionKind::Plain), &documents).await;
+        let third = segments(&base).await[2].clone();
+        let mut model = Model::new((0..).map(|n| n * STEP).zip(documents).collect());
+        let before: Vec<i32> =
+            model.documents.keys().copied().filter(|&id| key(id).into_bytes() < third.first_key).collect();
+        let inside = before.len() as i32 * STEP;
+        // A run has a document of the first segment, and enough of later ones to stay.
+        let changed: Vec<i32> = [before[1]].into_iter().chain((1..5).map(|n| inside + n * STEP)).collect();
+        changed.iter().for_each(|&id| model.put(id, 1_000));
+        let at = |seconds| model::ClusterTime { seconds, increment: 0 };
+        let (kept, _) = fold(&bench, &base, std::mem::take(&mut model.entries), at(300), KEEP).await;
+        model.seconds = 301;
+        before.iter().for_each(|&id| model.delete(id));
+        model.patch(inside + STEP);
+        let (kept, _) = fold(&bench, &kept, std::mem::take(&mut model.entries), at(400), KEEP).await;
+        assert_eq!(kept.documents(), model.documents.len() as u64);
+        assert_found(&bench, &kept, &model.documents, &before[..5]).await;
+        assert_read(&bench, &kept, &model.documents).await;
+        let through: Vec<_> = kept.delta_runs().iter().map(|run| run.through).collect();
+        let first = segments(&kept).await.remove(0);
+        assert_eq!((first.as_of, first.first_key), (at(400), third.first_key), "runs through {through:?}");
+    });
+}
+
 /// A segment that was cut anew has outlived what a run, which others still need, has of its documents.
 #[test]
 fn what_a_segment_has_outlived_is_not_applied_to_it() {

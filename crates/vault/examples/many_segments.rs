@@ -64,6 +64,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         description: None,
         expires_at: None,
         amid_restore: false,
+        fold_rules: 2,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: env!("CARGO_PKG_VERSION").to_owned(),
     };

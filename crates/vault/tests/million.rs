@@ -64,6 +64,7 @@ async fn a_million_segments_stream_through_little_memory() {
         description: None,
         expires_at: None,
         amid_restore: false,
+        fold_rules: 2,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     };

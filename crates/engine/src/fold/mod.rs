@@ -55,6 +55,21 @@ use rewrite::Span;
 use runs::Keeping;
 pub use runs::{Kept, Sparse};
 
+/// The rules of today's fold, as manifests name them. They are counted up when a fold turns out to have made states that are
+/// not what the deployment had, so that no snapshot is folded from one that may be wrong ([`is_sound`]).
+///
+/// 1. Documents that were deleted could come back: where a segment lost its first documents, changes of the time before the
+///    one in front of it was kept were applied to that once more.
+/// 2. They stay deleted.
+pub const RULES: u32 = 2;
+
+/// Whether a state in the vault may be the base of the next snapshot: by rules that have been replaced it may be wrong, and what
+/// is folded from it would be so too.
+#[must_use]
+pub const fn is_sound(header: &ManifestHeader) -> bool {
+    header.fold_rules >= RULES
+}
+
 /// Lists whose last segments are on their way to the store while the next collections are folded.
 const LISTINGS_MAX: usize = 8;
 
@@ -198,7 +213,8 @@ pub async fn fold_manifest(
     fail_on(&aside, hindered)?;
 
     let pinner = Pinner::new(store);
-    let header = ManifestHeader { cluster_time: at, ..header };
+    let fold_rules = header.fold_rules.min(base.manifest.header().fold_rules);
+    let header = ManifestHeader { cluster_time: at, fold_rules, ..header };
     let manifest = ManifestWriter::new(ctx.vault(), header, Arc::new(pinner.clone()));
     let counters = Counters { entries: delta.entries, writes: delta.writes, ..Counters::default() };
     let keeping = (sparse == Sparse::Keep)

@@ -12,14 +12,19 @@ use std::{
 };
 
 use bson::{Bson, Document, doc};
-use catalog::Snapshot;
-use model::snapshot::SnapshotState;
+use catalog::{Page, Snapshot, SnapshotFilter};
+use futures::TryStreamExt as _;
+use model::{id::Id, snapshot::SnapshotState};
 use restore_support::captured::{Captured, pause};
 use support::{
     Bench, documents,
-    engine::engine::{Probe, wall_clock},
+    engine::{
+        engine::{Probe, wall_clock},
+        rebuild::rebuild,
+    },
 };
 use testbed::Options;
+use vault::{ManifestHeader, ManifestWriter, NoAnnounce};
 
 /// A captured deployment with two collections in it.
 struct Working(Captured);
@@ -251,6 +256,54 @@ async fn a_damaged_slice_costs_one_reading_of_the_deployment_and_no_more() {
     let reason = snapshot.notes["notFolded"].as_str().expect("a reason");
     assert!(reason.contains("damaged"), "{reason}");
     bench.assert_exact(&snapshot, "app.things").await;
+    things.insert_one(doc! { "_id": "later" }).await.unwrap();
+    let next = working.folded().await;
+    bench.assert_exact(&next, "app.things").await;
+    working.stop().await;
+}
+
+/// A snapshot as a version of Ebbtide took it whose folds were wrong, in the place of this one.
+async fn as_taken_by_an_earlier_version(bench: &Bench, snapshot: &Snapshot) {
+    let manifest = bench.manifest(snapshot).await;
+    let header =
+        ManifestHeader { snapshot_id: Id::from_parts(1, [9; 8]), fold_rules: 1, ..manifest.header().clone() };
+    let mut writer = ManifestWriter::new(&bench.vault, header, Arc::new(NoAnnounce));
+    for entry in manifest.collections().try_collect::<Vec<_>>().await.unwrap() {
+        writer.begin_collection(entry.meta.clone()).unwrap();
+        for segment in manifest.segments(&entry).try_collect::<Vec<_>>().await.unwrap() {
+            writer.push_segment(&segment).await.unwrap();
+        }
+        writer.end_collection().await.unwrap();
+    }
+    writer.set_principals(&manifest.principals().await.unwrap().unwrap()).await.unwrap();
+    writer.finish(wall_clock()).await.unwrap();
+    assert_eq!(rebuild(&bench.vault, &bench.catalog, wall_clock()).await.unwrap().snapshots, 1);
+    bench.catalog.snapshots().delete(snapshot.id, wall_clock()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_folded_from_what_an_earlier_version_may_have_folded_wrongly() {
+    let working = Working::start(Options::default()).await;
+    let bench = &working.bench;
+    as_taken_by_an_earlier_version(bench, &working.base().await).await;
+    let things = bench.client.database("app").collection::<Document>("things");
+    things.insert_one(doc! { "_id": "after" }).await.unwrap();
+    let begun = wall_clock();
+    let snapshot = working.snapshot().await;
+    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+    // Capture may have asked for a base by itself in the meantime.
+    let all = bench
+        .catalog
+        .snapshots()
+        .list(SnapshotFilter::of(bench.deployment), Page::default())
+        .await
+        .unwrap()
+        .items;
+    let first = all.iter().filter(|s| s.requested_at >= begun).min_by_key(|s| s.cluster_time).unwrap();
+    let reason = first.notes["notFolded"].as_str().expect("a reason");
+    assert!(reason.contains("could bring deleted documents back"), "{reason}");
+    bench.assert_exact(first, "app.things").await;
+    // And once only.
     things.insert_one(doc! { "_id": "later" }).await.unwrap();
     let next = working.folded().await;
     bench.assert_exact(&next, "app.things").await;

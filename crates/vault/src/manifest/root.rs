@@ -53,10 +53,23 @@ pub struct ManifestHeader {
     /// when they are renamed, so no later state can be folded from this one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub amid_restore: bool,
+    /// By which rules whatever in it was folded came about, and what that was folded from: the first ones where none are named.
+    /// What has been read from a deployment is right by all rules.
+    #[serde(default = "first_rules", skip_serializing_if = "is_first_rules")]
+    pub fold_rules: u32,
     /// `onDemand` or `scheduled`.
     pub snapshot_type: String,
     /// Which Ebbtide wrote it.
     pub ebbtide_version: String,
+}
+
+const fn first_rules() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like that")]
+const fn is_first_rules(rules: &u32) -> bool {
+    *rules == first_rules()
 }
 
 /// What a snapshot amounts to.

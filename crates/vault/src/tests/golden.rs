@@ -93,6 +93,7 @@ pub(super) fn header() -> ManifestHeader {
         description: Some("kept for ever".to_owned()),
         expires_at: None,
         amid_restore: false,
+        fold_rules: 1,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     }

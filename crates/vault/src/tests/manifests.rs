@@ -32,6 +32,7 @@ pub(super) fn header(seconds: u32) -> ManifestHeader {
         description: Some("before the migration".to_owned()),
         expires_at: None,
         amid_restore: false,
+        fold_rules: 2,
         snapshot_type: "onDemand".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     }

@@ -88,6 +88,7 @@ impl Bench {
             description: None,
             expires_at: None,
             amid_restore: false,
+            fold_rules: crate::fold::RULES,
             snapshot_type: "onDemand".to_owned(),
             ebbtide_version: "test".to_owned(),
         }

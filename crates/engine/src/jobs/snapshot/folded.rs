@@ -27,7 +27,7 @@ use crate::{
     crash,
     fold::{
         Counters, FoldFailure, Folded, FoldedCollection, Hindered, Only, Sparse, Unfoldable, Wish,
-        fold_manifest,
+        fold_manifest, is_sound,
     },
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
@@ -182,6 +182,13 @@ async fn fold(
         JobError::failed_by(format!("the catalog names no manifest for the snapshot {}", base.id), e)
     })?;
     let manifest = Manifest::open(ctx.vault(), &name).await.map_err(JobError::from)?;
+    if !is_sound(manifest.header()) {
+        return Err(FoldFailure::Job(JobError::failed(format!(
+            "the snapshot {} before it was taken by a version of Ebbtide whose folds could bring deleted documents back; \
+             everything is read once, and what follows is folded from that",
+            base.id
+        ))));
+    }
     let record = timeline::record(ctx.services(), current, base).await?;
     let wish = Wish { only: Only::Everything, hindered: Hindered::LeaveAside, sparse: Sparse::Keep };
     fold_manifest(store, &manifest, record, at, header.clone(), wish).await

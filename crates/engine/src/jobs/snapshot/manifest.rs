@@ -12,7 +12,7 @@ use vault::{CollectionKind, CollectionMeta, Manifest, ManifestHeader, Order};
 use super::{attempt::Everything, collection::CollectionRead};
 use crate::{
     connect::Connected,
-    crash,
+    crash, fold,
     lease::{JobContext, JobError},
     pipeline::SegmentStore,
 };
@@ -46,6 +46,7 @@ pub(super) async fn header(
         description: snapshot.description.clone(),
         expires_at: snapshot.expires_at,
         amid_restore: false,
+        fold_rules: fold::RULES,
         snapshot_type: snapshot.snapshot_type.as_str().to_owned(),
         ebbtide_version: env!("CARGO_PKG_VERSION").to_owned(),
     })

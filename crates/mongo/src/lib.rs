@@ -13,6 +13,7 @@ pub mod error;
 pub mod facts;
 pub mod fence;
 mod identify;
+pub mod index_spec;
 pub mod listing;
 pub mod namespace;
 pub mod oplog;

@@ -12,7 +12,7 @@ use bson::{
 };
 
 use crate::{
-    ClusterTime, Deployment, Error, Namespace, Result, ddl,
+    ClusterTime, Deployment, Error, Namespace, Result, ddl, index_spec,
     namespace::{BUCKETS_PREFIX, never_taken_database},
     read, time,
     wire::{Connection, ReplyExt as _},
@@ -63,7 +63,8 @@ pub struct CollectionInfo {
     pub options: Vec<u8>,
     /// `idIndex` of `listCollections`, raw.
     pub id_index: Option<Vec<u8>>,
-    /// Index specs of `listIndexes`, raw, finished builds only, the `_id` index included.
+    /// Index specs of `listIndexes`, raw, finished builds only, the `_id` index included. That of a clustered collection is without
+    /// the lifetime, which is among the options.
     pub indexes: Vec<Vec<u8>>,
     /// Whether it has a default collation other than the simple one, so that its `_id` index orders otherwise.
     pub collation: bool,
@@ -269,7 +270,8 @@ async fn indexes(connection: &mut Connection, collection: &CollectionInfo) -> Re
     let list = rawdoc! { "listIndexes": collection.as_str(), "includeBuildUUIDs": true, "cursor": {}, "$db": db.as_str() };
     match all(connection, &list, db, collection).await {
         Ok(specs) => {
-            Ok(specs.into_iter().filter(|spec| !is_building(spec)).map(RawDocumentBuf::into_bytes).collect())
+            let built = specs.into_iter().filter(|spec| !is_building(spec));
+            Ok(built.map(index_spec::as_kept).map(RawDocumentBuf::into_bytes).collect())
         }
         // Dropped since the collections were listed; the oplog says so too, and the database is listed again.
         Err(Error::NamespaceNotFound(_)) => Ok(Vec::new()),

@@ -329,8 +329,13 @@ pub async fn define(bench: &Bench, version: &str) {
         run(client, "app", doc! { "createIndexes": "weather", "indexes": [index] }).await;
         let hide = doc! { "collMod": "weather", "index": { "name": "by_value", "hidden": true } };
         run(client, "app", hide).await;
-        let clustered = doc! { "create": "late_clustered", "clusteredIndex": { "key": { "_id": 1 }, "unique": true, "name": "by id" } };
+        let clustered = doc! {
+            "create": "late_clustered", "clusteredIndex": { "key": { "_id": 1 }, "unique": true, "name": "by id" },
+            "collation": { "locale": "de" }, "expireAfterSeconds": 1_000_000_000,
+        };
         run(client, "app", clustered).await;
+        run(client, "app", doc! { "collMod": "late_clustered", "expireAfterSeconds": 1_500_000_000 }).await;
+        run(client, "app", doc! { "collMod": "clustered", "expireAfterSeconds": 1_000_000_000 }).await;
         bench.fill("app", "late_clustered", documents(20, 100, |n| Bson::Int64(n as i64))).await;
     }
     measure(bench, "late_series", 0..30).await;

@@ -89,7 +89,7 @@ async fn into_another_deployment_of_a_higher_version() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn expired_documents_stay_until_somebody_says_otherwise() {
-    for version in ["6.0.5", "5.0.4"] {
+    for version in ["6.0.5", "5.0.4", "6.0.27"] {
         let server =
             Server::start(Options::version(version).set_parameter("ttlMonitorSleepSecs", "1")).await.unwrap();
         let client = server.client().await.unwrap();
@@ -111,7 +111,9 @@ async fn expired_documents_stay_until_somebody_says_otherwise() {
         let mut expired = vec!["app.expired", "app.system.buckets.series"];
         if version.starts_with('6') {
             let clustered = doc! { "key": { "_id": 1 }, "unique": true };
-            let aged = doc! { "create": "aged", "clusteredIndex": clustered, "expireAfterSeconds": 60_i64 };
+            let aged = doc! {
+                "create": "aged", "clusteredIndex": clustered, "collation": { "locale": "de" }, "expireAfterSeconds": 60_i64,
+            };
             app.run_command(aged).await.unwrap();
             let id = |n| bson::DateTime::from_millis(old.timestamp_millis() + n);
             app.collection("aged").insert_many((0..50).map(|n| doc! {"_id": id(n)})).await.unwrap();

@@ -165,6 +165,10 @@ impl CatalogState {
         if let Some(clustered) = clustered {
             let mut fields = Fields::read(clustered)?;
             fields.set("clustered", raw::kind::BOOLEAN, &[1]);
+            // Listed with the collection's own collation (6.0.5, 6.0.27).
+            if let Some(collation) = raw::field(body, "collation")? {
+                fields.set("collation", collation.kind, collation.value);
+            }
             created.add_index(at, fields, None);
         }
         self.insert(id, created);

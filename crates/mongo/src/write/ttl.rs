@@ -11,7 +11,7 @@ use super::{
     command,
     raw::{self, RawBuilder, malformed},
 };
-use crate::{Deployment, Namespace, Result, namespace::BUCKETS_PREFIX};
+use crate::{Deployment, Namespace, Result, index_spec::is_clustered, namespace::BUCKETS_PREFIX};
 
 const PRE_IMAGES: &str = "recordPreImages";
 pub(super) const FIELD: &str = "expireAfterSeconds";
@@ -54,13 +54,14 @@ impl ParkedTtl {
     }
 }
 
-/// The lifetimes that the indexes of a collection have, by their specifications.
+/// The lifetimes that the indexes of a collection have, by their specifications. That of a clustered collection is an option of
+/// the collection, wherever else it may be shown.
 ///
 /// # Errors
 /// When a specification is no BSON.
 pub fn lifetimes(namespace: &Namespace, specs: &[Vec<u8>]) -> Result<Vec<ParkedTtl>> {
     let mut found = Vec::new();
-    for spec in specs {
+    for spec in specs.iter().filter(|spec| !is_clustered(spec)) {
         let (Some(seconds), Some(name)) = (lifetime(spec)?, raw::text_field(spec, "name")) else { continue };
         found.push(ParkedTtl {
             namespace: namespace.clone(),

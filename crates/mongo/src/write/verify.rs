@@ -11,7 +11,9 @@ use super::{
     raw::{self, RawBuilder},
     ttl::ParkedTtl,
 };
-use crate::{ClusterTime, Deployment, Namespace, Result, read::Cursor, wire::Connection};
+use crate::{
+    ClusterTime, Deployment, Namespace, Result, index_spec::is_clustered, read::Cursor, wire::Connection,
+};
 
 /// Counts and hashes all documents of a collection: at a cluster time, or as a majority knows them now. What was
 /// written and is not behind a [`super::Barrier`] yet may be missing from the latter.
@@ -157,7 +159,8 @@ pub fn differences(expected: &Shape<'_>, found: &Shape<'_>, parked: &[ParkedTtl]
     }
     let (expected, found) = (by_name(expected.indexes), by_name(found.indexes));
     for (name, spec) in &expected {
-        let index_parked = parked.iter().any(|ttl| ttl.index.as_ref() == Some(name));
+        // Manifests of before have the lifetime of clustered collections here too.
+        let index_parked = is_clustered(spec) || parked.iter().any(|ttl| ttl.index.as_ref() == Some(name));
         match found.get(name) {
             Some(other) => {
                 compare(&format!("index {name}, field"), spec, other, index_parked, &mut differences)
@@ -289,5 +292,14 @@ mod tests {
         assert_eq!(differences(&expected, &found, &[]).len(), 2);
         assert_eq!(differences(&expected, &found, &[parked(Some("t"))]).len(), 1);
         assert!(differences(&expected, &found, &[parked(Some("t")), parked(None)]).is_empty());
+        // As 6.0.27 shows a clustered collection, and 6.0.5.
+        let clustered = |mut spec: bson::RawDocumentBuf| {
+            spec.append(bson::raw::cstr!("clustered"), true);
+            spec.into_bytes()
+        };
+        let shown = [clustered(rawdoc! { "name": "c", "expireAfterSeconds": 5 })];
+        let not_shown = [clustered(rawdoc! { "name": "c" })];
+        let shape = |indexes| Shape { options: with.as_bytes(), id_index: None, indexes };
+        assert!(differences(&shape(&shown), &shape(&not_shown), &[]).is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use bson::rawdoc;
 use history::{Malformed, raw};
 use model::IndexStrategy;
+use mongo::index_spec::is_clustered;
 
 const DOCUMENT: u8 = 0x03;
 /// Indexes of the first version cannot have a collation, nor say that they have none.
@@ -30,8 +31,10 @@ pub(crate) fn of_strategy(strategy: IndexStrategy, mut specs: Vec<Vec<u8>>) -> V
     let has = |spec: &[u8], option| !matches!(raw::field(spec, option), Ok(None));
     match strategy {
         IndexStrategy::All => {}
-        IndexStrategy::None => specs.retain(|spec| is_id(spec) || has(spec, "clustered")),
-        IndexStrategy::AllExceptTtl => specs.retain(|spec| !has(spec, "expireAfterSeconds")),
+        IndexStrategy::None => specs.retain(|spec| is_id(spec) || is_clustered(spec)),
+        IndexStrategy::AllExceptTtl => {
+            specs.retain(|spec| is_clustered(spec) || !has(spec, "expireAfterSeconds"))
+        }
     }
     specs
 }
@@ -117,7 +120,7 @@ mod tests {
         let expiring =
             rawdoc! {"v": 2_i32, "key": {"t": 1_i32}, "name": "t", "expireAfterSeconds": 0_i32}.into_bytes();
         let clustered =
-            rawdoc! {"v": 2_i32, "key": {"_id": 1_i32}, "name": "mine", "unique": true, "clustered": true}
+            rawdoc! {"v": 2_i32, "key": {"_id": 1_i32}, "name": "mine", "unique": true, "expireAfterSeconds": 5_i32, "clustered": true}
                 .into_bytes();
         let of = |strategy, specs: &[&Vec<u8>]| {
             of_strategy(strategy, specs.iter().map(|spec| (*spec).clone()).collect())

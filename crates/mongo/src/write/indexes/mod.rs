@@ -25,7 +25,7 @@ use super::{
     raw::{self, RawBuilder, malformed},
     ttl::{self, ParkedTtl, TtlPolicy},
 };
-use crate::{Deployment, Error, Namespace, Result};
+use crate::{Deployment, Error, Namespace, Result, index_spec::is_clustered};
 
 /// How often members are looked at while a build runs.
 const MEMBERS_LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -177,8 +177,7 @@ impl Plan {
 
 /// The `_id` index and the index that a clustered collection is stored by are made by `create`.
 fn comes_with_the_collection(spec: &[u8]) -> bool {
-    let clustered = history::raw::field(spec, "clustered").is_ok_and(|field| field.is_some());
-    clustered || raw::text_field(spec, "name").as_deref() == Some("_id_")
+    is_clustered(spec) || raw::text_field(spec, "name").as_deref() == Some("_id_")
 }
 
 /// Listings show no collation for an index with the simple one; given back like that, it would inherit the collection's.

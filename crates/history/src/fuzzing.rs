@@ -65,7 +65,7 @@ fn skimmed(bytes: &[u8]) {
                 assert!(!wanted.includes(collection, &key), "what was asked for is passed over");
             }
             Effect::Emptied(_) | Effect::Definition(_) => panic!("more than a write is passed over"),
-            Effect::Unfoldable(_) => {}
+            Effect::Unfoldable { .. } => {}
         });
     }
 }

@@ -34,6 +34,12 @@ pub enum Obstacle {
     /// It came from a collection that the base does not have.
     #[error("it came from {0}, which the base does not have")]
     NotInBase(String),
+    /// It is capped and was written to where the oplog does not tell what leaves it.
+    #[error(
+        "it is capped, and below the feature compatibility version 5.0 the oplog does not tell which documents such a collection \
+         loses; setFeatureCompatibilityVersion ends that"
+    )]
+    UnloggedEvictions,
     /// A capped collection, or one that is always held in memory, changed by more than may be held.
     #[error("it changed by more than {0} bytes, and no more of it is held in memory")]
     TooMuch(usize),

@@ -37,7 +37,8 @@ pub(super) fn fold(
     for view in &base.views {
         databases.entry(&view.meta.db).or_default().push(view);
     }
-    for namespace in delta.overlays.keys() {
+    // What cannot be told of definitions may be of the first one of a database.
+    for namespace in delta.overlays.keys().chain(delta.obstacles.names()) {
         if let Some((database, VIEWS)) = namespace.split_once('.') {
             databases.entry(database).or_default();
         }

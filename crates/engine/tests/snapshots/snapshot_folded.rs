@@ -191,6 +191,42 @@ async fn what_cannot_be_folded_is_read_and_the_snapshot_says_why() {
     working.stop().await;
 }
 
+/// Below the feature compatibility version 5.0 the oplog has no word of what a capped collection loses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_capped_collection_is_read_where_its_losses_are_not_logged() {
+    let working = Working::start(Options::version("5.0.4")).await;
+    let bench = &working.bench;
+    let app = bench.client.database("app");
+    app.run_command(doc! { "create": "ring", "capped": true, "size": 4096, "max": 3 }).await.unwrap();
+    let ring = app.collection::<Document>("ring");
+    ring.insert_one(doc! { "_id": 0 }).await.unwrap();
+    working.base().await;
+    let logged = working.folded().await;
+    assert!(logged.notes["reread"].is_null(), "{}", logged.notes);
+    let in_force = |version: &str| doc! { "setFeatureCompatibilityVersion": version };
+    bench.server.admin(in_force("4.4")).await.unwrap();
+    let insert = |from: i32| ring.insert_many((from..from + 10).map(|n| doc! { "_id": n }));
+    insert(1).await.unwrap();
+    let lowered = working.folded().await;
+    // What the base says of it counts as well.
+    insert(11).await.unwrap();
+    let below = working.folded().await;
+    bench.server.admin(in_force("5.0")).await.unwrap();
+    insert(21).await.unwrap();
+    let raised = working.folded().await;
+    insert(31).await.unwrap();
+    let above = working.folded().await;
+    for (snapshot, last, is_read) in
+        [(lowered, 10, true), (below, 20, true), (raised, 30, false), (above, 40, false)]
+    {
+        let wanted: Vec<_> = (last - 2..=last).map(|n| support::raw(&doc! { "_id": n })).collect();
+        assert_eq!(bench.documents(&snapshot, "app.ring").await, wanted, "{}", snapshot.notes);
+        let why = snapshot.notes["reread"]["reason"].as_str().unwrap_or_default();
+        assert_eq!(why.contains("it is capped, and below"), is_read, "{}", snapshot.notes);
+    }
+    working.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_can_be_neither_folded_nor_read_alone_has_everything_read() {
     let server = testbed::Server::start(Options::default()).await.unwrap();

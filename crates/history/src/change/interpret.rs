@@ -32,7 +32,12 @@ pub enum Effect<'a> {
     /// Definitions change; see [`crate::catalog_state`].
     Definition(Operation<'a>),
     /// Something that cannot be folded.
-    Unfoldable(Unfoldable),
+    Unfoldable {
+        /// That of the operation, of the inner one where it is one of `applyOps`.
+        namespace: &'a str,
+        /// What, and why.
+        unknown: Unfoldable,
+    },
 }
 
 /// Shows the effects of an operation, in order; those inside `applyOps` one by one.
@@ -73,7 +78,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
             Ok((collection, key, write)) => {
                 Effect::Write { namespace: operation.namespace, collection, key, write, by_user: depth > 0 }
             }
-            Err(reason) => Effect::Unfoldable(Unfoldable { scope: scope_of(operation), reason }),
+            Err(reason) => unfoldable(operation, scope_of(operation), reason),
         };
         (self.visit)(effect);
         Ok(())
@@ -91,7 +96,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
                     self.operation(&inner?, depth + 1)?;
                 }
             }
-            Command::ApplyOps(_) => self.unfoldable(Scope::Everything, Reason::Nested),
+            Command::ApplyOps(_) => self.unfoldable(operation, Scope::Everything, Reason::Nested),
             Command::DbCheck | Command::CommitTransaction { .. } | Command::AbortTransaction => {}
             Command::Rename(rename) => {
                 let (from, to) = ((self.is_recorded)(rename.from), (self.is_recorded)(rename.to));
@@ -103,7 +108,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
                         Some(collection) => Scope::Collection(collection),
                         None => Scope::Namespace(rename.to.to_owned()),
                     };
-                    self.unfoldable(scope, Reason::FromElsewhere);
+                    self.unfoldable(operation, scope, Reason::FromElsewhere);
                 }
             }
             Command::DropDatabase => {
@@ -119,7 +124,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
                         (None, Some(named)) => Scope::Namespace(named),
                         (None, None) => Scope::Everything,
                     };
-                    self.unfoldable(scope, Reason::UnknownCommand((*name).to_owned()));
+                    self.unfoldable(operation, scope, Reason::UnknownCommand((*name).to_owned()));
                 }
             }
             Command::Create { collection, .. }
@@ -134,7 +139,7 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
             Command::ConvertToCapped { collection } => {
                 self.on_collection(operation, collection, |collection| {
                     let reason = Reason::UnknownCommand("convertToCapped".to_owned());
-                    Effect::Unfoldable(Unfoldable { scope: Scope::Collection(collection), reason })
+                    unfoldable(operation, Scope::Collection(collection), reason)
                 })
             }
         }
@@ -157,13 +162,17 @@ impl<'a, K: Fn(&str) -> bool, V: FnMut(Effect<'a>)> Interpreter<'_, K, V> {
         match operation.collection {
             _ if !(self.is_recorded)(&namespace) => {}
             Some(collection) => (self.visit)(effect(collection)),
-            None => self.unfoldable(Scope::Namespace(namespace), Reason::NoCollection),
+            None => self.unfoldable(operation, Scope::Namespace(namespace), Reason::NoCollection),
         }
     }
 
-    fn unfoldable(&mut self, scope: Scope, reason: Reason) {
-        (self.visit)(Effect::Unfoldable(Unfoldable { scope, reason }));
+    fn unfoldable(&mut self, operation: &Operation<'a>, scope: Scope, reason: Reason) {
+        (self.visit)(unfoldable(operation, scope, reason));
     }
+}
+
+fn unfoldable<'a>(operation: &Operation<'a>, scope: Scope, reason: Reason) -> Effect<'a> {
+    Effect::Unfoldable { namespace: operation.namespace, unknown: Unfoldable { scope, reason } }
 }
 
 /// What cannot be told any more when this operation is not understood.

@@ -44,7 +44,7 @@ fn effects(operation: &RawDocumentBuf) -> Vec<String> {
                 format!("definition in {namespace}")
             }
             Effect::Definition(other) => panic!("{other:?}"),
-            Effect::Unfoldable(what) => what.to_string(),
+            Effect::Unfoldable { unknown, .. } => unknown.to_string(),
         });
     })
     .unwrap();

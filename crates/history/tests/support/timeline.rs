@@ -64,7 +64,7 @@ impl Timeline {
                 }
                 Effect::Emptied(collection) => self.capped.entry(collection).or_default().empty(),
                 Effect::Definition(operation) => self.catalog.apply(&operation, time).unwrap(),
-                Effect::Unfoldable(unfoldable) => panic!("{unfoldable}"),
+                Effect::Unfoldable { unknown, .. } => panic!("{unknown}"),
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod definitions;
+mod evictions;
 mod obstacles;
 pub(super) mod overlay;
 mod read;
@@ -35,6 +36,7 @@ use vault::Hands;
 use super::{FoldFailure, Obstacle, base::Base, entries::Record};
 use crate::lease::{JobContext, JobError};
 pub(super) use changes::{ApplyError, ChangeSorter, SortedChanges};
+use evictions::Evictions;
 pub(super) use obstacles::Obstacles;
 use overlay::{OVERLAY_BYTES_MAX, Overlay, VIEWS, is_overlaid};
 use read::{ReadEntry, Reader};
@@ -143,6 +145,7 @@ pub(super) struct Gathering {
     changes: ChangeSorter,
     capped: HashMap<CollectionId, CappedChanges>,
     capped_bytes: usize,
+    evictions: Evictions,
     overlays: BTreeMap<String, Overlay>,
     obstacles: Obstacles,
     last: ClusterTime,
@@ -168,6 +171,7 @@ impl Gathering {
             changes: ChangeSorter::new(spill_dir),
             capped: HashMap::new(),
             capped_bytes: 0,
+            evictions: Evictions::under(&base.manifest.header().fcv),
             overlays: BTreeMap::new(),
             obstacles: Obstacles::default(),
             last: ClusterTime::NONE,
@@ -242,7 +246,7 @@ impl Gathering {
             Ok(Step::Plain) if self.counts(entry.time) => {
                 let count = read.effects.map_err(|error| broken(entry.time, error.to_string()))?;
                 for effect in effects.take(count) {
-                    self.effect(entry.operation.namespace, effect, entry.time)?;
+                    self.effect(effect, entry.time)?;
                 }
             }
             Ok(Step::Committed(committed)) if self.counts(committed.time) => {
@@ -290,16 +294,11 @@ impl Gathering {
         let mut effects = Vec::new();
         interpret(operation, &is_recorded, &mut |effect| effects.push(effect))
             .map_err(|error| broken(time, error.to_string()))?;
-        effects.into_iter().try_for_each(|effect| self.effect(operation.namespace, effect, time))
+        effects.into_iter().try_for_each(|effect| self.effect(effect, time))
     }
 
-    /// What an operation does, which has that namespace.
-    fn effect(
-        &mut self,
-        namespace_of_operation: &str,
-        effect: Effect<'_>,
-        time: ClusterTime,
-    ) -> Result<(), FoldFailure> {
+    /// What an operation does.
+    fn effect(&mut self, effect: Effect<'_>, time: ClusterTime) -> Result<(), FoldFailure> {
         self.order += 1;
         let position = Position { time, order: self.order };
         match effect {
@@ -313,9 +312,9 @@ impl Gathering {
             }
             Effect::Emptied(collection) => self.empty(collection, time),
             Effect::Definition(operation) => self.definition(&operation, position)?,
-            Effect::Unfoldable(Unknown { scope, reason }) => {
+            Effect::Unfoldable { namespace, unknown: Unknown { scope, reason } } => {
                 let obstacle = Obstacle::Operation(reason);
-                self.obstacles.of_scope(scope, namespace_of_operation, &self.catalog, time, obstacle);
+                self.obstacles.of_scope(scope, namespace, &self.catalog, time, obstacle);
             }
         }
         Ok(())
@@ -347,6 +346,7 @@ impl Gathering {
         write: Write<'_>,
         position: Position,
     ) {
+        self.evictions.see(namespace, &key, &write);
         if is_overlaid(namespace) {
             self.write_overlay(namespace, key.clone(), write.clone(), position);
         }
@@ -365,6 +365,10 @@ impl Gathering {
         if !collection.is_capped() {
             let write = write.into_owned();
             return self.changes.push(Change { collection: id, key, position, write });
+        }
+        if !self.evictions.are_logged() {
+            self.obstacles.of_collection(id, position.time, Obstacle::UnloggedEvictions);
+            return self.forget_capped(id);
         }
         let capped = self.capped_changes(id);
         let before = capped.bytes();

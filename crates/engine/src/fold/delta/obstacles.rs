@@ -55,6 +55,11 @@ impl Obstacles {
         }
     }
 
+    /// All names of which something is not known.
+    pub(in crate::fold) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.keys()
+    }
+
     /// Whether changes of the collection need not be kept any more.
     pub(in crate::fold) fn has(&self, id: CollectionId) -> bool {
         self.collections.contains_key(&id)

@@ -147,6 +147,12 @@ async fn what_is_not_known_is_refused_with_its_reason() {
     let user = rawdoc! { "op": "u", "ns": "admin.system.users", "ui": uuid(3), "o": { "$v": 2, "diff": {} }, "o2": { "_id": "x" } };
     let found = unfoldable(vec![entry(150, &user)]).await;
     assert_eq!(found[0].namespace.as_deref(), Some("admin.system.users"));
+    // Where a user's `applyOps` writes to them as well.
+    for namespace in ["admin.system.users", "admin.system.roles", "app.system.views"] {
+        let set = rawdoc! { "op": "u", "ns": namespace, "ui": uuid(3), "o": { "$set": { "v": 1 } }, "o2": { "_id": "x" } };
+        let found = unfoldable(vec![entry(150, &command(0, rawdoc! { "applyOps": [set] }))]).await;
+        assert_eq!(found[0].namespace.as_deref(), Some(namespace), "{found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +308,38 @@ async fn a_large_capped_collection_is_in_its_own_way_only() {
     assert_eq!(folded.collections[0].pages.content.documents, 1);
     let Err(FoldFailure::Unfoldable(unfoldable)) = fold("app.d").await else { panic!("it is too large") };
     assert!(matches!(unfoldable[0].obstacle, Obstacle::TooMuch(_)), "{unfoldable:?}");
+}
+
+/// Measured on 5.0.4: below 5.0 servers remove what is too much by themselves, and the oplog has no word of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_capped_collection_loses_unlogged_is_not_guessed() {
+    let version = |seconds, document: RawDocumentBuf| {
+        let o2 = rawdoc! { "_id": "featureCompatibilityVersion" };
+        let operation =
+            rawdoc! { "op": "u", "ns": "admin.system.version", "ui": uuid(5), "o": document, "o2": o2 };
+        entry(seconds, &operation)
+    };
+    let lowered = rawdoc! { "_id": "featureCompatibilityVersion", "version": "4.4" };
+    let raised = rawdoc! { "_id": "featureCompatibilityVersion", "version": "5.0" };
+    let insert = |seconds: u32| entry(seconds, &on("i", rawdoc! { "_id": seconds as i32 }, None));
+    let bench = Bench::start().await;
+    let ring = vault::CollectionMeta {
+        order: vault::Order::Natural,
+        options: rawdoc! { "capped": true, "size": 4096_i64 }.into_bytes(),
+        ..meta(CollectionKind::Capped)
+    };
+    let base = bench.base(ring, &[]).await;
+    let fold = async |entries| {
+        let record = Record::of_entries(time(50), time(300), entries);
+        fold_manifest(&bench.store, &base, record, AT, Bench::header(AT), Wish::WHOLE).await
+    };
+    let refused = fold(vec![version(110, lowered.clone()), insert(120), version(130, raised.clone())]).await;
+    let Err(FoldFailure::Unfoldable(refused)) = refused else { panic!("it is folded") };
+    assert_eq!(refused[0].obstacle, Obstacle::UnloggedEvictions);
+    assert_eq!(refused[0].namespace.as_deref(), Some(NAMESPACE));
+    let folded = fold(vec![insert(110), version(120, lowered), version(130, raised), insert(140)]).await;
+    let folded = folded.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(folded.collections[0].pages.content.documents, 2);
 }
 
 /// Measured on 6.0.5 and 5.0.4: what a user gives to `applyOps` is looked for in the collation of the collection, so the `_id` in the

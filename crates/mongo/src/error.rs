@@ -249,8 +249,9 @@ impl Error {
 
 /// HostUnreachable, HostNotFound, NetworkTimeout, SocketException, ExceededTimeLimit, WriteConflict, LockTimeout,
 /// ReadConcernMajorityNotAvailableYet, NetworkInterfaceExceededTimeLimit, TransactionTooLargeForCache (a large document
-/// while the cache is full of other writes), Interrupted, InterruptedDueToReplStateChange.
-const TRANSIENT_CODES: [i32; 12] = [6, 7, 24, 89, 112, 134, 202, 262, 388, 9001, 11601, 225];
+/// while the cache is full of other writes), Interrupted, InterruptedDueToReplStateChange; and
+/// BackgroundOperationInProgressForDatabase and …ForNamespace: somebody builds an index there.
+const TRANSIENT_CODES: [i32; 14] = [6, 7, 24, 89, 112, 134, 202, 262, 388, 9001, 11601, 225, 12586, 12587];
 
 fn timed_out(what: &str, limit_seconds: u64) -> String {
     match limit_seconds {

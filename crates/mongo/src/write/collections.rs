@@ -59,6 +59,19 @@ pub async fn create_anew(
     }
 }
 
+/// Whether a collection has no document, or is not there.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn is_empty(deployment: &Deployment, namespace: &Namespace) -> Result<bool> {
+    let find = doc! {
+        "find": &namespace.collection, "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
+    };
+    let reply = command::run_document(deployment, &namespace.db, &find).await?;
+    let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    Ok(found.map_err(|_| Error::Protocol("find without a cursor".to_owned()))?.is_empty())
+}
+
 /// Drops a collection or view; nothing happens when there is none.
 ///
 /// # Errors
@@ -85,6 +98,9 @@ pub async fn drop_database(deployment: &Deployment, db: &str) -> Result<()> {
         .await?;
     Ok(())
 }
+
+/// BackgroundOperationInProgressForNamespace.
+const INDEX_BUILD_RUNS: i32 = 12587;
 
 /// Puts `from`, whose identity is `uuid` if one is given, in the place of `to`, dropping what lies there. Done already is
 /// done: when `to` has that identity.
@@ -149,7 +165,16 @@ async fn rename(
         "renameCollection": format!("{db}.{from}"), "to": format!("{db}.{to}"), "dropTarget": over,
         "writeConcern": command::majority(),
     };
-    command::run_document(deployment, "admin", &rename).await?;
+    match command::run_document(deployment, "admin", &rename).await {
+        // An index is being built on what is to go. A drop ends the build; a rename refuses to (5.0.4, 6.0.5).
+        Err(error) if over && error.code() == Some(INDEX_BUILD_RUNS) => {
+            drop(deployment, db, to).await?;
+            command::run_document(deployment, "admin", &rename).await?;
+        }
+        renamed => {
+            renamed?;
+        }
+    }
     Ok(())
 }
 

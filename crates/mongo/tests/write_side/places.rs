@@ -93,6 +93,39 @@ async fn renames_over_whatever_is_there(version: &str) {
 }
 on_versions!(renames_over_whatever_is_there);
 
+/// Held by a fail point, so that no clock decides.
+async fn a_build_on_what_goes_does_not_hold_up_a_rename(version: &str) {
+    let options = testbed::Options::version(version).set_parameter("enableTestCommands", "1");
+    let server = testbed::Server::start(options).await.unwrap();
+    let deployment = crate::connect(&server.uri()).await;
+    let (old, new) = (Namespace::new("app", "old"), Namespace::new("app", "new"));
+    insert(&deployment, &old, vec![doc! { "_id": 1 }]).await;
+    insert(&deployment, &new, vec![doc! { "_id": 2 }]).await;
+    let hang = |mode: &str| doc! { "configureFailPoint": "hangAfterStartingIndexBuild", "mode": mode };
+    server.admin(hang("alwaysOn")).await.unwrap();
+    let build = tokio::spawn({
+        let deployment = deployment.clone();
+        async move {
+            let index = doc! { "key": { "x": 1 }, "name": "x" };
+            deployment.run("app", doc! { "createIndexes": "old", "indexes": [index] }).await
+        }
+    });
+    let list = doc! { "listIndexes": "old", "includeBuildUUIDs": true };
+    while !format!("{:?}", deployment.run("app", list.clone()).await.unwrap()).contains("buildUUID") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // The fail point may hold the build while it is to end.
+    let renamed = tokio::spawn({
+        let deployment = deployment.clone();
+        async move { collections::rename_over(&deployment, "app", "new", "old", None).await }
+    });
+    build.await.unwrap().unwrap_err();
+    server.admin(hang("off")).await.unwrap();
+    renamed.await.unwrap().unwrap();
+    assert_eq!(crate::documents(&deployment, &old).await, [rawdoc! { "_id": 2 }.into_bytes()]);
+}
+on_versions!(a_build_on_what_goes_does_not_hold_up_a_rename);
+
 #[tokio::test]
 async fn dropping_is_done_once_or_twice_and_never_to_the_server() {
     let (_server, deployment) = start("6.0.5").await;

@@ -397,9 +397,13 @@ async fn what_stands_under_a_new_name_is_not_replaced_unless_that_is_asked_for()
     assert_eq!(job.receipt.unwrap()["foreignWrites"]["count"], 0);
 }
 
-/// Runs a restore of the orders as `taken`; somebody makes something of that name at this moment.
-async fn somebody_is_quicker(moment: &'static str, make: Document) -> (Bench, RestoreJob, oracle::State) {
-    let (bench, snapshot, before) = with_shop(&[]).await;
+/// Runs a restore of something as `taken`; somebody makes something of that name at this moment.
+async fn somebody_is_quicker(
+    restored: &str,
+    moment: &'static str,
+    make: Document,
+) -> (Bench, RestoreJob, oracle::State) {
+    let (bench, snapshot, before) = with_shop(&[Set::TimeSeries]).await;
     let client = bench.client.clone();
     let making = probe(move |now, _| {
         let (client, make) = (client.clone(), make.clone());
@@ -409,7 +413,7 @@ async fn somebody_is_quicker(moment: &'static str, make: Document) -> (Bench, Re
             }
         }
     });
-    let options = selection(&["shop.orders"], &[("shop.orders", "shop.taken")]);
+    let options = selection(&[restored], &[(restored, "shop.taken")]);
     let id = request(&bench, &snapshot, bench.deployment, options).await;
     let job = run(&bench, id, bench.settings(), Some(making)).await;
     assert_no_staging(&bench.client).await;
@@ -420,14 +424,18 @@ async fn somebody_is_quicker(moment: &'static str, make: Document) -> (Bench, Re
 async fn what_comes_to_stand_there_while_the_restore_runs_is_not_replaced_either() {
     let collection = doc! {"insert": "taken", "documents": [{"_id": "precious"}]};
     let view = doc! {"create": "taken", "viewOn": "items", "pipeline": []};
-    for (moment, make, why) in [
+    let (orders, weather) = ("shop.orders", "timeseries.weather");
+    for (restored, moment, make, why) in [
         // Before the cut-over, and in the moment of it, where nobody is kept out.
-        ("restore.staged", &collection, "nothing was changed"),
-        ("restore.staged", &view, "nothing was changed"),
-        ("restore.fenced", &collection, "somebody made shop.taken"),
-        ("restore.fenced", &view, "somebody made shop.taken"),
+        (orders, "restore.staged", &collection, "nothing was changed"),
+        (orders, "restore.staged", &view, "nothing was changed"),
+        (orders, "restore.fenced", &collection, "somebody made shop.taken"),
+        (orders, "restore.fenced", &view, "somebody made shop.taken"),
+        // A time series has no staging name: it is made in its place.
+        (weather, "restore.fenced", &collection, "somebody made shop.taken"),
+        (weather, "restore.fenced", &view, "somebody made shop.taken"),
     ] {
-        let (bench, job, mut expected) = somebody_is_quicker(moment, make.clone()).await;
+        let (bench, job, mut expected) = somebody_is_quicker(restored, moment, make.clone()).await;
         assert_eq!(job.state, RestoreState::Failed, "{moment}");
         assert!(job.error.as_ref().unwrap().contains(why), "{moment}: {:?}", job.error);
         let found = data(&bench.client).await;

@@ -21,15 +21,13 @@ use super::{
     plan::Way,
     segments,
     source::{Item, Restore},
-    stage, standing,
+    stage,
+    standing::{self, NAMESPACE_EXISTS},
 };
 use crate::{
     crash,
     lease::{JobContext, JobError},
 };
-
-/// NamespaceExists.
-const NAMESPACE_EXISTS: i32 = 48;
 
 /// Switches the target, or goes on with it.
 ///

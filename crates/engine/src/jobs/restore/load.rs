@@ -27,6 +27,7 @@ use super::{
     segments::{self, Segment},
     source::{Item, Restore},
     specs,
+    standing::{self, NAMESPACE_EXISTS},
 };
 use crate::{
     crash,
@@ -174,7 +175,7 @@ impl Loads {
         mark: bool,
     ) -> Result<(Staged, KeyCounts), Trouble> {
         self.job.told.loading(item);
-        let parked = self.create(item, into).await?;
+        let parked = self.create(item, into, mark).await?;
         crash::point("restore.load.after-create");
         let options = LoadOptions {
             connections: connections_for(item),
@@ -220,25 +221,79 @@ impl Loads {
     }
 
     /// Makes the empty collection; gives back the lifetime that was taken out of its options.
-    async fn create(&self, item: &Item, into: &Namespace) -> Result<Option<Parked>, Trouble> {
-        let deployment = &self.job.deployment;
+    async fn create(&self, item: &Item, into: &Namespace, mark: bool) -> Result<Option<Parked>, Trouble> {
         let meta = &item.entry.meta;
-        if item.way == Way::Buckets {
-            let series = timeseries::series_of(into).filter(|_| into == &item.ns);
-            let series = series.and_then(|ns| self.job.items.iter().find(|other| other.ns == ns));
-            let series = series.ok_or_else(|| {
-                JobError::failed(format!("{} belongs to no time series of the snapshot", item.ns))
-            })?;
-            let (options, parked) =
-                ttl::park_collection(&series.ns, &series.entry.meta.options).map_err(target(CREATING))?;
-            timeseries::create(deployment, &series.ns, &options).await.map_err(target(CREATING))?;
+        if item.way != Way::Buckets {
+            let (options, parked) = ttl::park_collection(into, &meta.options).map_err(target(CREATING))?;
+            self.create_empty(item, into, into, &options, mark).await?;
             return Ok(parked.map(Parked::of));
         }
-        let (options, parked) = ttl::park_collection(into, &meta.options).map_err(target(CREATING))?;
-        collections::create_anew(deployment, &into.db, &into.collection, &options, meta.id_index.as_deref())
-            .await
-            .map_err(target(CREATING))?;
+        let series = timeseries::series_of(into).filter(|_| into == &item.ns);
+        let series = series.and_then(|ns| self.job.items.iter().find(|other| other.ns == ns));
+        let series = series.ok_or_else(|| {
+            JobError::failed(format!("{} belongs to no time series of the snapshot", item.ns))
+        })?;
+        let (options, parked) =
+            ttl::park_collection(&series.ns, &series.entry.meta.options).map_err(target(CREATING))?;
+        self.create_empty(item, into, &series.ns, &options, mark).await?;
         Ok(parked.map(Parked::of))
+    }
+
+    /// Makes `what`, the collection `into` or the time series of these buckets, in place of anything that is there; or, under its
+    /// own name where nothing may stand, of what this job has made.
+    async fn create_empty(
+        &self,
+        item: &Item,
+        into: &Namespace,
+        what: &Namespace,
+        options: &[u8],
+        mark: bool,
+    ) -> Result<(), Trouble> {
+        let deployment = &self.job.deployment;
+        let (db, name, id_index) = (&what.db, &what.collection, item.entry.meta.id_index.as_deref());
+        let id_index = id_index.filter(|_| item.way != Way::Buckets);
+        let takes_nothing = mark && self.job.made.is_all() && standing::must_be_free(&self.job, item);
+        let made = match takes_nothing {
+            true => collections::create(deployment, db, name, options, id_index).await,
+            false => self.replace(item, what, options).await,
+        };
+        match made {
+            Err(error) if takes_nothing && error.code() == Some(NAMESPACE_EXISTS) => {
+                if !self.is_own(into).await.map_err(target(CREATING))? {
+                    let called = self.job.items.iter().find(|other| other.ns == *what);
+                    return Err(Trouble::Stopped(standing::made_meanwhile(called.unwrap_or(item))));
+                }
+                self.replace(item, what, options).await.map_err(target(CREATING))?;
+            }
+            made => made.map_err(target(CREATING))?,
+        }
+        if takes_nothing {
+            let uuid = collections::uuid_of(deployment, into).await.map_err(target(CREATING))?;
+            uuid.into_iter().for_each(|uuid| self.job.made.note(uuid));
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, item: &Item, what: &Namespace, options: &[u8]) -> mongo::Result<()> {
+        let deployment = &self.job.deployment;
+        match item.way {
+            Way::Buckets => timeseries::create(deployment, what, options).await,
+            _ => {
+                let id_index = item.entry.meta.id_index.as_deref();
+                collections::create_anew(deployment, &what.db, &what.collection, options, id_index).await
+            }
+        }
+    }
+
+    /// Whether what has the name was made by this job. Where the answer to its making was lost that is not known, and nothing is
+    /// in it yet.
+    async fn is_own(&self, into: &Namespace) -> mongo::Result<bool> {
+        let deployment = &self.job.deployment;
+        match collections::uuid_of(deployment, into).await? {
+            Some(uuid) if self.job.made.has(&uuid) => Ok(true),
+            Some(_) => collections::is_empty(deployment, into).await,
+            None => Ok(false),
+        }
     }
 
     /// Feeds everything, and tells the sum of it.

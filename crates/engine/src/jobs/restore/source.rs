@@ -19,6 +19,7 @@ use super::{
     plan::{self, Removals, Wanted, Way},
     point_in_time,
     selected::{self, Picked},
+    standing::Made,
 };
 use crate::{
     connect::{Connected, connect},
@@ -49,6 +50,8 @@ pub(crate) struct Restore {
     pub(crate) pace: Pace,
     /// What the catalog is told of each collection.
     pub(crate) told: Told,
+    /// What this attempt has made where nothing may stand.
+    pub(crate) made: Made,
 }
 
 /// One collection, view or time series of the snapshot.
@@ -112,7 +115,8 @@ impl Restore {
             collections::put_beside(asked, &mut items, &deployment, &target, state).await?;
             told = collections::tell(ctx, asked, &items, not_restored).await?;
         }
-        Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace, told })
+        let made = Made::new(state.cut_over_since.is_some());
+        Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace, told, made })
     }
 
     /// The items that go one way, in the manifest's order.

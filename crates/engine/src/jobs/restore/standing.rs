@@ -1,6 +1,11 @@
 //! What stands on the target where something is to be restored under another name than its own: an accident must not
 //! destroy it. Under its own name something is replaced; that is what a restore is.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use mongo::CollectionInfo;
 
 use super::{
@@ -10,6 +15,40 @@ use super::{
     source::{Item, Restore},
 };
 use crate::lease::JobError;
+
+/// NamespaceExists.
+pub(crate) const NAMESPACE_EXISTS: i32 = 48;
+
+/// The collections that a job has made inside its cut-over under names at which nothing may stand: they may be made anew, and
+/// nothing else.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// An earlier attempt may have made others, of which nothing is known.
+    is_all: bool,
+    uuids: Mutex<BTreeSet<[u8; 16]>>,
+}
+
+impl Made {
+    /// Of an attempt that begins the cut-over, or goes on with one.
+    pub(crate) fn new(goes_on: bool) -> Self {
+        Self { is_all: !goes_on, uuids: Mutex::default() }
+    }
+
+    /// Whether everything is known that this job has made.
+    pub(crate) const fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// Notes what was made.
+    pub(crate) fn note(&self, uuid: [u8; 16]) {
+        self.uuids.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
+    }
+
+    /// Whether this was.
+    pub(crate) fn has(&self, uuid: &[u8; 16]) -> bool {
+        self.uuids.lock().unwrap_or_else(PoisonError::into_inner).contains(uuid)
+    }
+}
 
 /// Whether nothing may stand at the destination of an item: under another name than its own, and in a collection restore that
 /// is to make everything new, under its own name too.

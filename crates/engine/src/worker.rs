@@ -162,7 +162,7 @@ async fn write_end(ctx: &JobContext, error: &JobError) -> catalog::Result<()> {
     let (jobs, lease, now) = (ctx.catalog().jobs(), ctx.lease(), ctx.now());
     let failed = || catalog::Outcome::Failed { error: error.full_text() };
     match error {
-        JobError::Shutdown => jobs.release(lease, now).await,
+        JobError::Shutdown => jobs.release(lease).await,
         JobError::Cancelled => jobs.finish(lease, catalog::Outcome::Cancelled, now).await,
         JobError::Retry { .. } => match next_try(lease.attempt, ctx.must_finish_since(), now) {
             Some(Next::Counted { at }) => jobs.retry_at(lease, at, &error.full_text()).await,

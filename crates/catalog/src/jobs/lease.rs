@@ -51,15 +51,15 @@ impl Jobs<'_> {
     ///
     /// # Errors
     /// [`crate::Error::LeaseLost`].
-    pub async fn release(&self, lease: &Lease, now: WallTime) -> Result<()> {
+    pub async fn release(&self, lease: &Lease) -> Result<()> {
         // The epoch moves on, so that whoever gave it back cannot write by mistake before somebody else takes it.
+        // No time of ours is written: where our clock is ahead of others', they would wait for it.
         let done = query(
-            "UPDATE jobs SET lease_until = $3, lease_owner = NULL, lease_epoch = lease_epoch + 1, \
+            "UPDATE jobs SET lease_until = 0, lease_owner = NULL, lease_epoch = lease_epoch + 1, \
              attempts = attempts - 1 WHERE id = $1 AND lease_epoch = $2 AND state = 'running'",
         )
         .bind(lease.job_id.to_string())
         .bind(lease.epoch)
-        .bind(now.0)
         .execute(self.0.database.writer())
         .await?;
         held(lease, done.rows_affected())

@@ -170,15 +170,15 @@ impl Timelines<'_> {
     ///
     /// # Errors
     /// [`crate::Error::LeaseLost`].
-    pub async fn release(&self, lease: &CaptureLease, now: WallTime) -> Result<()> {
+    pub async fn release(&self, lease: &CaptureLease) -> Result<()> {
         // The epoch moves on, so that whoever gave it back cannot write by mistake before somebody else takes it.
+        // No time of ours is written: where our clock is ahead of others', they would wait for it.
         let done = query(
-            "UPDATE captures SET lease_owner = NULL, lease_until = $3, lease_epoch = lease_epoch + 1 \
+            "UPDATE captures SET lease_owner = NULL, lease_until = 0, lease_epoch = lease_epoch + 1 \
              WHERE deployment_id = $1 AND lease_epoch = $2",
         )
         .bind(lease.deployment_id.to_string())
         .bind(lease.epoch)
-        .bind(now.0)
         .execute(self.0.database.writer())
         .await?;
         held(lease, done.rows_affected())

@@ -39,11 +39,14 @@ pub(crate) async fn one_keeper_at_a_time(catalog: Catalog) {
     let second = timelines.claim(deployment.id, "k1", at(50), LEASE_MS).await.unwrap().unwrap();
     assert!(second.epoch > first.epoch);
     assert_eq!(timelines.renew(&first, &json!(null), at(51), LEASE_MS).await.unwrap(), Renewal::Lost);
-    lost(timelines.release(&first, at(51)).await);
+    lost(timelines.release(&first).await);
     let shown = timelines.capture(deployment.id).await.unwrap().unwrap();
     assert_eq!((shown.owner.as_deref(), shown.status), (Some("k1"), status), "the last status stays");
 
-    timelines.release(&second, at(52)).await.unwrap();
+    timelines.release(&second).await.unwrap();
+    // Whoever's clock is behind need not wait either.
+    let behind = timelines.claim(deployment.id, "behind", T0, LEASE_MS).await.unwrap().unwrap();
+    timelines.release(&behind).await.unwrap();
     lost(timelines.open(&second, support::new_timeline(0), at(52)).await);
     assert_eq!(timelines.renew(&second, &json!(null), at(52), LEASE_MS).await.unwrap(), Renewal::Lost);
     assert_eq!(timelines.capture(deployment.id).await.unwrap().unwrap().owner, None);
@@ -98,7 +101,7 @@ pub(crate) async fn what_is_switched_off_is_finished_first(catalog: Catalog) {
     let stored = timelines.mark_stored(&lease, &slice.name).await.unwrap();
     assert_eq!(stored.durable, slice.span.last, "what was recorded counts");
     assert_eq!(timelines.unfinished().await.unwrap(), []);
-    timelines.release(&lease, later).await.unwrap();
+    timelines.release(&lease).await.unwrap();
     assert_eq!(timelines.claim(deployment.id, "k2", later, LEASE_MS).await.unwrap(), None);
 }
 
@@ -261,7 +264,7 @@ impl World {
                 Ok(Renewal::Lost) => Err(Error::LeaseLost { what: String::new() }),
                 other => other.map(drop),
             },
-            Event::Release(_) => timelines.release(lease, self.now).await,
+            Event::Release(_) => timelines.release(lease).await,
             Event::Open(_) => {
                 self.now = self.now.plus_ms(1);
                 timelines.open(lease, support::new_timeline(self.last), self.now).await.map(drop)

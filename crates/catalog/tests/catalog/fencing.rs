@@ -133,7 +133,7 @@ impl World {
             Event::Finish(_) => catalog.jobs().finish(lease, support::receipt(), now).await,
             Event::Fail(_) => catalog.jobs().finish(lease, support::failed("x"), now).await,
             Event::Acknowledge(_) => catalog.jobs().finish(lease, Outcome::Cancelled, now).await,
-            Event::Release(_) => catalog.jobs().release(lease, now).await,
+            Event::Release(_) => catalog.jobs().release(lease).await,
             Event::Retry(_) => catalog.jobs().retry_at(lease, now, "x").await,
             Event::Pin(_) => {
                 let name = format!("object of {}", self.job.id);

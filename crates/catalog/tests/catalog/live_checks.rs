@@ -20,13 +20,13 @@ pub(crate) async fn one_holder_compares_and_the_next_goes_on(catalog: Catalog) {
     assert_eq!(checks.claim(deployment.id, "s1", at(40), LEASE_MS).await.unwrap(), None, "it was renewed");
     let (second, found) = checks.claim(deployment.id, "s1", at(50), LEASE_MS).await.unwrap().unwrap();
     assert_eq!(found, round, "the next one goes on");
-    for lost in [checks.save(&first, &round, at(51), LEASE_MS).await, checks.release(&first, at(51)).await] {
+    for lost in [checks.save(&first, &round, at(51), LEASE_MS).await, checks.release(&first).await] {
         assert!(matches!(lost, Err(Error::LeaseLost { .. })), "{lost:?}");
     }
 
     (round.next, round.completed_at) = (None, Some(at(52)));
     checks.save(&second, &round, at(52), LEASE_MS).await.unwrap();
-    checks.release(&second, at(53)).await.unwrap();
+    checks.release(&second).await.unwrap();
     let (_, found) = checks.claim(deployment.id, "s0", at(53), LEASE_MS).await.unwrap().unwrap();
     assert_eq!(found, round);
 }

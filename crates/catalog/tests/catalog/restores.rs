@@ -445,7 +445,7 @@ pub(crate) async fn a_collection_restore_is_listed_with_its_kind_and_tells_of_ea
     assert_eq!(sums.into_iter().collect::<Vec<_>>(), [(part.id, expected)]);
 
     // Who lost the lease tells nothing.
-    catalog.jobs().release(&lease, at(5)).await.unwrap();
+    catalog.jobs().release(&lease).await.unwrap();
     let late = restores.tell_collections(&lease, &lines[..1]).await;
     assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
     let late = restores.begin_collections(&lease, &[]).await;

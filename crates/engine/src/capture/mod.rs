@@ -133,7 +133,7 @@ async fn hold(services: &Services, lease: CaptureLease, shutdown: &CancellationT
         left = finish::switched_off(services, &lease, shutdown).await;
     }
     drop(beating);
-    if let Err(error) = services.catalog.timelines().release(&lease, services.now()).await {
+    if let Err(error) = services.catalog.timelines().release(&lease).await {
         tracing::warn!(deployment.id = %lease.deployment_id, error = %error, "the lease of a capture cannot be given back: {error}; it will run out");
     }
     left

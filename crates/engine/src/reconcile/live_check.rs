@@ -65,7 +65,7 @@ async fn step(
     let Some((lease, mut round)) = claimed else { return Ok(None) };
     let Some(goal) = due(&round, total, every, services.now()) else {
         // It has just begun, or somebody else was faster.
-        catalog.live_checks().release(&lease, services.now()).await?;
+        catalog.live_checks().release(&lease).await?;
         return Ok(None);
     };
     if round.next.is_none() {
@@ -73,7 +73,7 @@ async fn step(
     }
     match compare(services, &lease, round, goal).await {
         Ok(report) => {
-            catalog.live_checks().release(&lease, services.now()).await?;
+            catalog.live_checks().release(&lease).await?;
             Ok(Some(json!({ "deploymentId": deployment, "report": report })))
         }
         Err(error) => {

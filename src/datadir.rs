@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -19,6 +20,13 @@ use crate::{
     config::{Config, StoreSection},
     lock::{self, Lock},
 };
+
+/// The setting that says which vault the catalog is about.
+const VAULT_ID: &str = "vault-id";
+/// The one that says how it is to be made, until it has been.
+const DESCRIPTION: &str = "vault-description";
+/// How long another server is waited for that makes the vault. It takes a few requests to the store.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An opened data directory.
 pub(crate) struct Opened {
@@ -45,15 +53,28 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
 
 /// Opens the vault that the catalog is about; makes one only for a catalog that has none yet. An unmounted disk is
 /// an empty directory, and must not be taken for a new vault.
+///
+/// Servers that share the catalog may start at once. Stores do not decide who was first, the catalog does: one makes the vault,
+/// and should another one have to take that over, it puts the same description, so it does not matter whose put comes last.
 async fn open_vault(catalog: &Catalog, location: &Location, key: &MasterKey) -> anyhow::Result<Vault> {
-    const VAULT_ID: &str = "vault-id";
-    let known = catalog.settings().get(VAULT_ID).await.context("read the catalog")?;
+    let settings = catalog.settings();
+    let mut known = settings.get(VAULT_ID).await.context("read the catalog")?;
+    let mut agreed = String::new();
+    if known.is_none() {
+        // Agreed on before anyone looks into the store. The vault's key in it is sealed by the master key.
+        let proposal = Vault::propose(key);
+        agreed = settings.get_or_set(DESCRIPTION, &proposal).await.context("write the catalog")?;
+        if agreed != proposal {
+            tracing::info!("another server was to make the vault; waiting until it has");
+            known = made_by_another(catalog).await?;
+        }
+    }
     let vault = match &known {
         Some(_) => Vault::open(location, key).await.context("open the vault (is its disk mounted?)")?,
-        None => Vault::create_or_open(location, key).await.context("open the vault")?,
+        None => Vault::create_or_open_as(location, key, &agreed).await.context("open the vault")?,
     };
     let found = vault.id().to_string();
-    let expected = catalog.settings().get_or_set(VAULT_ID, &found).await.context("write the catalog")?;
+    let expected = settings.get_or_set(VAULT_ID, &found).await.context("write the catalog")?;
     if found != expected {
         bail!(
             "{} holds vault {found}, but this catalog is about vault {expected}: name the right one with --vault, or make \
@@ -61,7 +82,25 @@ async fn open_vault(catalog: &Catalog, location: &Location, key: &MasterKey) -> 
             vault.location()
         );
     }
+    // The catalog must not keep the vault's key under a master key that is changed later. Nobody needs the proposal any more: the
+    // vault's description was in the store before this, so whoever makes a proposal anew after this finds that one when it
+    // then looks there, and puts nothing. Whoever looked too early to find it had agreed on the same before. Done at every
+    // start, since the first may have been killed just before it.
+    settings.remove(DESCRIPTION).await.context("write the catalog")?;
     Ok(vault)
+}
+
+/// Waits for the vault that another server is making, which may be at another place than ours: the id of it. None where that
+/// server has not done so, as when it was killed.
+async fn made_by_another(catalog: &Catalog) -> anyhow::Result<Option<String>> {
+    let begun = Instant::now();
+    loop {
+        let made = catalog.settings().get(VAULT_ID).await.context("read the catalog")?;
+        if made.is_some() || begun.elapsed() >= MADE_WITHIN {
+            return Ok(made);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The catalog alone: SQLite in the data directory unless a PostgreSQL URL is configured.

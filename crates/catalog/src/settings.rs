@@ -34,7 +34,8 @@ impl Settings<'_> {
         Ok(())
     }
 
-    /// Sets a key unless it is set, and returns what it is set to: whoever comes first decides.
+    /// Sets a key unless it is set, and returns what it is set to: whoever comes first decides. Should the key be removed
+    /// meanwhile, that is `value`.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -45,5 +46,14 @@ impl Settings<'_> {
             .execute(self.0.database.writer())
             .await?;
         Ok(self.get(key).await?.unwrap_or_else(|| value.to_owned()))
+    }
+
+    /// Forgets a key; it may be unset already.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn remove(&self, key: &str) -> Result<()> {
+        query("DELETE FROM settings WHERE key = $1").bind(key).execute(self.0.database.writer()).await?;
+        Ok(())
     }
 }

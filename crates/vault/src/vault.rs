@@ -51,10 +51,20 @@ impl Description {
         }
     }
 
-    fn to_bytes(&self) -> Bytes {
-        let mut text = serde_json::to_vec_pretty(self).expect("a description is plain data");
-        text.push(b'\n');
-        text.into()
+    fn to_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a description is plain data");
+        text.push('\n');
+        text
+    }
+
+    fn parse(bytes: &[u8], location: &str) -> Result<Self> {
+        let refuse = |why: String| Error::Location { text: location.to_owned(), why };
+        let description: Self = serde_json::from_slice(bytes)
+            .map_err(|e| refuse(format!("its {DESCRIPTION_PATH} is broken: {e}")))?;
+        if description.format != DESCRIPTION_FORMAT {
+            return Err(refuse(format!("its {DESCRIPTION_PATH} is not that of a vault")));
+        }
+        Ok(description)
     }
 
     fn open(&self, master: &MasterKey, location: &str) -> Result<Key> {
@@ -109,15 +119,34 @@ pub struct Listed {
 }
 
 impl Vault {
-    /// Opens the vault at `location`, or makes one when nothing is there.
+    /// Opens the vault at `location`, or makes one when nothing is there. Only for those who do that alone: of two who make one at
+    /// once, one can be left with a key that is stored nowhere. See [`Vault::create_or_open_as`].
     ///
     /// # Errors
     /// [`Error::WrongKey`] when it belongs to another master key, and whatever the store says.
     pub async fn create_or_open(location: &Location, master: &MasterKey) -> Result<Self> {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        fill_random(&mut key[..]);
-        let keys = Keys::new(VaultId(random()), key, Salts::Random);
-        Self::create_or_open_with(location, master, keys, &random()).await
+        Self::create_or_open_with(location, master, new_keys(), &random()).await
+    }
+
+    /// What a new vault could say of itself: which one it is, and its key, sealed by the master key. Everyone who may make the
+    /// vault has to agree on one such proposal first.
+    pub fn propose(master: &MasterKey) -> String {
+        Description::new(&new_keys(), master, &random()).to_text()
+    }
+
+    /// Opens the vault at `location`, or makes the one that was agreed on, a [proposal](Self::propose), when nothing is there.
+    /// Stores need not know conditional puts, so whoever comes late puts the description again: it must be the very same one.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] when the vault, or what was agreed on, belongs to another master key; [`Error::Location`] when it is
+    /// broken; and whatever the store says.
+    pub async fn create_or_open_as(
+        location: &Location,
+        master: &MasterKey,
+        description: &str,
+    ) -> Result<Self> {
+        let description = Bytes::copy_from_slice(description.as_bytes());
+        Self::create_or_open_described(location, master, description, Salts::Random).await
     }
 
     pub(crate) async fn create_or_open_with(
@@ -126,7 +155,16 @@ impl Vault {
         new_keys: Keys,
         salt: &[u8; 32],
     ) -> Result<Self> {
-        let salts = new_keys.salts();
+        let description = Description::new(&new_keys, master, salt).to_text().into();
+        Self::create_or_open_described(location, master, description, new_keys.salts()).await
+    }
+
+    async fn create_or_open_described(
+        location: &Location,
+        master: &MasterKey,
+        description: Bytes,
+        salts: Salts,
+    ) -> Result<Self> {
         let store = Store::open(location, true)?;
         if store.get(DESCRIPTION_PATH, None).await?.is_none() {
             if store.get(MARK_PATH, None).await?.is_some() {
@@ -134,9 +172,11 @@ impl Vault {
                 return Err(Error::Location { text: store.location().to_owned(), why });
             }
             refuse_orphans(&store).await?;
-            store.put(DESCRIPTION_PATH, Description::new(&new_keys, master, salt).to_bytes()).await?;
+            // What this key does not open must not be put in the way of the right one.
+            Description::parse(&description, store.location())?.open(master, store.location())?;
+            store.put(DESCRIPTION_PATH, description).await?;
         }
-        // Read back what is there: should two have created the vault at once, both go on with the one that stayed.
+        // Read back what is there: it counts, not what was to be put.
         Self::open_store(store, master, salts).await?.refuse_copy().await
     }
 
@@ -206,6 +246,18 @@ impl Vault {
         Ok(read_description(&self.0.store).await?.0.id == id)
     }
 
+    /// Whether the place still holds this vault's description. It does not when the vault was deleted, or its disk is not mounted
+    /// any more, or another vault took its place.
+    ///
+    /// # Errors
+    /// [`Error::Location`] when the description is broken, and whatever the store says.
+    pub async fn is_here(&self) -> Result<bool> {
+        match self.is_described_as(self.id()).await {
+            Err(Error::NoVault { .. }) => Ok(false),
+            answer => answer,
+        }
+    }
+
     /// Says which vault is here.
     pub(crate) async fn describe(&self, description: Bytes) -> Result<()> {
         self.0.store.put(DESCRIPTION_PATH, description).await
@@ -252,7 +304,7 @@ impl Vault {
     pub async fn rewrap(&self, old: &MasterKey, new: &MasterKey) -> Result<()> {
         read_description(&self.0.store).await?.0.open(old, self.location())?;
         let wrapped = Description::new(self.keys(), new, &random());
-        self.0.store.put(DESCRIPTION_PATH, wrapped.to_bytes()).await?;
+        self.0.store.put(DESCRIPTION_PATH, wrapped.to_text().into()).await?;
         read_description(&self.0.store).await?.0.open(new, self.location()).map(drop)
     }
 
@@ -392,6 +444,13 @@ impl Vault {
     }
 }
 
+/// The keys of a vault that is not there yet.
+fn new_keys() -> Keys {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    fill_random(&mut key[..]);
+    Keys::new(VaultId(random()), key, Salts::Random)
+}
+
 /// Whether objects like it are the data itself: as large as the database, written once and read seldom.
 fn is_bulk(name: ObjectName) -> bool {
     matches!(name.kind, ObjectKind::Segment | ObjectKind::Archive)
@@ -400,13 +459,7 @@ fn is_bulk(name: ObjectName) -> bool {
 async fn read_description(store: &Store) -> Result<(Description, Bytes)> {
     let missing = || Error::NoVault { location: store.location().to_owned() };
     let bytes = store.get(DESCRIPTION_PATH, None).await?.ok_or_else(missing)?;
-    let refuse = |why: String| Error::Location { text: store.location().to_owned(), why };
-    let description: Description = serde_json::from_slice(&bytes)
-        .map_err(|e| refuse(format!("its {DESCRIPTION_PATH} is broken: {e}")))?;
-    if description.format != DESCRIPTION_FORMAT {
-        return Err(refuse(format!("its {DESCRIPTION_PATH} is not that of a vault")));
-    }
-    Ok((description, bytes))
+    Ok((Description::parse(&bytes, store.location())?, bytes))
 }
 
 /// Objects without a `vault.json` are a vault that lost its key. A new key must not bury that.

@@ -3,10 +3,13 @@
 use catalog::{
     AuditEntry, AuditFilter, AuditOutcome, Catalog, Delivery, Error, Page, Snapshot, SnapshotFilter,
 };
-use model::snapshot::SnapshotState;
+use model::{
+    job::{Directive, JobState},
+    snapshot::SnapshotState,
+};
 use serde_json::json;
 
-use crate::support::{self, T0, at};
+use crate::support::{self, LEASE_MS, T0, at};
 
 pub(crate) async fn settings_are_decided_once(catalog: Catalog) {
     let settings = catalog.settings();
@@ -15,6 +18,9 @@ pub(crate) async fn settings_are_decided_once(catalog: Catalog) {
     assert_eq!(settings.get_or_set("server", "b").await.unwrap(), "a");
     settings.set("server", "c").await.unwrap();
     assert_eq!(settings.get("server").await.unwrap().as_deref(), Some("c"));
+    settings.remove("server").await.unwrap();
+    settings.remove("server").await.unwrap();
+    assert_eq!(settings.get_or_set("server", "d").await.unwrap(), "d");
 }
 
 fn line(second: i64, operation: &str) -> AuditEntry {
@@ -138,6 +144,72 @@ pub(crate) async fn an_import_can_be_repeated(catalog: Catalog) {
     let mut homonym = deployment.clone();
     homonym.id = catalog::new_id(T0);
     assert!(matches!(catalog.import_deployment(&homonym).await, Err(Error::AlreadyExists { .. })));
+}
+
+/// A completed snapshot with the ids of this one, as a vault tells it.
+async fn told(known: &Snapshot) -> Snapshot {
+    let (other, _directory) = support::sqlite().await;
+    let (_, deployment) = support::source(&other).await;
+    let done = support::snapshot(&other, &deployment, "m", at(9)).await;
+    let Snapshot { id, project_id, deployment_id, requested_at, .. } = *known;
+    Snapshot { id, project_id, deployment_id, requested_at, ..done }
+}
+
+pub(crate) async fn an_import_completes_what_was_still_to_be_taken(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let (jobs, snapshots) = (catalog.jobs(), catalog.snapshots());
+    let read = async |known: &Snapshot| snapshots.get(known.id).await.unwrap().unwrap();
+    let job = async |known: &Snapshot| jobs.of_subject(&known.id.to_string()).await.unwrap().unwrap();
+
+    let queued = support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let found = told(&queued).await;
+    assert!(catalog.import_snapshot(&found).await.unwrap());
+    assert!(!catalog.import_snapshot(&found).await.unwrap());
+    assert_eq!(read(&queued).await, found);
+    assert_eq!((job(&queued).await.state, job(&queued).await.ended_at), (JobState::Succeeded, Some(at(9))));
+    assert_eq!(jobs.claim("w", &[], at(10), LEASE_MS).await.unwrap(), None);
+
+    let running = support::request_snapshot(&catalog, &deployment, at(11)).await;
+    let lease = support::claim(&catalog, "w", at(12)).await;
+    catalog.objects().pin(&lease, &support::names(&["a", "b"])).await.unwrap();
+    assert!(catalog.is_pinned("a").await.unwrap() && !catalog.is_pinned("c").await.unwrap());
+    let found = told(&running).await;
+    assert!(catalog.import_snapshot(&found).await.unwrap());
+    assert_eq!((read(&running).await, job(&running).await.state), (found, JobState::Succeeded));
+    assert!(!catalog.is_pinned("a").await.unwrap());
+    let beat = jobs.heartbeat(&lease, at(13), LEASE_MS, None, None).await.unwrap();
+    assert_eq!(beat, Directive::Lost);
+    let late = jobs.finish(&lease, support::completion("late"), at(13)).await;
+    assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
+
+    let failed = support::request_snapshot(&catalog, &deployment, at(14)).await;
+    let lease = support::claim(&catalog, "w", at(15)).await;
+    jobs.finish(&lease, support::failed("no"), at(16)).await.unwrap();
+    let found = told(&failed).await;
+    assert!(catalog.import_snapshot(&found).await.unwrap());
+    assert_eq!(read(&failed).await, found, "without the error");
+    assert_eq!(job(&failed).await.state, JobState::Failed, "what has ended stays");
+
+    let deleted = support::request_snapshot(&catalog, &deployment, at(17)).await;
+    let lease = support::claim(&catalog, "w", at(18)).await;
+    jobs.finish(&lease, support::failed("no"), at(19)).await.unwrap();
+    snapshots.delete(deleted.id, at(20)).await.unwrap();
+    assert!(!catalog.import_snapshot(&told(&deleted).await).await.unwrap());
+    assert_eq!(read(&deleted).await.state, SnapshotState::Deleted);
+}
+
+pub(crate) async fn an_import_ends_the_cycle_that_does_not_know_of_it(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    let queued = support::request_snapshot(&catalog, &deployment, at(1)).await;
+    let collector = catalog.collector();
+    let cycle = collector.begin_cycle(at(2), 1000).await.unwrap().unwrap();
+    let found = told(&queued).await;
+    assert!(catalog.import_snapshot(&found).await.unwrap());
+    let lost = collector.renew(&cycle, at(2), 1000).await;
+    assert!(matches!(lost, Err(Error::LeaseLost { .. })), "{lost:?}");
+    let next = collector.begin_cycle(at(4), 1000).await.unwrap().unwrap();
+    assert!(!catalog.import_snapshot(&found).await.unwrap());
+    collector.renew(&next, at(4), 1000).await.unwrap();
 }
 
 pub(crate) async fn odd_texts_are_kept_or_mended(catalog: Catalog) {

@@ -207,3 +207,61 @@ async fn a_vault_in_memory_is_one_vault_for_all_who_share_the_place() {
     assert_eq!(one.id(), two.id());
     assert_ne!(one.id(), memory().await.id());
 }
+
+#[tokio::test]
+async fn those_who_make_a_vault_at_once_make_the_one_that_they_agreed_on() {
+    let location = Location::memory();
+    let master = MasterKey::generate();
+    let [agreed, other] = [Vault::propose(&master), Vault::propose(&master)];
+    assert_ne!(agreed, other);
+    let make = || Vault::create_or_open_as(&location, &master, &agreed);
+    let (one, two) = tokio::join!(make(), make());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.id(), two.id());
+    let of_one = store(&one, &[document(1, "one")]).await;
+    // Another had looked before anything was there, and puts after all of that.
+    one.describe(agreed.clone().into()).await.unwrap();
+    let three = make().await.unwrap();
+    let of_three = store(&three, &[document(2, "three")]).await;
+    // What is there stays, whatever is proposed later.
+    let late = Vault::create_or_open_as(&location, &master, &other).await.unwrap();
+    assert_eq!(late.description_bytes().await.unwrap().unwrap(), agreed);
+    let again = Vault::open(&location, &master).await.unwrap();
+    for vault in [&one, &two, &three, &late, &again] {
+        assert_eq!(vault.id(), one.id());
+        vault.verify_segment(&of_one).await.unwrap();
+        vault.verify_segment(&of_three).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_agreed_on_is_put_only_where_the_key_opens_it() {
+    let location = Location::memory();
+    let master = MasterKey::generate();
+    let stranger = MasterKey::generate();
+    let agreed = Vault::propose(&stranger);
+    let refused = Vault::create_or_open_as(&location, &master, &agreed).await;
+    assert!(matches!(refused, Err(Error::WrongKey { .. })));
+    for bad in ["", "{}", &agreed[..agreed.len() / 2]] {
+        let refused = Vault::create_or_open_as(&location, &master, bad).await;
+        assert!(matches!(refused, Err(Error::Location { .. })));
+    }
+    assert!(matches!(Vault::open(&location, &master).await, Err(Error::NoVault { .. })));
+    Vault::create_or_open_as(&location, &stranger, &agreed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vault_knows_whether_it_is_still_where_it_was() {
+    let directory = Directory::new().await;
+    let vault = &directory.vault;
+    assert!(vault.is_here().await.unwrap());
+    vault.rewrap(&directory.master, &MasterKey::generate()).await.unwrap();
+    assert!(vault.is_here().await.unwrap(), "under whatever key");
+    let description = directory.file("vault.json");
+    std::fs::write(&description, Vault::propose(&directory.master)).unwrap();
+    assert!(!vault.is_here().await.unwrap(), "it is another one");
+    std::fs::write(&description, "{").unwrap();
+    assert!(matches!(vault.is_here().await, Err(Error::Location { .. })));
+    std::fs::remove_dir_all(directory.file("")).unwrap();
+    assert!(!vault.is_here().await.unwrap());
+}

@@ -47,7 +47,14 @@ pub(super) async fn chain<'a>(
             timeline
         }
     };
-    let standing = standing(services, connected, &spool, &timeline, waiting).await?;
+    let standing = match standing(services, connected, &spool, &timeline, waiting).await {
+        Err(CaptureError::Ends { end, detail }) => {
+            tracing::error!(deployment.id = %lease.deployment_id, timeline.id = %timeline.id, end = end.as_str(), "the timeline {} of {} ends: {detail}", timeline.id, connected.row.name);
+            timelines.end(lease, timeline.id, end, &detail, services.now()).await?;
+            return Err(CaptureError::Ends { end, detail });
+        }
+        standing => standing?,
+    };
     let (keeping, line) = Keeping::new(services, lease, spool, &standing);
     Ok((Chain::new(standing, line), keeping))
 }
@@ -174,7 +181,8 @@ struct OpenAtEnd {
 }
 
 /// Finds them by reading again what may have begun them. Where the vault is away, the last slice tells how far back they
-/// may reach, and capture goes on: it must not wait for the vault.
+/// may reach, and capture goes on: it must not wait for the vault. Where what began them is gone or damaged, nobody will ever
+/// tell, every later state would depend on it, and the timeline ends.
 async fn open_at_end(
     services: &Services,
     spool: &Spool,
@@ -191,6 +199,10 @@ async fn open_at_end(
         let name = named(&row.name)?;
         match feed(services, spool, name, row.state, &mut open).await {
             Ok(()) => {}
+            Err(CaptureError::Vault(error)) if is_lost(services, row.state, &error).await => {
+                let detail = format!("the end of what is recorded cannot be read any more: {error}");
+                return Err(CaptureError::Ends { end: TimelineEnd::Damaged, detail });
+            }
             Err(CaptureError::Vault(error)) => {
                 tracing::warn!(slice = %name, error = %error, "{name} cannot be read, and with it which transactions are open: {error}");
                 return Ok(OpenAtEnd { open: OpenTransactions::new(), since: Some(timeline.read_from) });
@@ -199,6 +211,12 @@ async fn open_at_end(
         }
     }
     Ok(OpenAtEnd { open, since: None })
+}
+
+/// Whether it is this slice that is lost, and not the whole vault that is away (an empty mount point has no slice either), nor a
+/// spool that another disk has.
+async fn is_lost(services: &Services, state: SliceState, error: &vault::Error) -> bool {
+    state == SliceState::Stored && error.is_damage() && services.vault.is_here().await.unwrap_or(false)
 }
 
 async fn feed(

@@ -60,6 +60,11 @@ impl Chain {
         self.timeline
     }
 
+    /// Whether transactions may be open that are not known, because the vault could not be read.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.open_since.is_some()
+    }
+
     /// The last entry that was taken.
     pub(super) fn position(&self) -> OplogPosition {
         self.position

@@ -55,12 +55,12 @@ pub(super) async fn switched_off(
 async fn end(services: &Services, lease: &CaptureLease) -> Result<Left, CaptureError> {
     let timelines = services.catalog.timelines();
     let spool = Spool::of(&services.settings.spool_dir, lease.deployment_id);
-    let current = timelines.current(lease.deployment_id).await?;
-    let waiting = begin::waiting(services, lease, &spool, current.as_ref()).await?;
-    if let Some(timeline) = current {
+    if let Some(timeline) = timelines.current(lease.deployment_id).await? {
         let detail = "continuous backup was switched off";
         timelines.end(lease, timeline.id, TimelineEnd::SwitchedOff, detail, services.now()).await?;
     }
+    // After the end: nothing is read from the oplog any more in place of what waits on another disk, so it stays what it is.
+    let waiting = begin::waiting(services, lease, &spool, None).await?;
     for name in waiting {
         if let Brought::VaultIsAway(_) = bring(services, lease, &spool, name).await? {
             return Ok(Left::Here);

@@ -35,9 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Followed {
     /// Until it was to stop.
-    ToTheEnd,
+    Wholly,
     /// Until there was another connection string.
-    ToAnotherConnection,
+    ForAnotherConnection,
+    /// Until the vault was back, without which it was not known which transactions are open.
+    UntilTheVaultIsBack,
 }
 
 /// Follows one deployment until `stop`; whatever goes wrong is shown and tried again.
@@ -52,8 +54,8 @@ pub(super) async fn until_stopped(
         let began = Instant::now();
         let ended = follow(services, lease, status, stop).await;
         let error = match ended {
-            Ok(Followed::ToTheEnd) | Err(CaptureError::Lost) => return stop.cancel(),
-            Ok(Followed::ToAnotherConnection) => {
+            Ok(Followed::Wholly) | Err(CaptureError::Lost) => return stop.cancel(),
+            Ok(Followed::ForAnotherConnection | Followed::UntilTheVaultIsBack) => {
                 pause = PAUSE_FIRST;
                 continue;
             }
@@ -157,11 +159,15 @@ async fn tail(
             look(connected, chain, status).await?;
             base::ensure(services, chain.timeline()).await?;
             if connect::is_outdated(services, connected).await? {
-                return Ok(Followed::ToAnotherConnection);
+                return Ok(Followed::ForAnotherConnection);
+            }
+            // What is recorded meanwhile is needed from where they may have begun, for as long as nobody looks.
+            if chain.is_unsure() && is_kept && waiting == 0 {
+                return Ok(Followed::UntilTheVaultIsBack);
             }
         }
     }
-    Ok(Followed::ToTheEnd)
+    Ok(Followed::Wholly)
 }
 
 /// Looks how much of the oplog's window is used up.

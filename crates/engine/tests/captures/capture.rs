@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use capture_support::{
-    Running, VaultAway, assert_whole, captured_bench, caught_up, current, recorded, settings, slices, switch,
-    until, writer,
+    Running, VaultAway, assert_whole, based, captured_bench, caught_up, current, recorded, settings, slices,
+    switch, until, writer,
 };
 use catalog::{Catalog, NewDeployment, Page};
 use model::{ClusterTime, timeline::TimelineEnd};
@@ -113,7 +113,7 @@ async fn a_record_that_ends_on_a_lost_disk_is_left_alone() {
     .await;
     assert!(lease.epoch <= 6, "it was claimed and given back again and again: {}", lease.epoch);
     // Whoever has the disk may still bring it; and who switches it on again does not wait.
-    timelines.release(&lease, wall_clock()).await.unwrap();
+    timelines.release(&lease).await.unwrap();
     switch(&bench, true).await;
     caught_up(&bench).await;
     running.stop().await;
@@ -242,6 +242,58 @@ async fn a_rebuilt_catalog_goes_on_with_the_timeline() {
     assert_eq!(other.deployments().add(new, wall_clock()).await.unwrap().id, bench.deployment);
     let bench = Bench { catalog: other, ..bench };
     let running = Running::start(bench.engine(settings(&bench)));
+    let timeline = caught_up(&bench).await;
+    running.stop().await;
+    assert_eq!(timeline.id, before.id);
+    assert_whole(&bench, &timeline).await;
+}
+
+/// What began the transactions that are open there is not known any more, and no state after it can be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lost_end_of_the_record_ends_the_timeline_and_a_new_one_gets_its_base() {
+    let bench = captured_bench(Options::default()).await;
+    let running = Running::start(bench.engine(settings(&bench)));
+    based(&bench).await;
+    running.stop().await;
+    let before = current(&bench).await.unwrap();
+    let hex = before.last_slice.as_deref().unwrap().strip_prefix("slice/").unwrap().to_owned();
+    std::fs::remove_file(bench.dir.path().join("vault/v1/slices").join(&hex[..2]).join(&hex)).unwrap();
+
+    let running = Running::start(bench.engine(settings(&bench)));
+    let after = until(&bench, "another timeline begins and gets its base", || async {
+        let ranges = bench.catalog.timelines().ranges(bench.deployment).await.unwrap();
+        ranges.into_iter().map(|(timeline, _)| timeline).find(|timeline| timeline.id != before.id)
+    })
+    .await;
+    let ended = bench.catalog.timelines().get(before.id).await.unwrap().unwrap().ended.unwrap();
+    assert_eq!(ended.reason, TimelineEnd::Damaged);
+    assert!(ended.detail.contains(&hex), "{}", ended.detail);
+    let timeline = caught_up(&bench).await;
+    running.stop().await;
+    assert_eq!(timeline.id, after.id, "it goes on");
+    assert_whole(&bench, &timeline).await;
+}
+
+/// As long as it is not known which transactions are open, everything since the last slice is needed for each later state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_could_not_be_read_while_the_vault_was_away_is_looked_at_when_it_is_back() {
+    let bench = captured_bench(Options::default()).await;
+    let running = Running::start(bench.engine(settings(&bench)));
+    let before = caught_up(&bench).await;
+    running.stop().await;
+    let away = VaultAway::of(&bench);
+    let running = Running::start(bench.engine(settings(&bench)));
+    bench.fill("app", "meanwhile", documents(50, 100, |n| Bson::Int64(n as i64))).await;
+    recorded(&bench).await;
+    let meanwhile = current(&bench).await.unwrap();
+    assert_eq!(meanwhile.id, before.id);
+    assert!(meanwhile.read_from <= before.end.time, "it knows what it cannot know: {meanwhile:?}");
+    drop(away);
+    until(&bench, "what is open is known again", || async {
+        recorded(&bench).await;
+        current(&bench).await.filter(|timeline| timeline.read_from > meanwhile.end.time)
+    })
+    .await;
     let timeline = caught_up(&bench).await;
     running.stop().await;
     assert_eq!(timeline.id, before.id);

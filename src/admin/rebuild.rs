@@ -41,6 +41,12 @@ pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
          deployment again under its old name",
         rebuilt.snapshots, rebuilt.deployments, rebuilt.projects
     );
+    if rebuilt.slices > 0 {
+        sentence.push_str(&format!(
+            "\n{} slices of operations are back that the catalog did not know of",
+            rebuilt.slices
+        ));
+    }
     if rebuilt.prolonged > 0 {
         sentence.push_str(&format!(
             "\n{} of them would expire sooner, as far as the vault knows, and are kept until {}: changes of their \
@@ -52,7 +58,7 @@ pub(super) async fn run(data: &DataDir, output: Output) -> anyhow::Result<()> {
     say(output, &serde_json::to_value(&rebuilt).context("write the result")?, &sentence);
     if let Some(first) = rebuilt.unreadable.first() {
         bail!(
-            "{} manifests cannot be read; the first is {}: {}",
+            "{} manifests or slices cannot be read or entered; the first is {}: {}",
             rebuilt.unreadable.len(),
             first.object,
             first.why

@@ -33,7 +33,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct Rebuilt {
     /// Manifests found.
     pub manifests: u64,
-    /// Snapshots entered that were not known.
+    /// Snapshots entered that were not known, or not known to be completed.
     pub snapshots: u64,
     /// Projects seen.
     pub projects: u64,
@@ -45,11 +45,13 @@ pub struct Rebuilt {
     pub kept_until: String,
     /// Timelines entered that were not known.
     pub timelines: u64,
-    /// Manifests and slices that cannot be read, and why.
+    /// Slices entered that follow the last one of a timeline that was known.
+    pub slices: u64,
+    /// Manifests and slices that cannot be read or entered, and why.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A manifest or a slice that cannot be read.
+/// A manifest or a slice that cannot be read or entered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unreadable {
@@ -58,6 +60,17 @@ pub struct Unreadable {
     pub object: String,
     /// Why.
     pub why: String,
+}
+
+impl Unreadable {
+    fn new(object: &ObjectName, why: &impl ToString) -> Self {
+        Self { object: object.to_string(), why: why.to_string() }
+    }
+}
+
+/// Whether only this object cannot be read, and others can.
+fn is_unreadable(error: &vault::Error) -> bool {
+    error.is_damage() || matches!(error, vault::Error::NewerFormat { .. })
 }
 
 /// Enters everything that the vault tells into the catalog. Doing it twice does no harm.
@@ -70,25 +83,15 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
     let mut projects = std::collections::BTreeSet::new();
     let mut deployments = std::collections::BTreeSet::new();
     let recorded = timelines::find(vault, &mut rebuilt).await?;
-    let mut found = vec![];
-    let mut listed = vault.list_manifests();
-    while let Some(next) = listed.next().await {
-        let name = next?.name;
-        rebuilt.manifests += 1;
-        match Manifest::open(vault, &name).await {
-            Ok(manifest) => found.push((manifest.header().cluster_time, name)),
-            Err(error) if error.is_damage() || matches!(error, vault::Error::NewerFormat { .. }) => {
-                rebuilt.unreadable.push(Unreadable { object: name.to_string(), why: error.to_string() });
+    for name in manifests(vault, &mut rebuilt).await? {
+        let (header, mut snapshot) = match read(vault, catalog, &name).await? {
+            Ok(read) => read,
+            Err(error) if is_unreadable(&error) => {
+                rebuilt.unreadable.push(Unreadable::new(&name, &error));
+                continue;
             }
             Err(error) => return Err(error.into()),
-        }
-    }
-    // Newest first, so that names are the ones in use last; and where a crash left two manifests of one
-    // snapshot, the later one is the one that was completed.
-    found.sort_by(|a, b| b.cmp(a));
-    for (_, name) in found {
-        let manifest = Manifest::open(vault, &name).await?;
-        let header = manifest.header().clone();
+        };
         if projects.insert(header.project_id) {
             catalog.import_project(&project(&header)).await?;
         }
@@ -96,7 +99,6 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
             let is_recorded = recorded.is_of(header.deployment_id);
             catalog.import_deployment(&deployment(&header, is_recorded, now)?).await?;
         }
-        let mut snapshot = snapshot(&manifest, &name).await?;
         let prolonged = snapshot.expires_at.is_some_and(|at| at < kept_until);
         if prolonged {
             snapshot.expires_at = Some(kept_until);
@@ -106,10 +108,61 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
             rebuilt.prolonged += u64::from(prolonged);
         }
     }
-    rebuilt.timelines = recorded.enter(catalog, |id| deployments.contains(&id), now).await?;
+    recorded.enter(catalog, |id| deployments.contains(&id), now, &mut rebuilt).await?;
     rebuilt.projects = projects.len() as u64;
     rebuilt.deployments = deployments.len() as u64;
     Ok(rebuilt)
+}
+
+/// The manifests whose roots can be read. Newest first, so that names are the ones in use last; and where a crash left two
+/// manifests of one snapshot, the later one is the one that was completed.
+async fn manifests(vault: &Vault, rebuilt: &mut Rebuilt) -> Result<Vec<ObjectName>, JobError> {
+    let mut found = vec![];
+    let mut listed = vault.list_manifests();
+    while let Some(next) = listed.next().await {
+        let name = next?.name;
+        rebuilt.manifests += 1;
+        match Manifest::open(vault, &name).await {
+            Ok(manifest) => found.push((manifest.header().cluster_time, name)),
+            Err(error) if is_unreadable(&error) => rebuilt.unreadable.push(Unreadable::new(&name, &error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    found.sort_by(|a, b| b.cmp(a));
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
+/// What a manifest says, or why that cannot be read.
+async fn read(
+    vault: &Vault,
+    catalog: &Catalog,
+    name: &ObjectName,
+) -> Result<vault::Result<(ManifestHeader, catalog::Snapshot)>, JobError> {
+    let manifest = match Manifest::open(vault, name).await {
+        Ok(manifest) => manifest,
+        Err(error) => return Ok(Err(error)),
+    };
+    let header = manifest.header().clone();
+    // Nothing of a failed one is held, so some of it may be collected already.
+    let known = catalog.snapshots().get(header.snapshot_id).await?;
+    if known.is_some_and(|known| known.state == SnapshotState::Failed)
+        && let Err(error) = all_there(vault, &manifest).await
+    {
+        return Ok(Err(error));
+    }
+    Ok(snapshot(&manifest, name).await.map(|snapshot| (header, snapshot)))
+}
+
+/// Makes sure that the vault has every object of a manifest.
+async fn all_there(vault: &Vault, manifest: &Manifest) -> vault::Result<()> {
+    let mut names = manifest.object_names();
+    while let Some(object) = names.next().await {
+        let object = object?;
+        if !vault.contains(&object).await? {
+            return Err(vault::Error::Missing { object, location: vault.location().to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn project(header: &ManifestHeader) -> catalog::Project {
@@ -146,7 +199,7 @@ fn deployment(
     })
 }
 
-async fn snapshot(manifest: &Manifest, name: &ObjectName) -> Result<catalog::Snapshot, JobError> {
+async fn snapshot(manifest: &Manifest, name: &ObjectName) -> vault::Result<catalog::Snapshot> {
     let header = manifest.header();
     let totals = manifest.totals();
     let mut capped = vec![];

@@ -137,6 +137,8 @@ suite![
     timelines::a_snapshot_amid_a_restore_is_no_base,
     timelines::a_timeline_is_imported_once,
     timelines::an_open_timeline_goes_on_after_a_rebuild,
+    timelines::of_two_open_timelines_the_one_that_ends_last_stays_open,
+    timelines::a_known_timeline_goes_on_with_what_follows_in_the_vault,
     retention::nothing_goes_while_somebody_may_read_it,
     retention::a_clock_that_is_behind_shortens_no_window,
     retention::what_goes_is_outside_the_window_and_never_needed,
@@ -155,5 +157,7 @@ suite![
     rest::a_line_is_begun_and_concluded_or_withdrawn,
     rest::old_lines_are_forgotten_oldest_first,
     rest::an_import_can_be_repeated,
+    rest::an_import_completes_what_was_still_to_be_taken,
+    rest::an_import_ends_the_cycle_that_does_not_know_of_it,
     rest::odd_texts_are_kept_or_mended,
 ];

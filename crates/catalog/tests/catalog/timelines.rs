@@ -293,6 +293,10 @@ pub(crate) async fn a_fork_keeps_two_histories_apart(catalog: Catalog) {
     assert_eq!(times, [(time(5), time(20)), (time(28), time(30))]);
 }
 
+fn unknown_end() -> Ended {
+    Ended { at: at(90), reason: TimelineEnd::SwitchedOff, detail: "nothing tells".to_owned() }
+}
+
 /// What the vault has of a timeline: slices up to these seconds.
 fn listed(timeline: &Timeline, seconds: &[i64], ended: Option<Ended>) -> ImportedTimeline {
     let mut grown = timeline.clone();
@@ -310,6 +314,7 @@ fn listed(timeline: &Timeline, seconds: &[i64], ended: Option<Ended>) -> Importe
         deployment_id: timeline.deployment_id,
         replica_set_name: timeline.replica_set_name.clone(),
         ended,
+        unknown_end: unknown_end(),
         slices,
     }
 }
@@ -325,8 +330,8 @@ pub(crate) async fn a_timeline_is_imported_once(catalog: Catalog) {
     let project = other.projects().by_name("shop").await.unwrap().unwrap();
     catalog.import_project(&project).await.unwrap();
     catalog.import_deployment(&deployment).await.unwrap();
-    assert!(catalog.import_timeline(&found).await.unwrap());
-    assert!(!catalog.import_timeline(&found).await.unwrap());
+    assert_eq!(catalog.import_timeline(&found).await.unwrap(), 3);
+    assert_eq!(catalog.import_timeline(&found).await.unwrap(), 0);
     let back = catalog.timelines().get(opened.id).await.unwrap().unwrap();
     assert_eq!(back, Timeline { replica_set_id: None, started_at: at(5), ..grown });
     let all = (ClusterTime::default(), time(99));
@@ -335,13 +340,17 @@ pub(crate) async fn a_timeline_is_imported_once(catalog: Catalog) {
 
     let mut second = listed(&opened, &[30, 35], None);
     second.id = catalog::new_id(T0);
-    let twice = catalog.import_timeline(&second).await;
-    assert!(matches!(twice, Err(Error::AlreadyExists { .. })), "two open ones: {twice:?}");
+    let mut twice = second.clone();
+    twice.slices[1].name.clone_from(&found.slices[0].name);
+    twice.slices.remove(0);
+    let twice = catalog.import_timeline(&twice).await;
+    assert!(matches!(twice, Err(Error::AlreadyExists { .. })), "a slice on two timelines: {twice:?}");
+    assert_eq!(catalog.timelines().get(opened.id).await.unwrap().unwrap().ended, None);
     let ended = Ended { at: at(40), reason: TimelineEnd::RolledOver, detail: "told by nobody".to_owned() };
     second.ended = Some(ended.clone());
     // Its first slices were dropped long ago.
     second.slices.remove(0);
-    assert!(catalog.import_timeline(&second).await.unwrap());
+    assert_eq!(catalog.import_timeline(&second).await.unwrap(), 1);
     let read = catalog.timelines().get(second.id).await.unwrap().unwrap();
     assert_eq!((read.start, read.first_sequence, read.next_sequence), (position(30), 1, 2));
     assert_eq!((read.durable, read.ended), (position(35), Some(ended)));
@@ -352,7 +361,80 @@ pub(crate) async fn a_timeline_is_imported_once(catalog: Catalog) {
     illegal(catalog.import_timeline(&hole).await);
     assert_eq!(catalog.timelines().get(hole.id).await.unwrap(), None);
     hole.slices.clear();
-    assert!(!catalog.import_timeline(&hole).await.unwrap());
+    assert_eq!(catalog.import_timeline(&hole).await.unwrap(), 0);
+}
+
+pub(crate) async fn of_two_open_timelines_the_one_that_ends_last_stays_open(catalog: Catalog) {
+    // A catalog that was put back from a copy has open what has ended since.
+    let (deployment, lease, opened) = support::recorded(&catalog).await;
+    let timelines = catalog.timelines();
+    let opened = support::record(&catalog, &lease, &opened, 5).await;
+    let after = |seconds| Timeline { id: catalog::new_id(T0), end: position(seconds), ..opened.clone() };
+    let first_of = |timeline: &Timeline, to: &[i64]| {
+        let timeline = Timeline { next_sequence: 0, last_slice: None, ..timeline.clone() };
+        listed(&timeline, to, None)
+    };
+    let next = first_of(&after(20), &[25, 30]);
+    assert_eq!(catalog.import_timeline(&next).await.unwrap(), 2);
+    let ended = timelines.get(opened.id).await.unwrap().unwrap();
+    assert_eq!(ended, Timeline { ended: Some(unknown_end()), ..opened.clone() });
+    let current = timelines.current(deployment.id).await.unwrap().unwrap();
+    assert_eq!((current.id, current.durable), (next.id, position(30)));
+    illegal(timelines.append(&lease, opened.id, &support::next_slice(&opened, 7)).await);
+
+    // What could not be read before it is no reason to end it.
+    let between = first_of(&after(10), &[15]);
+    assert_eq!(catalog.import_timeline(&between).await.unwrap(), 1);
+    let read = timelines.get(between.id).await.unwrap().unwrap();
+    assert_eq!((read.ended, read.durable), (Some(unknown_end()), position(15)));
+    assert_eq!(timelines.current(deployment.id).await.unwrap(), Some(current));
+}
+
+pub(crate) async fn a_known_timeline_goes_on_with_what_follows_in_the_vault(catalog: Catalog) {
+    let (_, lease, opened) = support::recorded(&catalog).await;
+    let timelines = catalog.timelines();
+    let read = async || timelines.get(opened.id).await.unwrap().unwrap();
+    let all = listed(&opened, &[5, 9, 14], None);
+    let one = support::record(&catalog, &lease, &opened, 5).await;
+    // Another one was in the place of the first.
+    let mut fork = all.clone();
+    fork.slices.remove(0);
+    fork.slices[0].previous = Some("another".to_owned());
+    assert_eq!(catalog.import_timeline(&fork).await.unwrap(), 0);
+    let mut gap = all.clone();
+    gap.slices.drain(..2);
+    assert_eq!(catalog.import_timeline(&gap).await.unwrap(), 0);
+    assert_eq!(read().await, one);
+
+    assert_eq!(catalog.import_timeline(&all).await.unwrap(), 2);
+    assert_eq!(catalog.import_timeline(&all).await.unwrap(), 0);
+    let three = read().await;
+    let expected = Timeline {
+        end: position(14),
+        next_sequence: 3,
+        last_slice: Some(all.slices[2].name.clone()),
+        read_from: time(14),
+        recorded_at: at(14),
+        durable: position(14),
+        durable_sequence: 3,
+        ..one
+    };
+    assert_eq!(three, expected);
+    let slices = timelines.slices(opened.id, ClusterTime::default(), time(99)).await.unwrap();
+    assert_eq!(slices.len(), 3);
+    assert!(slices.iter().all(|slice| slice.state == SliceState::Stored));
+
+    // What waits in a spool is for whoever has it.
+    timelines.append(&lease, opened.id, &support::next_slice(&three, 20)).await.unwrap();
+    let waiting = read().await;
+    assert_eq!(catalog.import_timeline(&listed(&waiting, &[25], None)).await.unwrap(), 0);
+    assert_eq!(read().await, waiting);
+    timelines.mark_stored(&lease, waiting.last_slice.as_deref().unwrap()).await.unwrap();
+    timelines.end(&lease, opened.id, TimelineEnd::RolledOver, "", at(21)).await.unwrap();
+    let ended = read().await;
+    assert_eq!(catalog.import_timeline(&listed(&ended, &[25], None)).await.unwrap(), 1);
+    let longer = read().await;
+    assert_eq!((longer.durable, longer.ended), (position(25), ended.ended));
 }
 
 pub(crate) async fn an_open_timeline_goes_on_after_a_rebuild(catalog: Catalog) {

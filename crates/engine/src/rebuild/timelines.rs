@@ -13,7 +13,7 @@ use model::{
 };
 use vault::{ObjectName, Slice, SliceHeader, Vault};
 
-use super::{Rebuilt, Unreadable};
+use super::{Rebuilt, Unreadable, is_unreadable};
 use crate::{lease::JobError, timeline};
 
 /// What an ended timeline's end is told by, when only its slices are left.
@@ -42,10 +42,8 @@ pub(super) async fn find(vault: &Vault, rebuilt: &mut Rebuilt) -> Result<Recorde
                 let slices = found.entry(header.timeline_id).or_default();
                 slices.insert(listed.name, Found { header, stored_bytes: listed.stored_bytes });
             }
-            Err(error) if error.is_damage() || matches!(error, vault::Error::NewerFormat { .. }) => {
-                rebuilt
-                    .unreadable
-                    .push(Unreadable { object: listed.name.to_string(), why: error.to_string() });
+            Err(error) if is_unreadable(&error) => {
+                rebuilt.unreadable.push(Unreadable::new(&listed.name, &error));
             }
             Err(error) => return Err(error.into()),
         }
@@ -60,39 +58,59 @@ impl Recorded {
     }
 
     /// Enters the timelines of the deployments that are `known`; without a snapshot nothing on one can be restored. The
-    /// newest one of each is open, all others have ended. How many were new.
+    /// newest one of each is open, unless the catalog has a later one; all others have ended. One that does not fit what the
+    /// catalog has does not hide the others.
     pub(super) async fn enter(
         self,
         catalog: &Catalog,
         known: impl Fn(DeploymentId) -> bool,
         now: WallTime,
-    ) -> Result<u64, JobError> {
+        rebuilt: &mut Rebuilt,
+    ) -> Result<(), JobError> {
         let mut chains: Vec<Vec<(ObjectName, Found)>> = self.0.into_values().map(chain).collect();
         // The newest first: the others of its deployment have ended.
         chains.sort_by_key(|chain| std::cmp::Reverse(chain.last().map(|(_, last)| last.header.last.time)));
-        let (mut open, mut entered) = (BTreeSet::new(), 0);
+        let mut open = BTreeSet::new();
         for chain in chains {
-            let Some((_, first)) = chain.first() else { continue };
-            let header = first.header.clone();
+            let (Some((_, first)), Some((last, _))) = (chain.first(), chain.last()) else { continue };
+            let (header, last) = (first.header.clone(), *last);
             if !known(header.deployment_id) {
                 continue;
             }
             let is_newest = open.insert(header.deployment_id);
-            let ended = Ended { at: now, reason: TimelineEnd::SwitchedOff, detail: UNKNOWN_END.to_owned() };
-            let timeline = ImportedTimeline {
-                id: header.timeline_id,
-                project_id: header.project_id,
-                deployment_id: header.deployment_id,
-                replica_set_name: header.replica_set_name,
-                ended: (!is_newest).then_some(ended),
-                slices: chain
-                    .into_iter()
-                    .map(|(name, found)| timeline::row(&name, &found.header, found.stored_bytes))
-                    .collect(),
-            };
-            entered += u64::from(catalog.import_timeline(&timeline).await?);
+            let is_known = catalog.timelines().get(header.timeline_id).await?.is_some();
+            match catalog.import_timeline(&imported(header, chain, is_newest, now)).await {
+                Ok(slices) if is_known => rebuilt.slices += slices,
+                Ok(slices) => rebuilt.timelines += u64::from(slices > 0),
+                Err(error @ (catalog::Error::AlreadyExists { .. } | catalog::Error::Illegal(_))) => {
+                    rebuilt.unreadable.push(Unreadable::new(&last, &error));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(entered)
+        Ok(())
+    }
+}
+
+/// A timeline as its chain tells it, with the header of the first slice.
+fn imported(
+    header: SliceHeader,
+    chain: Vec<(ObjectName, Found)>,
+    is_newest: bool,
+    now: WallTime,
+) -> ImportedTimeline {
+    let ended = Ended { at: now, reason: TimelineEnd::SwitchedOff, detail: UNKNOWN_END.to_owned() };
+    ImportedTimeline {
+        id: header.timeline_id,
+        project_id: header.project_id,
+        deployment_id: header.deployment_id,
+        replica_set_name: header.replica_set_name,
+        ended: (!is_newest).then(|| ended.clone()),
+        unknown_end: ended,
+        slices: chain
+            .into_iter()
+            .map(|(name, found)| timeline::row(&name, &found.header, found.stored_bytes))
+            .collect(),
     }
 }
 

@@ -1,14 +1,15 @@
 //! Manifests in the vault that the catalog cannot account for, and that therefore hold the garbage collection up.
 //!
 //! What no manifest of the catalog needs is garbage, so the catalog has to know every manifest that counts. It may not:
-//! the database may have been put back from a copy that is older than the last snapshots, and a rebuilt one lacks the
-//! snapshots whose manifests could not be read. Rather than delete what such a snapshot needs, nothing is deleted until
-//! somebody has looked: `ebbtide admin rebuild-catalog` enters what can be read; a manifest that is beyond repair is
-//! deleted by hand, and a newer Ebbtide reads what is in its format.
+//! the database may have been put back from a copy that is older than the last snapshots, or in which they are still to be
+//! taken, and a rebuilt one lacks the snapshots whose manifests could not be read. Rather than delete what such a snapshot
+//! needs, nothing is deleted until somebody has looked: `ebbtide admin rebuild-catalog` enters what can be read; a manifest
+//! that is beyond repair is deleted by hand, and a newer Ebbtide reads what is in its format.
 
 use std::collections::HashSet;
 
 use futures::StreamExt;
+use model::snapshot::SnapshotState;
 use serde::Serialize;
 use vault::{Manifest, ObjectName};
 
@@ -70,12 +71,17 @@ async fn why_held(services: &Services, name: &ObjectName) -> Result<Option<Strin
         }
         Err(error) => return Err(error.into()),
     };
-    // A job that died after it had stored one, or a deleted snapshot: the catalog knows what it is.
-    let known = services.catalog.snapshots().get(header.snapshot_id).await?.is_some();
-    Ok((!known).then(|| {
-        format!(
-            "it is of snapshot {} of {}, which the catalog does not know; run rebuild-catalog",
-            header.snapshot_id, header.deployment_name
-        )
-    }))
+    // Asked first: a job says here what it is about to store, and that goes in the moment in which its snapshot ends.
+    let is_pinned = services.catalog.is_pinned(&name.to_string()).await?;
+    let known = services.catalog.snapshots().get(header.snapshot_id).await?;
+    let of = format!("it is of snapshot {} of {}", header.snapshot_id, header.deployment_name);
+    Ok(match known.map(|snapshot| snapshot.state) {
+        None => Some(format!("{of}, which the catalog does not know; run rebuild-catalog")),
+        // No job that this catalog knows of wrote it. It holds no longer than until the snapshot ends.
+        Some(SnapshotState::Queued | SnapshotState::InProgress) if !is_pinned => {
+            Some(format!("{of}, which was completed, and the catalog has not seen that; run rebuild-catalog"))
+        }
+        // Of a deleted snapshot, or left by an attempt that died after it had stored it: the catalog knows what it is.
+        Some(_) => None,
+    })
 }

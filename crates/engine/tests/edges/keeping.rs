@@ -10,7 +10,7 @@ use std::{
 };
 
 use bson::Bson;
-use catalog::{AuditEntry, AuditFilter, Catalog, NewSnapshot, Page, SnapshotType};
+use catalog::{AuditEntry, AuditFilter, Catalog, NewSnapshot, Outcome, Page, SnapshotType};
 use ebbtide_engine::{
     Engine,
     engine::wall_clock,
@@ -18,11 +18,15 @@ use ebbtide_engine::{
     rebuild::{GRACE_DAYS, rebuild},
     verify::verify,
 };
-use model::{ClusterTime, Id, OplogPosition, id::SnapshotId, restore::RestoreState, snapshot::SnapshotState};
+use futures::TryStreamExt as _;
+use model::{
+    ClusterTime, Id, OplogPosition, id::SnapshotId, job::JobState, restore::RestoreState,
+    snapshot::SnapshotState,
+};
 use serde_json::{Value, json};
 use support::{Bench, documents};
 use testbed::Options;
-use vault::{SliceBuilder, SliceLink, SliceSource};
+use vault::{SealedSlice, SliceBuilder, SliceLink, SliceSource};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -128,24 +132,159 @@ async fn a_manifest_that_a_rebuild_could_not_read_keeps_what_it_may_need() {
     bench.assert_verifies(&snapshot).await;
 }
 
-/// No snapshot needs a slice; its timeline says how long it lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn slices_are_none_of_the_garbage_of_snapshots() {
+async fn a_snapshot_with_a_page_that_is_damaged_does_not_hide_the_others() {
     let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let older = bench.snapshot().await;
+    let kept = bench.manifest(&older).await.object_names().try_collect::<Vec<_>>().await.unwrap();
+    bench.fill("app", "others", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let newer = bench.snapshot().await;
+    let names = bench.manifest(&newer).await.object_names().try_collect::<Vec<_>>().await.unwrap();
+    let own: Vec<_> = names
+        .into_iter()
+        .filter(|name| name.kind == vault::ObjectKind::Page && !kept.contains(name))
+        .collect();
+    assert_ne!(own, []);
+    for page in &own {
+        bench.vault.delete(page).await.unwrap();
+    }
+    let fresh = fresh_catalog(&bench).await;
+    let rebuilt = rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap();
+    assert_eq!((rebuilt.manifests, rebuilt.snapshots, rebuilt.unreadable.len()), (2, 1, 1));
+    assert_eq!(Some(&rebuilt.unreadable[0].object), newer.manifest.as_ref());
+    assert!(rebuilt.unreadable[0].why.contains("missing"), "{:?}", rebuilt.unreadable);
+    assert!(fresh.snapshots().get(older.id).await.unwrap().is_some());
+    // What it may still need is kept for whoever has a good copy of the page.
+    let did = collect(&engine_over(&bench, &fresh)).await;
+    assert!(did["heldByManifests"].to_string().contains(&newer.id.to_string()), "{did}");
+    bench.assert_verifies(&older).await;
+}
+
+/// The catalog as it is now, under another name.
+async fn copy_of_the_catalog(bench: &Bench, name: &str) -> Catalog {
+    for ending in ["", "-wal"] {
+        let file = |name: &str| bench.dir.path().join(format!("{name}{ending}"));
+        std::fs::copy(file("catalog.sqlite"), file(name)).unwrap();
+    }
+    Catalog::open(bench.dir.path().join(name).to_str().unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_catalog_in_which_a_snapshot_is_still_to_be_taken_does_not_take_it_away() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let id = bench.request().await;
+    let older = copy_of_the_catalog(&bench, "older.sqlite").await;
+    let snapshot = bench.finish(id, bench.settings(), None).await;
+    assert_eq!(snapshot.state, SnapshotState::Completed, "{:?}", snapshot.error);
+    assert_eq!(older.snapshots().get(id).await.unwrap().unwrap().state, SnapshotState::Queued);
+
+    let engine = engine_over(&bench, &older);
+    let did = collect(&engine).await;
+    bench.assert_verifies(&snapshot).await;
+    let held = did["heldByManifests"].to_string();
+    assert!(held.contains(&id.to_string()) && held.contains("rebuild-catalog"), "{did}");
+
+    let rebuilt = rebuild(&bench.vault, &older, wall_clock()).await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.unreadable.len()), (1, 0));
+    let back = older.snapshots().get(id).await.unwrap().unwrap();
+    assert_eq!((back.state, &back.manifest), (SnapshotState::Completed, &snapshot.manifest));
+    let job = older.jobs().of_subject(&id.to_string()).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Succeeded);
+    assert_eq!(collect(&engine).await["heldByManifests"], json!([]));
+    bench.assert_verifies(&snapshot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failed_snapshot_that_is_whole_in_the_vault_is_completed_and_one_that_is_not_is_told() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(1_000, 300, |n| Bson::Int64(n as i64))).await;
+    let id = bench.request().await;
+    let older = copy_of_the_catalog(&bench, "older.sqlite").await;
+    let snapshot = bench.finish(id, bench.settings(), None).await;
+    let lease = older.jobs().claim("w", &[], wall_clock(), 60_000).await.unwrap().unwrap();
+    let failed = Outcome::Failed { error: "the deployment was away".to_owned() };
+    older.jobs().finish(&lease, failed, wall_clock()).await.unwrap();
+
+    let segment = bench.segments(&snapshot, "app.things").await.remove(0).name;
+    let path = bench.dir.path().join("vault").join(segment.path());
+    let aside = bench.dir.path().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    let rebuilt = rebuild(&bench.vault, &older, wall_clock()).await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.unreadable.len()), (0, 1));
+    assert!(rebuilt.unreadable[0].why.contains(&segment.hex()), "{:?}", rebuilt.unreadable);
+
+    std::fs::rename(&aside, &path).unwrap();
+    let rebuilt = rebuild(&bench.vault, &older, wall_clock()).await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.unreadable.len()), (1, 0));
+    let back = older.snapshots().get(id).await.unwrap().unwrap();
+    assert_eq!((back.state, back.error), (SnapshotState::Completed, None));
+    collect(&engine_over(&bench, &older)).await;
+    bench.assert_verifies(&snapshot).await;
+}
+
+fn entry(seconds: u32) -> OplogPosition {
+    OplogPosition { time: ClusterTime { seconds, increment: 1 }, term: 1 }
+}
+
+/// A slice of that timeline with one entry.
+async fn put_slice(bench: &Bench, timeline: u8, link: SliceLink, last: OplogPosition) -> SealedSlice {
     let source = SliceSource {
-        timeline_id: Id::from_bytes([1; 12]),
-        project_id: Id::from_bytes([2; 12]),
+        timeline_id: Id::from_bytes([timeline; 12]),
+        project_id: bench.project,
         project_name: "project".to_owned(),
         deployment_id: bench.deployment,
         deployment_name: "deployment".to_owned(),
         replica_set_name: "rs".to_owned(),
         ebbtide_version: "0.1.0".to_owned(),
     };
-    let mut builder = SliceBuilder::new(source, SliceLink::first(OplogPosition::default()));
-    let entry = OplogPosition { time: ClusterTime { seconds: 1, increment: 1 }, term: 1 };
-    builder.push(entry, b"\x05\0\0\0\0").unwrap();
-    let slice = builder.seal(&bench.vault, entry.time, wall_clock()).unwrap();
+    let mut builder = SliceBuilder::new(source, link);
+    builder.push(last, b"\x05\0\0\0\0").unwrap();
+    let slice = builder.seal(&bench.vault, last.time, wall_clock()).unwrap();
     bench.vault.put(&slice.object).await.unwrap();
+    slice
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_does_not_fit_hides_no_other_and_a_known_one_goes_on_with_what_the_vault_has() {
+    let bench = Bench::start(Options::default()).await;
+    bench.fill("app", "things", documents(100, 100, |n| Bson::Int64(n as i64))).await;
+    bench.snapshot().await;
+    let fresh = fresh_catalog(&bench).await;
+    let enter = async || rebuild(&bench.vault, &fresh, wall_clock()).await.unwrap();
+    let current = async || fresh.timelines().current(bench.deployment).await.unwrap();
+    put_slice(&bench, 1, SliceLink::first(OplogPosition::default()), entry(10)).await;
+    let first = put_slice(&bench, 2, SliceLink::first(entry(10)), entry(20)).await;
+    let next = SliceLink::behind(&first.header, first.name);
+    let broken = put_slice(&bench, 2, SliceLink { after: entry(15), ..next }, entry(30)).await;
+    let rebuilt = enter().await;
+    assert_eq!((rebuilt.timelines, rebuilt.unreadable.len()), (1, 1), "{:?}", rebuilt.unreadable);
+    assert_eq!(rebuilt.unreadable[0].object, broken.name.to_string());
+    assert_eq!(current().await, None, "the first one has been followed by another");
+
+    bench.vault.delete(&broken.name).await.unwrap();
+    let rebuilt = enter().await;
+    assert_eq!((rebuilt.timelines, rebuilt.slices, rebuilt.unreadable.len()), (1, 0, 0));
+    put_slice(&bench, 2, next, entry(30)).await;
+    let rebuilt = enter().await;
+    assert_eq!((rebuilt.timelines, rebuilt.slices, rebuilt.unreadable.len()), (0, 1, 0));
+    let second = current().await.unwrap();
+    assert_eq!((second.id, second.durable), (Id::from_bytes([2; 12]), entry(30)));
+
+    put_slice(&bench, 3, SliceLink::first(entry(40)), entry(50)).await;
+    let rebuilt = enter().await;
+    assert_eq!((rebuilt.timelines, rebuilt.slices, rebuilt.unreadable.len()), (1, 0, 0));
+    assert_eq!(current().await.unwrap().id, Id::from_bytes([3; 12]));
+    let second = fresh.timelines().get(second.id).await.unwrap().unwrap();
+    assert!(second.ended.is_some());
+}
+
+/// No snapshot needs a slice; its timeline says how long it lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn slices_are_none_of_the_garbage_of_snapshots() {
+    let bench = Bench::start(Options::default()).await;
+    let slice = put_slice(&bench, 1, SliceLink::first(OplogPosition::default()), entry(1)).await;
     let engine = bench.engine(bench.settings());
     // The store is searched for strangers by the first cycle.
     let did = engine.reconcilers().activate("collector").await.unwrap();

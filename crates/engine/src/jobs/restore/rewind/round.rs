@@ -163,13 +163,22 @@ pub(super) async fn run(
             None => return give_up(ctx, state, plan, ns, contradiction(ns, &document).full_text()).await,
         };
     }
-    if plan.begun.is_none() {
-        plan.begun = Some(work.begun());
-        remember(ctx, state, &plan).await?;
-        crash::point("restore.rewind.begun");
-        ctx.services().probe("restore.rewind.begun", &job.job).await;
+    let begun = work.begun();
+    match &mut plan.begun {
+        None => {
+            plan.begun = Some(begun.clone());
+            remember(ctx, state, &plan).await?;
+            crash::point("restore.rewind.begun");
+            ctx.services().probe("restore.rewind.begun", &job.job).await;
+        }
+        // Before the first write to what others have touched since: should the record end, it has to be loaded anew as well.
+        Some(known) => {
+            if known.take_up(&begun) {
+                remember(ctx, state, &plan).await?;
+            }
+        }
     }
-    let left = work.begun().documents;
+    let left = begun.documents;
     preflight::expect(ctx, job, left.inserted + left.replaced, left.bytes);
     let barrier = Barrier::begin(&job.deployment).await.map_err(|e| failed(job, e))?;
     for (ns, repair) in &work.indexes {

@@ -60,6 +60,20 @@ pub(crate) struct Begun {
     pub(crate) indexes_built: BTreeSet<String>,
 }
 
+impl Begun {
+    /// Takes up what a later round is about to do to collections in which none had begun; whether there are any.
+    pub(crate) fn take_up(&mut self, later: &Self) -> bool {
+        let before = self.collections.len();
+        for (ns, counts) in &later.collections {
+            if !self.collections.contains_key(ns) {
+                self.documents = self.documents.and(*counts);
+                self.collections.insert(ns.clone(), *counts);
+            }
+        }
+        self.collections.len() > before
+    }
+}
+
 impl Plan {
     /// Whether an item of this name is changed in place.
     pub(crate) fn changes_in_place(&self, namespace: &str) -> bool {
@@ -107,5 +121,28 @@ impl Decision {
             Self::Full { reason } => json!({"mode": "full", "reason": reason}),
             Self::Rewind(plan) => plan.to_json(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(namespaces: &[&str]) -> Begun {
+        let one = Counts { inserted: 1, ..Counts::default() };
+        let mut begun = Begun::default();
+        for ns in namespaces {
+            begun.documents = begun.documents.and(one);
+            begun.collections.insert((*ns).to_owned(), one);
+        }
+        begun
+    }
+
+    #[test]
+    fn what_a_later_round_touches_is_remembered_too() {
+        let mut known = begun(&["a.x", "a.y"]);
+        assert!(!known.take_up(&begun(&["a.x"])));
+        assert!(known.take_up(&begun(&["a.x", "a.z"])));
+        assert_eq!(known, begun(&["a.x", "a.y", "a.z"]));
     }
 }

@@ -448,6 +448,40 @@ async fn what_comes_to_stand_there_while_the_restore_runs_is_not_replaced_either
     }
 }
 
+/// Nobody gives lifetimes back after a cut-over that failed, so whoever keeps what is in place has to know of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cut_over_that_fails_tells_of_the_lifetimes_that_are_put_aside() {
+    let server = server(Options::version("6.0.5"), &[Set::TimeSeries]).await;
+    let uri = server.uri();
+    let bench = Bench::over(server, &uri).await;
+    let app = bench.client.database("app");
+    for name in ["dated", "staged"] {
+        app.collection::<Document>(name).insert_one(doc! {"at": bson::DateTime::now()}).await.unwrap();
+        let index = doc! {"key": {"at": 1}, "name": "ttl", "expireAfterSeconds": 1_000_000};
+        app.run_command(doc! {"createIndexes": name, "indexes": [index]}).await.unwrap();
+    }
+    let snapshot = bench.snapshot().await;
+    let client = bench.client.clone();
+    let making = probe(move |now, _| {
+        let client = client.clone();
+        async move {
+            if now == "restore.fenced" {
+                let quicker = doc! {"insert": "staged", "documents": [{"_id": "precious"}]};
+                client.database("new").run_command(quicker).await.unwrap();
+            }
+        }
+    });
+    let options = selection(&["app.dated", "app.staged"], &[("app", "new")]);
+    let id = request(&bench, &snapshot, bench.deployment, options).await;
+    let job = run(&bench, id, bench.settings(), Some(making)).await;
+    assert_eq!(job.state, RestoreState::Failed);
+    let error = job.error.unwrap();
+    assert!(error.contains("somebody made new.staged"), "{error}");
+    let command = r#"db.getSiblingDB("new").runCommand({"collMod":"dated","index":{"expireAfterSeconds":1000000,"name":"ttl"}})"#;
+    assert!(error.contains(command), "{error}");
+    assert_eq!(error.matches("collMod").count(), 1, "what was swept needs nothing: {error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_does_not_fit_the_snapshot_is_refused_and_named() {
     let (bench, snapshot, _) = with_shop(&[Set::TimeSeries]).await;

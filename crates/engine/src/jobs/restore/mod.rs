@@ -35,6 +35,7 @@ mod specs;
 mod stage;
 mod standing;
 mod torn;
+mod unparked;
 mod users;
 
 use std::sync::Arc;
@@ -135,7 +136,9 @@ async fn restore(ctx: &JobContext, id: RestoreJobId) -> Result<Outcome, JobError
             state.decided_ms.get_or_insert(ctx.now().0);
             ctx.checkpoint(&state).await?;
         }
-        switch(ctx, &job, &mut state, &known).await?;
+        if let Err(error) = switch(ctx, &job, &mut state, &known).await {
+            return Err(unparked::told(&job, &state, error).await);
+        }
     }
     // Of this attempt, or of one that died before it could.
     fence::lift(ctx, &job).await?;

@@ -29,7 +29,7 @@ use super::{
     rewind::Decision,
     selected,
     source::{Item, Restore},
-    torn,
+    torn, unparked,
 };
 use crate::{
     connect::to_mongo,
@@ -78,7 +78,9 @@ pub(crate) async fn prove(
         );
         let mut differing = contents(ctx, job, &unchanged, state).await?;
         differing.extend(order::differing_in_place(ctx, job, &unchanged, state).await?);
-        sort_out(job, state, differing, &mut proof).await?;
+        if let Err(error) = sort_out(job, state, differing, &mut proof).await {
+            return Err(unparked::told(job, state, error).await);
+        }
         // From here on expired documents may go, and a later attempt must not miss them.
         state.content_proved = true;
         ctx.checkpoint(state).await?;
@@ -89,7 +91,8 @@ pub(crate) async fn prove(
         cutover::list(&job.deployment).await.map_err(|e| job_error("listing", &job.target.name, e))?;
     let mut differing = shapes(job, &found, &proof.parked);
     differing.extend(exchanged(job, state, &found));
-    sort_out(job, state, differing, &mut proof).await?;
+    let sorted_out = sort_out(job, state, differing, &mut proof).await;
+    sorted_out.map_err(|error| unparked::told_of(job, &proof.parked, error))?;
     if job.options.selection.is_some() {
         proof.warnings = selected::views_on_others(&job.items, &found);
         proof.torn = torn::told(ctx, job, state).await?;

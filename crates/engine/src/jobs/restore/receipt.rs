@@ -1,10 +1,6 @@
 //! The receipt of a restore: what was proved, collection by collection, and what a person should know.
 
-use mongo::{
-    Namespace,
-    principals::RestoredPrincipals,
-    write::{timeseries, ttl},
-};
+use mongo::{Namespace, principals::RestoredPrincipals};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,6 +9,7 @@ use super::{
     prove::Proof,
     rewind::Decision,
     source::{Item, Restore},
+    unparked,
 };
 use crate::lease::JobContext;
 
@@ -90,14 +87,9 @@ pub(crate) fn write(ctx: &JobContext, job: &Restore, state: &Checkpoint, proof: 
 
 /// A lifetime that stays put aside, and the command that gives it back.
 fn put_aside(job: &Restore, ns: &Namespace, parked: &Parked) -> Value {
-    // The lifetime of a time series is an option of the series, not of its buckets.
-    let series = timeseries::series_of(ns).filter(|_| parked.index.is_none());
-    let owner = parked.at(series.as_ref().unwrap_or(ns));
-    let item = job.items.iter().find(|item| item.ns == *ns);
-    let options = item.map_or(&[][..], |item| &item.entry.meta.options[..]);
     json!({
         "ns": ns.to_string(), "index": parked.index, "expireAfterSeconds": parked.expire_after_seconds,
-        "command": ttl::unpark_line(&job.deployment, &owner, options),
+        "command": unparked::command(job, ns, parked),
     })
 }
 

@@ -114,6 +114,8 @@ pub struct Services {
     pub poke: Arc<Notify>,
     /// Places of copies that this process works on.
     pub(crate) copy_rights: crate::reconcile::CopyRights,
+    /// What was seen of the clock.
+    pub(crate) clock: Arc<crate::reconcile::ClockWatch>,
     /// Called at named moments of a job; for tests that must do something to a deployment just then.
     #[doc(hidden)]
     pub probe: Option<Probe>,
@@ -208,6 +210,7 @@ impl Engine {
             waiters: capture::Waiters::default(),
             poke: Arc::new(Notify::new()),
             copy_rights: crate::reconcile::CopyRights::default(),
+            clock: Arc::default(),
             probe: None,
         };
         let reconcilers = Arc::new(reconcile::Reconcilers::new(services.clone()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{is_due, remember};
+use super::{clock, is_due, remember};
 use crate::{engine::Services, lease::JobError};
 
 /// Lines that are forgotten at once: whoever else writes into the catalog waits for no more.
@@ -17,6 +17,9 @@ pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
     let Some(kept) = services.settings.audit_kept else { return Ok(json!({ "kept": "for ever" })) };
     if !is_due(services, LAST, EVERY).await? {
         return Ok(json!({ "due": false }));
+    }
+    if !clock::may_decide(services).await? {
+        return Ok(json!({ "clockJumped": true }));
     }
     let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
     let before = services.now().plus_ms(-kept);

@@ -5,9 +5,13 @@
 
 use serde_json::{Value, json};
 
+use super::clock;
 use crate::{engine::Services, jobs::download, lease::JobError};
 
 pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
+    if !clock::may_decide(services).await? {
+        return Ok(json!({ "clockJumped": true }));
+    }
     let snapshots = expire_snapshots(services).await?;
     let downloads = services.catalog.restores().expire_due(services.now()).await?.len();
     let archives = delete_dead_archives(services).await?;

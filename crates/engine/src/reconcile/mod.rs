@@ -6,6 +6,7 @@
 //! * It says what it did; an endpoint shows it. An error is logged and tried again, never fatal.
 
 mod audit;
+mod clock;
 mod collect;
 mod copies;
 mod expiry;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use clock::ClockWatch;
 pub(crate) use copies::Rights as CopyRights;
 
 use crate::{engine::Services, lease::JobError};
@@ -172,7 +174,9 @@ async fn is_due(services: &Services, key: &str, every: Duration) -> Result<bool,
     let last = services.catalog.settings().get(key).await?;
     let last = last.and_then(|text| text.parse().ok()).map(WallTime);
     let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
-    Ok(last.is_none_or(|last| services.now() >= last.plus_ms(every)))
+    let now = services.now();
+    // What lies so far ahead was written by a clock that went wrong.
+    Ok(last.is_none_or(|last| now >= last.plus_ms(every) || now < last.plus_ms(-every)))
 }
 
 async fn remember(services: &Services, key: &str) -> Result<(), JobError> {

@@ -85,6 +85,9 @@ impl Catalog {
         if enter_snapshot(&mut transaction, snapshot).await? == 0 {
             return Ok(false);
         }
+        // What was about to be deleted may be of this one. Forgotten, it is nothing that a snapshot relies on without storing it anew,
+        // and the collector finds it in the vault again.
+        query("DELETE FROM objects WHERE state = 'deleting'").execute(&mut *transaction).await?;
         // A cycle of the collector that has read the roots without this one must not go on by them.
         query("UPDATE collector SET generation = generation + 1 WHERE id = 1")
             .execute(&mut *transaction)

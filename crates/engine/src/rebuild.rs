@@ -85,7 +85,8 @@ pub async fn rebuild(vault: &Vault, catalog: &Catalog, now: WallTime) -> Result<
     let recorded = timelines::find(vault, &mut rebuilt).await?;
     for name in manifests(vault, &mut rebuilt).await? {
         let (header, mut snapshot) = match read(vault, catalog, &name).await? {
-            Ok(read) => read,
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
             Err(error) if is_unreadable(&error) => {
                 rebuilt.unreadable.push(Unreadable::new(&name, &error));
                 continue;
@@ -132,25 +133,27 @@ async fn manifests(vault: &Vault, rebuilt: &mut Rebuilt) -> Result<Vec<ObjectNam
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
-/// What a manifest says, or why that cannot be read.
+/// What a manifest says, or why that cannot be read. None for what a failed snapshot has left and the collector has begun to take
+/// away.
 async fn read(
     vault: &Vault,
     catalog: &Catalog,
     name: &ObjectName,
-) -> Result<vault::Result<(ManifestHeader, catalog::Snapshot)>, JobError> {
+) -> Result<vault::Result<Option<(ManifestHeader, catalog::Snapshot)>>, JobError> {
     let manifest = match Manifest::open(vault, name).await {
         Ok(manifest) => manifest,
         Err(error) => return Ok(Err(error)),
     };
     let header = manifest.header().clone();
-    // Nothing of a failed one is held, so some of it may be collected already.
     let known = catalog.snapshots().get(header.snapshot_id).await?;
-    if known.is_some_and(|known| known.state == SnapshotState::Failed)
-        && let Err(error) = all_there(vault, &manifest).await
-    {
-        return Ok(Err(error));
+    if known.is_some_and(|known| known.state == SnapshotState::Failed) {
+        match all_there(vault, &manifest).await {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        }
     }
-    Ok(snapshot(&manifest, name).await.map(|snapshot| (header, snapshot)))
+    Ok(snapshot(&manifest, name).await.map(|snapshot| Some((header, snapshot))))
 }
 
 /// Makes sure that the vault has every object of a manifest.

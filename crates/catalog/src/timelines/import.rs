@@ -119,8 +119,12 @@ async fn go_on(transaction: &mut Tx, known: &Timeline, found: &[NewSlice]) -> Re
             && slice.previous == known.last_slice
             && slice.span.after == known.end
     };
-    let from = found.iter().position(follows).unwrap_or(found.len());
-    let added = &found[from..];
+    let is_behind = found.last().is_none_or(|last| last.sequence < known.next_sequence);
+    let added = match found.iter().position(follows) {
+        Some(from) => &found[from..],
+        None if is_behind => return Ok(0),
+        None => return Err(does_not_follow(known, found)),
+    };
     let Some(last) = added.last() else { return Ok(0) };
     let entered = enter_slices(transaction, known.id, added).await?;
     query(
@@ -140,6 +144,17 @@ async fn go_on(transaction: &mut Tx, known: &Timeline, found: &[NewSlice]) -> Re
     .execute(&mut **transaction)
     .await?;
     Ok(entered)
+}
+
+/// Said of slices that lie behind the end of a known timeline, and of which none follows it.
+fn does_not_follow(known: &Timeline, found: &[NewSlice]) -> Error {
+    let begins = found.first().map_or(0, |first| first.sequence);
+    let event = format!(
+        "slices from {begins} on, while the catalog has it up to {}: what lies between is not in the vault; a rebuild into an \
+         empty catalog enters what comes later",
+        known.next_sequence
+    );
+    IllegalTransition { machine: "timeline", state: "known".to_owned(), event }.into()
 }
 
 /// Enters slices that are in the vault; how many.

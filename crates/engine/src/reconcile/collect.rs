@@ -74,13 +74,20 @@ pub(super) async fn activate(services: &Services) -> Result<Value, JobError> {
 
 async fn collect(services: &Services, cycle: &Cycle) -> Result<Done, JobError> {
     let mut done = Done { manifests: delete_dead_manifests(services).await?, ..Done::default() };
+    done.held = unaccounted::look(services).await?;
     let unfinished = services.catalog.collector().unfinished_deletes(cycle).await?;
-    delete(services, cycle, unfinished, &mut done).await?;
+    if done.held.is_empty() {
+        delete(services, cycle, unfinished, &mut done).await?;
+    } else {
+        // They may have been stored anew since this catalog was copied. Jobs wait for what is being deleted, so it is not left like
+        // that either.
+        let names: Vec<String> = unfinished.into_iter().map(|object| object.name).collect();
+        services.catalog.collector().finish_delete(cycle, &names).await?;
+    }
     if is_due(services, LAST_SWEEP, SWEEP_EVERY).await? {
         done.adopted = adopt_strangers(services, cycle).await?;
         remember(services, LAST_SWEEP).await?;
     }
-    done.held = unaccounted::look(services).await?;
     if !done.held.is_empty() {
         return Ok(done);
     }

@@ -91,10 +91,11 @@ pub(super) async fn waiting(
             if is_open {
                 tracing::warn!(timeline.id = %timeline.id, slice = %name, "{name} is not in the spool of this machine: from there on it is read from the oplog again");
                 rewind(services, lease, spool, &timeline, std::mem::take(&mut here)).await?;
+                break;
             } else {
+                // What follows it and is here is brought all the same: another machine may still have this one.
                 tracing::error!(timeline.id = %timeline.id, slice = %name, "{name} is in no spool and not in the vault: the timeline {} can be restored up to {} only", timeline.id, timeline.durable);
             }
-            break;
         }
         waiting.extend(here);
     }
@@ -199,7 +200,7 @@ async fn open_at_end(
         let name = named(&row.name)?;
         match feed(services, spool, name, row.state, &mut open).await {
             Ok(()) => {}
-            Err(CaptureError::Vault(error)) if is_lost(services, row.state, &error).await => {
+            Err(CaptureError::Vault(error)) if is_lost(services, name, row.state, &error).await => {
                 let detail = format!("the end of what is recorded cannot be read any more: {error}");
                 return Err(CaptureError::Ends { end: TimelineEnd::Damaged, detail });
             }
@@ -214,9 +215,15 @@ async fn open_at_end(
 }
 
 /// Whether it is this slice that is lost, and not the whole vault that is away (an empty mount point has no slice either), nor a
-/// spool that another disk has.
-async fn is_lost(services: &Services, state: SliceState, error: &vault::Error) -> bool {
-    state == SliceState::Stored && error.is_damage() && services.vault.is_here().await.unwrap_or(false)
+/// spool that another disk has. It is read once more when the vault is seen to be there: a timeline ends for good.
+async fn is_lost(services: &Services, name: ObjectName, state: SliceState, error: &vault::Error) -> bool {
+    let may_be = state == SliceState::Stored && error.is_damage();
+    if !may_be || !services.vault.is_here().await.unwrap_or(false) {
+        return false;
+    }
+    let again =
+        async { read(&Slice::open(&services.vault, &name).await?, &mut OpenTransactions::new()).await };
+    again.await.is_err_and(|error| error.is_damage())
 }
 
 async fn feed(
@@ -234,9 +241,12 @@ async fn feed(
         Some(object) => Slice::from_sealed(&services.vault, &name, object.bytes),
         None => Slice::open(&services.vault, &name).await,
     };
-    let slice = slice.map_err(CaptureError::Vault)?;
+    read(&slice.map_err(CaptureError::Vault)?, open).await.map_err(CaptureError::Vault)
+}
+
+async fn read(slice: &Slice, open: &mut OpenTransactions) -> vault::Result<()> {
     for block in 0..slice.blocks().len() {
-        let block = slice.read_block(block).await.map_err(CaptureError::Vault)?;
+        let block = slice.read_block(block).await?;
         for entry in history::raw::documents(&block).map_while(Result::ok) {
             open.feed_raw(entry);
         }

@@ -167,7 +167,11 @@ async fn rename(
     };
     match command::run_document(deployment, "admin", &rename).await {
         // An index is being built on what is to go. A drop ends the build; a rename refuses to (5.0.4, 6.0.5).
-        Err(error) if over && error.code() == Some(INDEX_BUILD_RUNS) => {
+        Err(error)
+            if over
+                && error.code() == Some(INDEX_BUILD_RUNS)
+                && is_index_built_on(deployment, &Namespace::new(db, to)).await? =>
+        {
             drop(deployment, db, to).await?;
             command::run_document(deployment, "admin", &rename).await?;
         }
@@ -176,6 +180,15 @@ async fn rename(
         }
     }
     Ok(())
+}
+
+/// Whether an index is being built there.
+async fn is_index_built_on(deployment: &Deployment, namespace: &Namespace) -> Result<bool> {
+    let list = doc! { "listIndexes": &namespace.collection, "includeBuildUUIDs": true };
+    let reply = command::run_document(deployment, &namespace.db, &list).await?;
+    let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let is_being_built = |spec: &Bson| spec.as_document().is_some_and(|spec| spec.contains_key("buildUUID"));
+    Ok(found.is_ok_and(|found| found.iter().any(is_being_built)))
 }
 
 /// The identity of a collection; `None` when there is none of the name, or a view.

@@ -71,7 +71,7 @@ async fn open_vault(catalog: &Catalog, location: &Location, key: &MasterKey) -> 
     }
     let vault = match &known {
         Some(_) => Vault::open(location, key).await.context("open the vault (is its disk mounted?)")?,
-        None => Vault::create_or_open_as(location, key, &agreed).await.context("open the vault")?,
+        None => make_vault(catalog, location, key, &agreed).await.context("open the vault")?,
     };
     let found = vault.id().to_string();
     let expected = settings.get_or_set(VAULT_ID, &found).await.context("write the catalog")?;
@@ -88,6 +88,27 @@ async fn open_vault(catalog: &Catalog, location: &Location, key: &MasterKey) -> 
     // start, since the first may have been killed just before it.
     settings.remove(DESCRIPTION).await.context("write the catalog")?;
     Ok(vault)
+}
+
+/// Makes the vault as was agreed on, or opens what is there.
+async fn make_vault(
+    catalog: &Catalog,
+    location: &Location,
+    key: &MasterKey,
+    agreed: &str,
+) -> anyhow::Result<Vault> {
+    match Vault::create_or_open_as(location, key, agreed).await {
+        // Left by a first start that failed, whose key is gone: as long as there is no vault, nothing is lost with it.
+        Err(vault::Error::WrongKey { .. })
+            if matches!(Vault::open(location, key).await, Err(vault::Error::NoVault { .. })) =>
+        {
+            let proposal = Vault::propose(key);
+            catalog.settings().replace(DESCRIPTION, agreed, &proposal).await?;
+            let agreed = catalog.settings().get_or_set(DESCRIPTION, &proposal).await?;
+            Ok(Vault::create_or_open_as(location, key, &agreed).await?)
+        }
+        made => Ok(made?),
+    }
 }
 
 /// Waits for the vault that another server is making, which may be at another place than ours: the id of it. None where that

@@ -48,6 +48,20 @@ impl Settings<'_> {
         Ok(self.get(key).await?.unwrap_or_else(|| value.to_owned()))
     }
 
+    /// Sets a key that is set to `old`; nothing happens otherwise.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn replace(&self, key: &str, old: &str, new: &str) -> Result<()> {
+        query("UPDATE settings SET value = $3 WHERE key = $1 AND value = $2")
+            .bind(key)
+            .bind(old)
+            .bind(new)
+            .execute(self.0.database.writer())
+            .await?;
+        Ok(())
+    }
+
     /// Forgets a key; it may be unset already.
     ///
     /// # Errors

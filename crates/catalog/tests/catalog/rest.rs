@@ -18,6 +18,10 @@ pub(crate) async fn settings_are_decided_once(catalog: Catalog) {
     assert_eq!(settings.get_or_set("server", "b").await.unwrap(), "a");
     settings.set("server", "c").await.unwrap();
     assert_eq!(settings.get("server").await.unwrap().as_deref(), Some("c"));
+    settings.replace("server", "b", "d").await.unwrap();
+    assert_eq!(settings.get("server").await.unwrap().as_deref(), Some("c"));
+    settings.replace("server", "c", "d").await.unwrap();
+    assert_eq!(settings.get("server").await.unwrap().as_deref(), Some("d"));
     settings.remove("server").await.unwrap();
     settings.remove("server").await.unwrap();
     assert_eq!(settings.get_or_set("server", "d").await.unwrap(), "d");

@@ -136,6 +136,32 @@ impl Timelines<'_> {
             .transpose()
     }
 
+    /// Takes a capture from a holder whose lease still ends then, as it did when it was seen: who lives renews it, so nobody does
+    /// where it has stayed like that for longer than a lease lasts, whatever the clock of its holder showed.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn take_over(
+        &self,
+        seen: &Capture,
+        owner: &str,
+        now: WallTime,
+        lease_ms: i64,
+    ) -> Result<Option<CaptureLease>> {
+        let row = query(
+            "UPDATE captures SET lease_owner = $2, lease_until = $3, lease_epoch = lease_epoch + 1 \
+             WHERE deployment_id = $1 AND lease_until = $4 RETURNING lease_epoch",
+        )
+        .bind(seen.deployment_id.to_string())
+        .bind(plain(owner))
+        .bind(now.plus_ms(lease_ms).0)
+        .bind(seen.lease_until.0)
+        .fetch_optional(self.0.database.writer())
+        .await?;
+        row.map(|row| Ok(CaptureLease { deployment_id: seen.deployment_id, epoch: row.int("lease_epoch")? }))
+            .transpose()
+    }
+
     /// Renews the lease, tells what its holder sees, and learns what to do: one statement.
     ///
     /// # Errors

@@ -53,6 +53,26 @@ pub(crate) async fn one_keeper_at_a_time(catalog: Catalog) {
     assert!(timelines.claim(deployment.id, "k2", at(52), LEASE_MS).await.unwrap().is_some(), "at once");
 }
 
+pub(crate) async fn a_lease_that_is_not_renewed_is_taken_over_whatever_it_says(catalog: Catalog) {
+    let (_, deployment) = support::source(&catalog).await;
+    support::switch_on(&catalog, &deployment).await;
+    let timelines = catalog.timelines();
+    let ahead = T0.plus_ms(8 * 3_600_000);
+    let first = support::capture(&catalog, &deployment, ahead).await;
+    let seen = timelines.capture(deployment.id).await.unwrap().unwrap();
+    timelines.renew(&first, &json!(null), ahead.plus_ms(1), LEASE_MS).await.unwrap();
+    assert_eq!(timelines.take_over(&seen, "k", T0, LEASE_MS).await.unwrap(), None, "it lives");
+    let seen = timelines.capture(deployment.id).await.unwrap().unwrap();
+    let second = timelines.take_over(&seen, "k", T0, LEASE_MS).await.unwrap().unwrap();
+    assert!(second.epoch > first.epoch);
+    assert_eq!(
+        timelines.renew(&first, &json!(null), ahead.plus_ms(2), LEASE_MS).await.unwrap(),
+        Renewal::Lost
+    );
+    let shown = timelines.capture(deployment.id).await.unwrap().unwrap();
+    assert_eq!((shown.owner.as_deref(), shown.lease_until), (Some("k"), T0.plus_ms(LEASE_MS)));
+}
+
 pub(crate) async fn many_keepers_claim_a_capture_once(catalog: Catalog) {
     let (_, deployment) = support::source(&catalog).await;
     support::switch_on(&catalog, &deployment).await;

@@ -122,6 +122,7 @@ suite![
     collector::a_pin_and_a_mark_at_the_same_time,
     collector::collectors_take_turns,
     captures::one_keeper_at_a_time,
+    captures::a_lease_that_is_not_renewed_is_taken_over_whatever_it_says,
     captures::many_keepers_claim_a_capture_once,
     captures::what_is_switched_off_is_finished_first,
     captures::what_is_written_to_a_replica_set_is_followed_under_all_its_names,

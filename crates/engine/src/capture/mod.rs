@@ -14,6 +14,7 @@
 mod base;
 mod begin;
 mod chain;
+mod claim;
 mod due;
 mod error;
 mod finish;
@@ -38,6 +39,7 @@ pub use due::{SLICE_AGE, SLICE_BYTES};
 pub use waiters::Waiters;
 
 use crate::engine::Services;
+use claim::Claims;
 use finish::Left;
 use status::Status;
 
@@ -53,6 +55,7 @@ pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
     let mut following = JoinSet::new();
     let mut held: HashSet<DeploymentId> = HashSet::new();
     let mut left_alone: HashMap<DeploymentId, Instant> = HashMap::new();
+    let mut claims = Claims::default();
     while !shutdown.is_cancelled() {
         match to_do(services).await {
             Ok(to_do) => {
@@ -61,7 +64,7 @@ pub(crate) async fn run(services: &Services, shutdown: &CancellationToken) {
                 let unfinished = unfinished.into_iter().filter(|id| !left_alone.contains_key(id));
                 let free = |id: &DeploymentId| !held.contains(id);
                 for id in wanted.into_iter().chain(unfinished).filter(free).collect::<Vec<_>>() {
-                    if let Some(lease) = claim(services, id).await {
+                    if let Some(lease) = claims.claim(services, id).await {
                         held.insert(id);
                         let (services, shutdown) = (services.clone(), shutdown.child_token());
                         following.spawn(async move { (id, hold(&services, lease, &shutdown).await) });
@@ -106,19 +109,6 @@ struct ToDo {
 async fn to_do(services: &Services) -> catalog::Result<ToDo> {
     let timelines = services.catalog.timelines();
     Ok(ToDo { wanted: timelines.wanted().await?, unfinished: timelines.unfinished().await? })
-}
-
-async fn claim(services: &Services, id: DeploymentId) -> Option<CaptureLease> {
-    let settings = &services.settings;
-    let claimed = services
-        .catalog
-        .timelines()
-        .claim(id, &settings.worker_name, services.now(), settings.lease_ms)
-        .await;
-    claimed.unwrap_or_else(|error| {
-        tracing::warn!(deployment.id = %id, error = %error, "the capture of {id} cannot be claimed: {error}");
-        None
-    })
 }
 
 /// Follows one deployment for as long as the lease is ours and capture is wanted.

@@ -270,6 +270,40 @@ async fn with_a_selection() {
     }
 }
 
+/// A time series is made in its place, so an attempt that goes on finds what the one before it made, and what others did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_others_make_under_a_free_name_after_a_crash_is_not_replaced() {
+    let scene = scene().await;
+    let client = &scene.bench.client;
+    let renames = json!([{"from": "timeseries.weather", "to": "ts.weather"}]);
+    let options = json!({"selection": {"namespaces": ["timeseries.weather"], "renames": renames}});
+    let loaded = &scene.wanted.databases["timeseries"].hashes["system.buckets.weather"];
+    for point in ["restore.load.after-create", "restore.load.after-load"] {
+        for is_exchanged in [false, true] {
+            client.database("ts").drop().await.unwrap();
+            let id = scene.ask(options.clone()).await;
+            die_at(&scene.bench, point, None).await;
+            let weather = client.database("ts").collection::<bson::Document>("weather");
+            if is_exchanged {
+                weather.drop().await.unwrap();
+                weather.insert_one(doc! {"_id": "precious"}).await.unwrap();
+            }
+            let job = run(&scene.bench, id, settings(scene.bench.dir.path()), None).await;
+            if is_exchanged {
+                assert_eq!(job.state, RestoreState::Failed, "{point}");
+                let error = job.error.unwrap();
+                assert!(error.contains("somebody made ts.weather"), "{point}: {error}");
+                assert_eq!(weather.count_documents(doc! {"_id": "precious"}).await.unwrap(), 1, "{point}");
+            } else {
+                assert_eq!(job.state, RestoreState::Finished, "{point}: {:?}", job.error);
+                let found = data(client).await;
+                assert_eq!(&found.databases["ts"].hashes["system.buckets.weather"], loaded, "{point}");
+            }
+            assert!(!scene.is_blocked().await, "{point}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn while_a_cancel_is_cleaned_up_after() {
     let scene = scene().await;

@@ -53,6 +53,10 @@ pub(crate) struct Checkpoint {
     pub(crate) sequences: BTreeMap<String, String>,
     /// Collections loaded straight to their names inside the cut-over, by namespace.
     pub(crate) loaded: BTreeMap<String, Staged>,
+    /// UUIDs, as hex, of what was made inside the cut-over where nothing may stand. A cut-over that an earlier version began has
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) made: Option<BTreeSet<String>>,
     /// Cluster time (as one number) from which foreign writes are looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_over_since: Option<u64>,

@@ -16,6 +16,7 @@ use mongo::{
         collections, indexes, timeseries, ttl, verify,
     },
 };
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vault::{Order, SegmentEntry};
 
@@ -55,6 +56,16 @@ pub(crate) struct Loads {
     pub(crate) pool: ConnectionPool,
     /// Turned when one collection has failed for good: the others stop.
     pub(crate) halt: CancellationToken,
+    /// Takes what has to be in the checkpoint before anybody goes on.
+    pub(crate) made: mpsc::UnboundedSender<MadeNow>,
+}
+
+/// What was made where nothing may stand.
+pub(crate) struct MadeNow {
+    /// Its UUID, as hex.
+    pub(crate) uuid: String,
+    /// Answered when it is written down.
+    pub(crate) written: oneshot::Sender<()>,
 }
 
 /// What a collection says that stopped because another one failed.
@@ -252,7 +263,7 @@ impl Loads {
         let deployment = &self.job.deployment;
         let (db, name, id_index) = (&what.db, &what.collection, item.entry.meta.id_index.as_deref());
         let id_index = id_index.filter(|_| item.way != Way::Buckets);
-        let takes_nothing = mark && self.job.made.is_all() && standing::must_be_free(&self.job, item);
+        let takes_nothing = mark && self.job.made.is_known() && standing::must_be_free(&self.job, item);
         let made = match takes_nothing {
             true => collections::create(deployment, db, name, options, id_index).await,
             false => self.replace(item, what, options).await,
@@ -269,9 +280,18 @@ impl Loads {
         }
         if takes_nothing {
             let uuid = collections::uuid_of(deployment, into).await.map_err(target(CREATING))?;
-            uuid.into_iter().for_each(|uuid| self.job.made.note(uuid));
+            self.write_down(uuid.map(hex::encode).unwrap_or_default()).await?;
         }
         Ok(())
+    }
+
+    /// Has it written down what was made, before there is anything in it: an attempt that takes over knows by that what is its own.
+    async fn write_down(&self, uuid: String) -> Result<(), Trouble> {
+        self.job.made.note(&uuid);
+        let (written, is_written) = oneshot::channel();
+        self.made.send(MadeNow { uuid, written }).ok();
+        // Nobody answers where the job has failed by now.
+        is_written.await.map_err(|_| Trouble::Stopped(halted()))
     }
 
     async fn replace(&self, item: &Item, what: &Namespace, options: &[u8]) -> mongo::Result<()> {
@@ -285,12 +305,12 @@ impl Loads {
         }
     }
 
-    /// Whether what has the name was made by this job. Where the answer to its making was lost that is not known, and nothing is
-    /// in it yet.
+    /// Whether what has the name was made by this job. Where the answer to its making was lost, or an attempt died before it was
+    /// written down, that is not known, and nothing is in it yet.
     async fn is_own(&self, into: &Namespace) -> mongo::Result<bool> {
         let deployment = &self.job.deployment;
         match collections::uuid_of(deployment, into).await? {
-            Some(uuid) if self.job.made.has(&uuid) => Ok(true),
+            Some(uuid) if self.job.made.has(&hex::encode(uuid)) => Ok(true),
             Some(_) => collections::is_empty(deployment, into).await,
             None => Ok(false),
         }

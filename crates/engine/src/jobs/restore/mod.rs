@@ -38,7 +38,7 @@ mod torn;
 mod unparked;
 mod users;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use catalog::Obligation;
 use model::{ClusterTime, WallTime, id::RestoreJobId, restore::RestoreState};
@@ -190,6 +190,7 @@ async fn switch_behind(
     if state.cut_over_since.is_none() {
         standing::refuse(job).await?;
         state.cut_over_since = Some(since.as_u64());
+        state.made = Some(BTreeSet::new());
         state.cut_over_began_ms = Some(ctx.now().0);
         own::record_removals(job, state).await?;
         ctx.checkpoint(state).await?;

@@ -50,7 +50,7 @@ pub(crate) struct Restore {
     pub(crate) pace: Pace,
     /// What the catalog is told of each collection.
     pub(crate) told: Told,
-    /// What this attempt has made where nothing may stand.
+    /// What was made where nothing may stand.
     pub(crate) made: Made,
 }
 
@@ -115,7 +115,7 @@ impl Restore {
             collections::put_beside(asked, &mut items, &deployment, &target, state).await?;
             told = collections::tell(ctx, asked, &items, not_restored).await?;
         }
-        let made = Made::new(state.cut_over_since.is_some());
+        let made = Made::of(state);
         Ok(Self { row, options, manifest, items, left_out, target, deployment, job, pace, told, made })
     }
 

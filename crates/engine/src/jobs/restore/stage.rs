@@ -17,14 +17,14 @@ use futures::FutureExt as _;
 use model::collection_restore::CollectionStep;
 use mongo::write::{ConnectionPool, KeyCounts, collections};
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     checkpoint::{Checkpoint, Staged},
-    load::{self, CONNECTIONS_MAX, Loads},
+    load::{self, CONNECTIONS_MAX, Loads, MadeNow},
     plan::Way,
     source::{Item, Restore},
     specs,
@@ -134,11 +134,13 @@ async fn load(
     destination: Destination,
     state: &mut Checkpoint,
 ) -> Result<Proof, JobError> {
+    let (made, mut made_now) = mpsc::unbounded_channel();
     let loads = Arc::new(Loads {
         ctx: ctx.clone(),
         job: Arc::clone(job),
         pool: ConnectionPool::new(&job.deployment),
         halt: CancellationToken::new(),
+        made,
     });
     let all = items.clone();
     let mut waiting = still_to_do(ctx, job, items, destination, state).await?;
@@ -182,6 +184,20 @@ async fn load(
         }
         let ended = tokio::select! {
             ended = running.join_next() => ended,
+            Some(MadeNow { uuid, written }) = made_now.recv() => {
+                state.made.get_or_insert_default().insert(uuid);
+                match ctx.checkpoint(state).await {
+                    Ok(()) => {
+                        written.send(()).ok();
+                    }
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                        loads.halt.cancel();
+                        budgets.close();
+                    }
+                }
+                continue;
+            }
             error = job.told.keep_telling(ctx) => {
                 failure.get_or_insert(error);
                 loads.halt.cancel();

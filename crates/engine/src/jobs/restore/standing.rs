@@ -9,6 +9,7 @@ use std::{
 use mongo::CollectionInfo;
 
 use super::{
+    checkpoint::Checkpoint,
     cutover,
     errors::job_error,
     plan::Way,
@@ -23,29 +24,32 @@ pub(crate) const NAMESPACE_EXISTS: i32 = 48;
 /// nothing else.
 #[derive(Debug)]
 pub(crate) struct Made {
-    /// An earlier attempt may have made others, of which nothing is known.
-    is_all: bool,
-    uuids: Mutex<BTreeSet<[u8; 16]>>,
+    /// Whether they are known: an earlier version did not write them down.
+    is_known: bool,
+    uuids: Mutex<BTreeSet<String>>,
 }
 
 impl Made {
-    /// Of an attempt that begins the cut-over, or goes on with one.
-    pub(crate) fn new(goes_on: bool) -> Self {
-        Self { is_all: !goes_on, uuids: Mutex::default() }
+    /// What the checkpoint has of them.
+    pub(crate) fn of(state: &Checkpoint) -> Self {
+        Self {
+            is_known: state.made.is_some() || state.cut_over_since.is_none(),
+            uuids: Mutex::new(state.made.clone().unwrap_or_default()),
+        }
     }
 
-    /// Whether everything is known that this job has made.
-    pub(crate) const fn is_all(&self) -> bool {
-        self.is_all
+    /// Whether it is known what this job has made.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.is_known
     }
 
-    /// Notes what was made.
-    pub(crate) fn note(&self, uuid: [u8; 16]) {
-        self.uuids.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
+    /// Notes what was made. It counts for a later attempt once it is in the checkpoint.
+    pub(crate) fn note(&self, uuid: &str) {
+        self.uuids.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid.to_owned());
     }
 
     /// Whether this was.
-    pub(crate) fn has(&self, uuid: &[u8; 16]) -> bool {
+    pub(crate) fn has(&self, uuid: &str) -> bool {
         self.uuids.lock().unwrap_or_else(PoisonError::into_inner).contains(uuid)
     }
 }
